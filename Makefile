@@ -1,0 +1,72 @@
+# Everything runs in .venv, which `make` builds by itself and only when needed.
+# Another interpreter: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# Stamps: the environment, the run-time install, the install with the development tools.
+CREATED := $(VENV)/.created
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+
+# Extra arguments, for example: make test PYTEST_ARGS='-k buffer'
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+.PHONY: help venv demo test lint format bench clean
+
+help:
+	@echo "make demo    run the demonstration"
+	@echo "make test    run the tests (PYTEST_ARGS='...' adds arguments)"
+	@echo "make lint    check format, style and types"
+	@echo "make format  put the source into the house's format"
+	@echo "make bench   compare with libevent's C server (BENCH_ARGS='...' adds arguments)"
+	@echo "make venv    make .venv only"
+	@echo "make clean   remove all that the other targets made"
+
+venv: $(CREATED)
+
+demo: $(INSTALLED)
+	$(BIN)/evsvc demo
+
+test: $(INSTALLED_DEV)
+	$(BIN)/python -m pytest --cov $(PYTEST_ARGS)
+
+lint: $(INSTALLED_DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(INSTALLED_DEV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED)
+	$(BIN)/python bench/http_hello_bench.py $(BENCH_ARGS)
+
+clean:
+	rm -rf $(VENV) build dist evsvc.egg-info bench/build .coverage .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find bench evsvc tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(CREATED):
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "evsvc: no $(PYTHON) here; install Python 3.11 or later, or name one: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "evsvc: needs Python 3.11 or later, and $(PYTHON) is older; name another: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "evsvc: $(PYTHON) has no venv/ensurepip; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# Editable: a change of the source needs no second install, a change of pyproject.toml does.
+$(INSTALLED): $(CREATED) pyproject.toml
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+# Holds all that the run-time install holds, so that `make demo` after it has nothing to do.
+$(INSTALLED_DEV): $(CREATED) pyproject.toml
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $(INSTALLED) $@

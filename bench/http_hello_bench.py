@@ -1,0 +1,297 @@
+"""Measures evsvc's HTTP server against libevent's C evhttp: one small reply, 64 connections.
+
+Each round runs the C server and then ours, alone on one core, under one `wrk` thread on another.
+Speed decides nothing here: the exit status is 1 only when a server, a reply or a run is faulty.
+docs/benchmarks.md tells how to read the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import re
+import select
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+C_SOURCE = ROOT / "bench" / "evhttp_hello.c"
+C_PROGRAM = ROOT / "bench" / "build" / "evhttp_hello"
+PYTHON_PROGRAM = ROOT / "bench" / "http_hello.py"
+
+CONNECTIONS = 64
+WARM_UP_S = 1
+START_LIMIT_S = 10.0
+STOP_LIMIT_S = 5.0
+
+C_NAME = "libevent C"
+OUR_NAME = "evsvc"
+
+
+class BenchError(Exception):
+    """The benchmark cannot be run, or a server answered wrongly; the message is for the user."""
+
+
+class Reply(NamedTuple):
+    """What the two servers must agree on, byte for byte."""
+
+    status: int
+    reason: str
+    body: bytes
+
+
+class Round(NamedTuple):
+    """Requests per second of both servers, measured one right after the other."""
+
+    libevent: float
+    evsvc: float
+
+    @property
+    def ratio(self) -> float:
+        """How many requests evsvc answers for one of libevent's."""
+        return self.evsvc / self.libevent
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All rounds, and the two ratios that docs/benchmarks.md explains."""
+
+    rounds: tuple[Round, ...]
+
+    @property
+    def medians(self) -> Round:
+        """The median of each column."""
+        libevent, evsvc = zip(*self.rounds, strict=True)
+        return Round(statistics.median(libevent), statistics.median(evsvc))
+
+    @property
+    def median_ratio(self) -> float:
+        """The median of the rounds' own ratios."""
+        return statistics.median(each.ratio for each in self.rounds)
+
+    def as_table(self) -> str:
+        """Return the figures as lines for a reader."""
+        lines = [f"{'round':<8}{C_NAME:>12}{OUR_NAME:>12}{'ratio':>8}   (requests/s)"]
+        for label, each in [*enumerate(self.rounds, 1), ("median", self.medians)]:
+            lines.append(f"{label:<8}{each.libevent:>12,.0f}{each.evsvc:>12,.0f}{each.ratio:>8.2f}")
+        ratios = [each.ratio for each in self.rounds]
+        lines += [
+            "",
+            f"ratio of medians:           {self.medians.ratio:.2f}",
+            f"median of rounds' ratios:   {self.median_ratio:.2f}"
+            f"   (from {min(ratios):.2f} to {max(ratios):.2f})",
+        ]
+        return "\n".join(lines)
+
+    def as_json(self) -> str:
+        """Return the figures as one JSON object."""
+        figures = {
+            "unit": "requests/s",
+            "libevent": [each.libevent for each in self.rounds],
+            "evsvc": [each.evsvc for each in self.rounds],
+            "median": self.medians._asdict(),
+            "ratio_of_medians": self.medians.ratio,
+            "round_ratios": [each.ratio for each in self.rounds],
+            "median_of_round_ratios": self.median_ratio,
+        }
+        return json.dumps(figures, indent=2)
+
+
+def find_program(name: str, package: str) -> str:
+    """Return the path of a program.  Raises BenchError with the Debian package that brings it."""
+    path = shutil.which(name)
+    if path is None:
+        raise BenchError(f"the program {name!r} is missing (Debian, Ubuntu: apt install {package})")
+    return path
+
+
+def libevent_flags() -> list[str]:
+    """Return what the compiler needs for libevent: pkg-config's word, else plain `-levent`."""
+    if shutil.which("pkg-config") is not None:
+        command = ["pkg-config", "--cflags", "--libs", "libevent"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return shlex.split(done.stdout)
+    return ["-levent"]
+
+
+def build_c_server(program: Path = C_PROGRAM) -> Path:
+    """Compile the C server when its source is newer, and return the program's path.
+
+    Raises BenchError when there is no compiler, or when it fails, as without libevent's headers.
+    """
+    if program.exists() and program.stat().st_mtime >= C_SOURCE.stat().st_mtime:
+        return program
+    compiler = find_program("cc", "gcc libc6-dev")
+    program.parent.mkdir(parents=True, exist_ok=True)
+    command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(program), str(C_SOURCE)]
+    done = subprocess.run(command + libevent_flags(), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        hint = "is libevent missing? (Debian, Ubuntu: apt install libevent-dev)"
+        raise BenchError(f"cannot build {C_SOURCE.name}; {hint}\n{done.stderr.rstrip()}")
+    return program
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """Return the cores of the server and of the load; all for both where none can be chosen.
+
+    Raises BenchError when the machine grants a single core: the two would measure each other.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        everywhere = set(range(os.cpu_count() or 1))
+        return everywhere, everywhere
+    granted = sorted(os.sched_getaffinity(0))
+    if len(granted) < 2:
+        raise BenchError("two cores are needed: one for the server, one for the load")
+    return {granted[0]}, {granted[-1]}
+
+
+@contextlib.contextmanager
+def pinned(to: set[int]) -> Iterator[None]:
+    """Let the programs started in this block inherit `to` as their cores, where that can be set."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, to)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str | Path]) -> Iterator[int]:
+    """Run a server in this block and give the port that it prints; it is ended by its pid.
+
+    Raises BenchError when it prints none within START_LIMIT_S, or ends before the block does.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None  # PIPE was asked for
+            ready, _, _ = select.select([process.stdout], [], [], START_LIMIT_S)
+            line = process.stdout.readline().strip() if ready else ""
+            if not line.isdigit():
+                raise BenchError(f"{command[-1]} did not start: it printed no port")
+            yield int(line)
+            if process.poll() is not None:
+                raise BenchError(f"{command[-1]} ended by itself, with {process.returncode}")
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def fetch(port: int) -> Reply:
+    """Return the server's reply, asked for twice on one connection.
+
+    Raises BenchError when the connection is not kept alive or the second reply differs.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_LIMIT_S)
+    with contextlib.closing(connection):
+        replies = []
+        for _ in range(2):
+            connection.request("GET", "/")
+            response = connection.getresponse()
+            replies.append(Reply(response.status, response.reason, response.read()))
+            if response.will_close:
+                raise BenchError("the server does not keep its connections alive")
+    if replies[0] != replies[1]:
+        raise BenchError(f"two replies to one request differ: {replies[0]} and {replies[1]}")
+    return replies[0]
+
+
+def check_same_reply(libevent: Sequence[str | Path], evsvc: Sequence[str | Path]) -> None:
+    """Start each server once.  Raises BenchError unless status, reason and body are the same."""
+    with running(libevent) as port:
+        expected = fetch(port)
+    with running(evsvc) as port:
+        found = fetch(port)
+    if found != expected or expected.status != http.client.OK:
+        raise BenchError(f"the replies differ: {C_NAME} sends {expected}, {OUR_NAME} sends {found}")
+
+
+def parse_wrk(output: str) -> float:
+    """Return wrk's requests per second.  Raises BenchError when it counted errors."""
+    faults = re.findall(r"^ *(?:Socket errors|Non-2xx or 3xx responses):.*$", output, re.MULTILINE)
+    if faults:
+        raise BenchError("wrk counted errors: " + "; ".join(fault.strip() for fault in faults))
+    rate = re.search(r"^Requests/sec: +([0-9.]+)$", output, re.MULTILINE)
+    if rate is None or float(rate[1]) == 0:
+        raise BenchError(f"wrk saw no replies:\n{output.rstrip()}")
+    return float(rate[1])
+
+
+def load(port: int, seconds: int) -> float:
+    """Run wrk against the port and return its requests per second.  Raises BenchError on errors."""
+    options = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
+    command = [find_program("wrk", "wrk"), *options, f"http://127.0.0.1:{port}/"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BenchError(f"wrk failed with {done.returncode}: {done.stderr.rstrip()}")
+    return parse_wrk(done.stdout)
+
+
+def measure(command: Sequence[str | Path], seconds: int) -> float:
+    """Start one server on its own core, warm it up, and return its requests per second."""
+    server_cores, load_cores = cores()
+    with contextlib.ExitStack() as stack:
+        with pinned(server_cores):
+            port = stack.enter_context(running(command))
+        with pinned(load_cores):
+            load(port, WARM_UP_S)
+            return load(port, seconds)
+
+
+def run(python: str, rounds: int, seconds: int) -> Summary:
+    """Check both servers, then measure them in turn.  Raises BenchError when anything is faulty."""
+    find_program(python, "python3")
+    find_program("wrk", "wrk")
+    libevent: list[str | Path] = [build_c_server()]
+    evsvc: list[str | Path] = [python, PYTHON_PROGRAM]
+    check_same_reply(libevent, evsvc)
+    return Summary(
+        tuple(Round(measure(libevent, seconds), measure(evsvc, seconds)) for _ in range(rounds))
+    )
+
+
+def positive(text: str) -> int:
+    """Read a command-line number that must be at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark and return the exit status: 0, or 1 when it could not be run rightly."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=positive, default=5, help="rounds (default: 5)")
+    parser.add_argument("--seconds", type=positive, default=4, help="per run (default: 4)")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter for our server")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    options = parser.parse_args(arguments)
+    try:
+        summary = run(options.python, options.rounds, options.seconds)
+    except BenchError as error:
+        print(f"http_hello_bench: {error}", file=sys.stderr)
+        return 1
+    print(summary.as_json() if options.json else summary.as_table())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

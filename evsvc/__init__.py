@@ -1,0 +1,1 @@
+"""evsvc: libevent's system for Python, on one event base."""

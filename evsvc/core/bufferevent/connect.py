@@ -1,0 +1,80 @@
+"""Connecting by name: look the host up, then try its addresses in turn until one answers."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from ..errors import ArgumentError
+from ..resolver import AddrInfo, AddrInfoHints, gai_strerror
+from ..util import check_port, ip_version
+
+if TYPE_CHECKING:
+    from ..resolver import Cancellable, Resolver
+    from .sock import BufferEvent
+
+_FAMILIES = (socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6)
+
+
+class HostnameConnect:
+    """One `connect_hostname` under way.
+
+    Raises ArgumentError for a family that is no IP family, a port outside 1..65535, or an empty
+    host.
+    """
+
+    __slots__ = ("_addresses", "_bev", "_done", "_family", "_host", "_lookup", "_port")
+
+    def __init__(self, bev: BufferEvent, family: int, host: str, port: int) -> None:
+        if family not in _FAMILIES:
+            raise ArgumentError(f"the family is AF_UNSPEC, AF_INET or AF_INET6: {family!r}")
+        if not host:
+            raise ArgumentError(f"a host name is wanted: {host!r}")
+        self._bev = bev
+        self._family = family
+        self._host = host
+        self._port = check_port(port, lowest=1)
+        self._addresses: list[AddrInfo] = []
+        self._lookup: Cancellable | None = None
+        self._done = False
+
+    def start(self, resolver: Resolver | None) -> None:
+        """Ask the resolver.  Raises ArgumentError when a name meets no resolver."""
+        hints = AddrInfoHints(self._family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        if resolver is not None:
+            lookup = resolver.getaddrinfo(self._host, self._port, hints, self._resolved)
+            if not self._done:
+                self._lookup = lookup
+            return
+        version = ip_version(self._host)
+        if version is None:
+            raise ArgumentError(f"a resolver is wanted to look up {self._host!r}")
+        family = socket.AF_INET6 if version == 6 else socket.AF_INET
+        sockaddr = (self._host, self._port)
+        self._resolved(0, [AddrInfo(family, socket.SOCK_STREAM, 0, "", sockaddr)], None)
+
+    def try_next(self) -> bool:
+        """Start connecting to the next address; False when none is left."""
+        if not self._addresses:
+            return False
+        address = self._addresses.pop(0)
+        self._bev._connect_next(address.family, address.sockaddr)
+        return True
+
+    def cancel(self) -> None:
+        """Give up."""
+        self._done = True
+        self._addresses.clear()
+        if self._lookup is not None:
+            lookup, self._lookup = self._lookup, None
+            lookup.cancel()
+
+    def _resolved(self, result: int, addresses: list[AddrInfo], arg: object) -> None:
+        if self._done:
+            return
+        self._done = True
+        self._lookup = None
+        self._addresses = list(addresses)
+        if result != 0 or not self.try_next():
+            error = socket.gaierror(result, f"{self._host}: {gai_strerror(result)}")
+            self._bev._lookup_failed(error, result)

@@ -1,0 +1,77 @@
+"""Which events want which descriptor: the map between `Event` and the backend (evmap.c).
+
+Invariants
+    * The backend watches exactly the union of what a descriptor's inserted events want.
+    * The events of a descriptor are kept newest first, and are activated in that order.
+    * When the backend refuses an event, the map is as it was.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .backends import Backend
+    from .event import Event
+
+# Far above any real limit; keeps a wild number away from backends that index by descriptor.
+MAX_FD = 1 << 26
+
+
+class FdInterest:
+    """The events of one descriptor and the union of their interests."""
+
+    __slots__ = ("events", "union")
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.union = 0
+
+
+class EvMap:
+    """Events by descriptor, in step with a backend."""
+
+    __slots__ = ("_backend", "by_fd")
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.by_fd: dict[int, FdInterest] = {}
+
+    def add(self, event: Event) -> None:
+        """Insert an event.  Raises ArgumentError for a wild descriptor, OSError as the kernel."""
+        fd = event._fd
+        if not 0 <= fd < MAX_FD:
+            raise ArgumentError(f"not a descriptor: {fd!r}")
+        interest = self.by_fd.get(fd)
+        if interest is None:
+            interest = FdInterest()
+        old = interest.union
+        new = event._interest & ~old
+        if new:
+            self._backend.add(fd, old, new)
+        interest.union = old | new
+        interest.events.insert(0, event)
+        self.by_fd[fd] = interest
+
+    def remove(self, event: Event) -> None:
+        """Take an event out; never fails, whatever became of the descriptor."""
+        fd = event._fd
+        interest = self.by_fd[fd]
+        interest.events.remove(event)
+        old = interest.union
+        union = 0
+        for other in interest.events:
+            union |= other._interest
+        if union != old:
+            interest.union = union
+            self._backend.delete(fd, old, old & ~union)
+        if not interest.events:
+            del self.by_fd[fd]
+
+    def __iter__(self) -> Iterator[Event]:
+        for interest in self.by_fd.values():
+            yield from interest.events

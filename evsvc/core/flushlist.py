@@ -1,0 +1,48 @@
+"""The optimistic write: who has something to send when the pass's callbacks are done.
+
+Adding to an output buffer only puts its owner on this list.  After the callbacks, before the next
+wait, each owner sends once, with one system call for all that the callbacks left there; EV_WRITE
+is armed only for what the kernel did not take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Flushable(Protocol):
+    """Something with output to send."""
+
+    def _flush_output(self) -> None: ...
+
+
+class FlushList:
+    """The owners that wait to send, in the order in which they came."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self) -> None:
+        self.waiting: list[Flushable] = []
+
+    def run(self, exception_handler: Callable[[Exception], object] | None) -> int:
+        """Let every owner send once and return how many did.
+
+        Owners that come back meanwhile wait for the next run.  An exception goes to the handler,
+        or with None to the caller; those that were not reached stay on the list.
+        """
+        turn, self.waiting = self.waiting, []
+        done = 0
+        try:
+            for owner in turn:
+                done += 1
+                try:
+                    owner._flush_output()
+                except Exception as exc:
+                    if exception_handler is None:
+                        raise
+                    exception_handler(exc)
+        finally:
+            if done < len(turn):
+                self.waiting[:0] = turn[done:]
+        return done

@@ -1,0 +1,237 @@
+"""ConnListener: accepts connections and hands each to a callback."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+from .errors import ArgumentError, SocketError, StateError
+from .event import PERSIST, READ, Event
+from .flags import ListenerOption
+from .util import family_of, set_tcp_keepalive
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .base import EventBase
+    from .resolver import SocketAddress
+
+logger = logging.getLogger("evsvc.core")
+
+DEFAULT_BACKLOG = 128
+KEEPALIVE_IDLE_S = 300
+
+# So many connections are accepted at one readiness; the rest wait for the next pass, so that a
+# flood of connections does not starve those that are there.
+MAX_ACCEPTS_PER_PASS = 64
+
+# Out of descriptors or memory: trying again at once would spin, as the connection stays queued.
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+EXHAUSTED_PAUSE_S = 0.1
+
+# The connection went away before it was taken.
+_HARMLESS = {errno.ECONNABORTED, errno.EPROTO}
+
+AcceptCallback = Callable[["ConnListener", socket.socket, Any, Any], object]
+"""Called as `cb(listener, sock, address, arg)`; the socket is non-blocking and the callback's."""
+AcceptErrorCallback = Callable[["ConnListener", Any], object]
+
+
+class ConnListener:
+    """Listens on a bound socket and calls `cb(listener, sock, address, arg)` per connection.
+
+    flags: LEV_OPT_*.  backlog: more than 0 to listen with that queue, negative for 128, 0 when
+    `sock` listens already.  Raises SocketError when the socket cannot listen.
+    Source: evconnlistener_new.
+    """
+
+    __slots__ = (
+        "_arg",
+        "_base",
+        "_cb",
+        "_enabled",
+        "_errorcb",
+        "_event",
+        "_flags",
+        "_pause",
+        "socket",
+    )
+
+    def __init__(
+        self,
+        base: EventBase,
+        cb: AcceptCallback | None,
+        arg: object,
+        flags: int,
+        backlog: int,
+        sock: socket.socket,
+    ) -> None:
+        self._flags = int(flags)
+        if backlog:
+            try:
+                sock.listen(backlog if backlog > 0 else DEFAULT_BACKLOG)
+            except OSError as exc:
+                raise SocketError(exc.errno, f"cannot listen: {exc.strerror}") from exc
+        sock.setblocking(False)
+        self._base = base
+        self._cb = cb
+        self._arg: Any = arg
+        self._errorcb: AcceptErrorCallback | None = None
+        self.socket = sock
+        self._event = Event(base, sock, READ | PERSIST, self._on_readable)
+        self._pause = Event(base, -1, 0, self._on_pause_over)
+        self._enabled = not self._flags & ListenerOption.LEV_OPT_DISABLED
+        self._update()
+
+    @classmethod
+    def new_bind(
+        cls,
+        base: EventBase,
+        cb: AcceptCallback | None,
+        arg: object,
+        flags: int,
+        backlog: int,
+        address: SocketAddress,
+    ) -> Self:
+        """Make a socket, bind it to `(host, port)` or a Unix path, and listen on it.
+
+        Port 0 gets a free one; see `address`.  Raises SocketError, with the address, when it is
+        busy or not ours, ArgumentError for backlog 0, for a host that is not numeric, or for
+        LEV_OPT_REUSEABLE on a Unix path.  Source: evconnlistener_new_bind.
+        """
+        flags = int(flags)
+        if backlog == 0:
+            raise ArgumentError("new_bind() always listens: the backlog cannot be 0")
+        family = family_of(address)
+        reuse = ListenerOption.LEV_OPT_REUSEABLE | ListenerOption.LEV_OPT_REUSEABLE_PORT
+        if family == socket.AF_UNIX and flags & reuse:
+            raise ArgumentError(f"an address of a Unix socket cannot be reused: {address!r}")
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            _set_options(sock, family, flags)
+            sock.bind(address)
+            return cls(base, cb, arg, flags | ListenerOption.LEV_OPT_CLOSE_ON_FREE, backlog, sock)
+        except OSError as exc:
+            sock.close()
+            raise SocketError(exc.errno, f"cannot bind {address!r}: {exc.strerror}") from exc
+        except BaseException:
+            sock.close()
+            raise
+
+    @property
+    def fd(self) -> int:
+        """The listening descriptor (evconnlistener_get_fd)."""
+        return self.socket.fileno()
+
+    @property
+    def base(self) -> EventBase:
+        """The event base (evconnlistener_get_base)."""
+        return self._base
+
+    @property
+    def address(self) -> SocketAddress:
+        """The address that the socket is bound to, with the real port."""
+        return self.socket.getsockname()
+
+    def enable(self) -> None:
+        """Accept connections (evconnlistener_enable)."""
+        self._enabled = True
+        self._update()
+
+    def disable(self) -> None:
+        """Accept none; the kernel goes on queueing them (evconnlistener_disable)."""
+        self._enabled = False
+        self._update()
+
+    def set_cb(self, cb: AcceptCallback | None, arg: object) -> None:
+        """Replace the callback; with None no connection is accepted (evconnlistener_set_cb)."""
+        self._cb = cb
+        self._arg = arg
+        self._update()
+
+    def set_error_cb(self, errorcb: AcceptErrorCallback | None) -> None:
+        """Call `errorcb(listener, arg)` when accepting fails, instead of logging a warning.
+
+        Source: evconnlistener_set_error_cb.
+        """
+        self._errorcb = errorcb
+
+    def close(self) -> None:
+        """Stop listening; the socket is closed with LEV_OPT_CLOSE_ON_FREE.  Safe to repeat, and
+        from inside the callbacks (evconnlistener_free)."""
+        self._enabled = False
+        self._event.close()
+        self._pause.close()
+        self._cb = self._errorcb = None
+        if self._flags & ListenerOption.LEV_OPT_CLOSE_ON_FREE:
+            self.socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _update(self) -> None:
+        if self._enabled and self._cb is not None and not self._pause.pending():
+            if not self._event.initialized:
+                raise StateError("the listener is closed")
+            self._event.add()
+        else:
+            self._event.delete()
+
+    def _on_readable(self, fd: int, what: int, arg: object) -> None:
+        blocking = self._flags & ListenerOption.LEV_OPT_LEAVE_SOCKETS_BLOCKING
+        for _ in range(MAX_ACCEPTS_PER_PASS):
+            if self._cb is None or not self._enabled:
+                return
+            try:
+                sock, address = self.socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno not in _HARMLESS:
+                    self._accept_failed(exc)
+                    return
+                continue
+            if not blocking:
+                sock.setblocking(False)
+            self._cb(self, sock, address, self._arg)
+
+    def _accept_failed(self, exc: OSError) -> None:
+        if exc.errno in _EXHAUSTED:
+            self._pause.add(EXHAUSTED_PAUSE_S)
+            self._event.delete()
+        if self._errorcb is not None:
+            self._errorcb(self, self._arg)
+        else:
+            logger.warning("cannot accept a connection: %s", exc)
+
+    def _on_pause_over(self, fd: int, what: int, arg: object) -> None:
+        self._update()
+
+
+def _set_options(sock: socket.socket, family: int, flags: int) -> None:
+    if family == socket.AF_UNIX:
+        return
+    set_tcp_keepalive(sock, KEEPALIVE_IDLE_S)
+    if flags & ListenerOption.LEV_OPT_REUSEABLE and os.name == "posix":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if flags & ListenerOption.LEV_OPT_REUSEABLE_PORT:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if flags & ListenerOption.LEV_OPT_DEFERRED_ACCEPT and hasattr(socket, "TCP_DEFER_ACCEPT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+    if family == socket.AF_INET6:
+        v6only = ListenerOption.LEV_OPT_BIND_IPV6ONLY
+        both = ListenerOption.LEV_OPT_BIND_IPV4_AND_IPV6
+        if flags & (v6only | both):
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bool(flags & v6only))

@@ -1,0 +1,95 @@
+"""Waking a loop from outside: other threads and signal handlers, through one socket pair.
+
+A zero byte is another thread's wake-up; any other byte is the number of a signal, written by
+Python's C-level handler.  A full socket is no error: the loop has more than enough to wake it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .event import PERSIST, READ, Event
+from .signals import SignalMap
+
+if TYPE_CHECKING:
+    from .base import EventBase
+
+READ_BYTES = 4096
+
+
+class Wakeup:
+    """The wake-up socket of one base, and the calls that other threads posted."""
+
+    __slots__ = (
+        "_event",
+        "_post_event",
+        "_reader",
+        "_sent",
+        "_writer",
+        "posted",
+        "signals",
+        "thread_id",
+    )
+
+    def __init__(self, base: EventBase) -> None:
+        self.posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self.thread_id = 0  # of the thread in the loop; 0 when there is none
+        self._sent = False
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self.signals = SignalMap(base, self._writer.fileno())
+        self._post_event = Event(base, -1, 0, self._run_posted)
+        self._event = Event(base, self._reader, READ | PERSIST, self._on_wake)
+        self._event._internal = True
+        self._event._priority = 0
+        self._event.add()
+
+    def wake(self) -> None:
+        """Make a loop in another thread go through a pass."""
+        if threading.get_ident() != self.thread_id and not self._sent:
+            self._sent = True
+            with contextlib.suppress(BlockingIOError):
+                self._writer.send(b"\0")
+
+    def post(self, fn: Callable[..., object], args: tuple[Any, ...]) -> None:
+        """Queue a call for the loop."""
+        self.posted.append((fn, args))
+        if threading.get_ident() == self.thread_id:
+            self._post_event.active(0)
+        else:
+            self.wake()
+
+    def close(self) -> None:
+        """Drop what was posted and close the sockets."""
+        self.posted.clear()
+        self._post_event.close()
+        self._event.close()
+        self._reader.close()
+        self._writer.close()
+
+    def _on_wake(self, fd: int, what: int, arg: object) -> None:
+        self._sent = False  # first: what is posted from here on writes a byte of its own
+        try:
+            received = self._reader.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        numbers = received.replace(b"\0", b"")
+        if numbers:
+            self.signals.deliver(numbers)
+        if self.posted:
+            self._post_event.active(0)
+
+    def _run_posted(self, fd: int, what: int, arg: object) -> None:
+        try:
+            for _ in range(len(self.posted)):
+                fn, args = self.posted.popleft()
+                fn(*args)
+        finally:
+            if self.posted and self._post_event.initialized:
+                self._post_event.active(0)
