@@ -1,1 +1,4 @@
 """evsvc: libevent's system for Python, on one event base."""
+
+from .core import EventBase
+from .http import HttpServer

@@ -1,9 +1,12 @@
 """Active events: what happened and waits for its callback, one queue per priority.
 
 Invariants
-    * An active event has one live entry, in the queue of its priority; `count` counts those.
+    * An active event has one live entry, in the queue of its priority or in `later`; `count`
+      counts those.
     * Deactivating is O(1): the entry stays behind as stale, and `event._stale` counts such
-      entries.  In a first-in-first-out queue they all precede the event's live entry.
+      entries.  The loop drops that many of the event's entries, and runs the one after them.
+    * What is put in `later` waits until the kernel was asked again, so that callbacks that
+      activate themselves for ever starve nobody.
     * `preempted` is set when something more urgent than what runs now becomes active: the pass
       is then left after the callback that is running.
 """
@@ -29,11 +32,12 @@ NOTHING_RUNS = -1
 class ActiveQueues:
     """The active events of one base."""
 
-    __slots__ = ("count", "npriorities", "preempted", "queues", "running_priority")
+    __slots__ = ("count", "later", "npriorities", "preempted", "queues", "running_priority")
 
     def __init__(self) -> None:
         self.npriorities = 1
         self.queues: list[deque[Event]] = [deque()]
+        self.later: list[Event] = []
         self.count = 0
         self.running_priority = NOTHING_RUNS
         self.preempted = False
@@ -51,23 +55,44 @@ class ActiveQueues:
         if priority < self.running_priority:
             self.preempted = True
 
+    def activate_later(self, event: Event, what: int) -> None:
+        """Do as `activate` does, but for the next pass (event_active_later_)."""
+        if event._active:
+            event._result |= what
+            return
+        event._active = True
+        event._result = what
+        self.count += 1
+        self.later.append(event)
+
+    def promote_later(self) -> None:
+        """Begin a pass: queue what waited for it."""
+        later, self.later = self.later, []
+        for event in later:
+            self.queues[event._priority].append(event)
+
     def deactivate(self, event: Event) -> None:
         """Forget that `event` is active."""
         event._active = False
         event._stale += 1
         self.count -= 1
 
-    def set_priority(self, event: Event, priority: int) -> None:
-        """Move `event`.  Raises StateError when active, ArgumentError out of range."""
-        if event._active:
-            raise StateError("the priority of an active event cannot change")
+    def check_priority(self, priority: int) -> None:
+        """Raise ArgumentError when there is no such priority."""
         if not 0 <= priority < self.npriorities:
             raise ArgumentError(f"priority {priority!r} is not in 0..{self.npriorities - 1}")
+
+    def set_priority(self, event: Event, priority: int) -> None:
+        """Move `event`.  Raises StateError when active, ArgumentError out of range."""
+        self.check_priority(priority)
+        if event._active:
+            raise StateError("the priority of an active event cannot change")
         if event._stale:
             queue = self.queues[event._priority]
             live = [other for other in queue if other is not event]
             queue.clear()
             queue.extend(live)
+            self.later = [other for other in self.later if other is not event]
             event._stale = 0
         event._priority = priority
 
@@ -83,7 +108,7 @@ class ActiveQueues:
             self.queues.append(deque())
 
     def __iter__(self) -> Iterator[Event]:
-        for queue in self.queues:
+        for queue in (*self.queues, self.later):
             for event in queue:
                 if event._active:
                     yield event

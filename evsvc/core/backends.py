@@ -1,14 +1,14 @@
 """The kernel's ways to wait for many descriptors, one small class each.
 
 All five have the same operations, libevent's struct eventop: init (the constructor), add, delete,
-dispatch, dealloc.  A backend knows descriptors and interests (`EV_READ | EV_WRITE | EV_CLOSED`,
-with `EV_ET` where it can), never events: `EvMap` tells it the union of what a descriptor's events
-want.  `add(fd, old, new)` widens that union from `old` by `new`, `delete(fd, old, gone)` narrows
-it.
+dispatch, dealloc.  A backend knows descriptors and interests (`EV_READ | EV_WRITE`, with
+`EV_CLOSED` and `EV_ET` where its features say so), never events: `EvMap` tells it the union of
+what a descriptor's events want.  `add(fd, old, new)` widens that union from `old` by `new`,
+`delete(fd, old, gone)` narrows it.
 
-An error or a hang-up wakes both directions, so that whoever waits sees it from his own recv or
-send.  A descriptor that was closed behind our back is dropped in silence on delete: the kernel has
-forgotten it already.
+An error or a hang-up wakes every direction, so that whoever waits sees it from his own recv or
+send, and nobody is left to spin.  A descriptor that was closed behind our back is dropped in
+silence on delete: the kernel has forgotten it already.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .flags import Feature
 
 READ, WRITE, CLOSED, ET = 0x02, 0x04, 0x80, 0x20
 BOTH = READ | WRITE
+ALL = BOTH | CLOSED
 
 # One wait takes at most this many descriptors; the rest are reported by the next one.
 MAX_READY = 512
@@ -62,9 +63,9 @@ class SelectBackend:
         self._write: set[int] = set()
 
     def add(self, fd: int, old: int, new: int) -> None:
-        """Watch; EV_CLOSED is seen as readability.  Raises ValueError past FD_SETSIZE."""
+        """Watch.  Raises ValueError past FD_SETSIZE."""
         select.select([fd], [], [], 0)
-        if new & (READ | CLOSED):
+        if new & READ:
             self._read.add(fd)
         if new & WRITE:
             self._write.add(fd)
@@ -72,7 +73,7 @@ class SelectBackend:
     def delete(self, fd: int, old: int, gone: int) -> None:
         """Stop watching."""
         left = old & ~gone
-        if not left & (READ | CLOSED):
+        if not left & READ:
             self._read.discard(fd)
         if not left & WRITE:
             self._write.discard(fd)
@@ -106,6 +107,11 @@ def _is_open(fd: int) -> bool:
     return True
 
 
+def _require_open(fd: int) -> None:
+    if not _is_open(fd):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
 class PollBackend:
     """poll(2)."""
 
@@ -117,19 +123,18 @@ class PollBackend:
     )
 
     def __init__(self, api: Any = select) -> None:
-        self._poll = api.poll()
+        self._poll = self._open(api)
         hup = getattr(api, "POLLRDHUP", 0)
         self._table = (api.POLLIN, api.POLLOUT, hup, api.POLLERR | api.POLLHUP | api.POLLNVAL)
 
     def add(self, fd: int, old: int, new: int) -> None:
         """Watch."""
-        if not _is_open(fd):
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        _require_open(fd)
         self._poll.register(fd, self._mask(old | new))
 
     def delete(self, fd: int, old: int, gone: int) -> None:
         """Stop watching."""
-        left = old & ~gone & (BOTH | CLOSED)
+        left = old & ~gone & ALL
         if left:
             self._poll.register(fd, self._mask(left))
         else:
@@ -145,13 +150,16 @@ class PollBackend:
                 what |= WRITE
             if mask & closed:
                 what |= CLOSED
-            elif mask & broken:
-                what |= BOTH
+            if mask & broken:
+                what = ALL
             ready.append((fd, what))
         return ready
 
     def dealloc(self) -> None:
         """Forget everything; poll(2) holds nothing in the kernel."""
+
+    def _open(self, api: Any) -> Any:
+        return api.poll()
 
     def _mask(self, what: int) -> int:
         readable, writable, closed, _ = self._table
@@ -171,26 +179,26 @@ class DevPollBackend(PollBackend):
     name = "devpoll"
     features = Feature.EV_FEATURE_O1 | Feature.EV_FEATURE_FDS
 
-    def __init__(self, api: Any = select) -> None:
-        super().__init__(api)
-        self._poll = api.devpoll()
-
     def add(self, fd: int, old: int, new: int) -> None:
-        """Watch; a second registration would only add bits, so the old one is taken back first."""
+        """Watch; what a second registration does is undefined, so the old one goes first."""
+        _require_open(fd)
         if old:
             self._poll.unregister(fd)
-        super().add(fd, old, new)
+        self._poll.register(fd, self._mask(old | new))
 
     def delete(self, fd: int, old: int, gone: int) -> None:
-        """Stop watching."""
+        """Stop watching, or start again for what is left."""
         self._poll.unregister(fd)
-        left = old & ~gone & (BOTH | CLOSED)
+        left = old & ~gone & ALL
         if left:
             self._poll.register(fd, self._mask(left))
 
     def dealloc(self) -> None:
         """Close the device."""
         self._poll.close()
+
+    def _open(self, api: Any) -> Any:
+        return api.devpoll()
 
 
 class EpollBackend:
@@ -206,7 +214,6 @@ class EpollBackend:
     name = "epoll"
     features = Feature.EV_FEATURE_ET | Feature.EV_FEATURE_O1 | Feature.EV_FEATURE_EARLY_CLOSE
 
-    # From the kernel's five bits to ours; a plain HUP (no RDHUP) or an error wakes both.
     _IN, _OUT, _ERR, _HUP, _RDHUP, _EDGE = 0x001, 0x004, 0x008, 0x010, 0x2000, 1 << 31
 
     def __init__(self) -> None:
@@ -229,7 +236,7 @@ class EpollBackend:
         """Stop watching; whatever the kernel has to say of a closed descriptor is no news."""
         left = old & ~gone
         with contextlib.suppress(OSError):
-            if left & (BOTH | CLOSED):
+            if left & ALL:
                 self._epoll.modify(fd, self._mask(left))
             else:
                 self._epoll.unregister(fd)
@@ -257,21 +264,16 @@ class EpollBackend:
     @classmethod
     def ready_table(cls) -> dict[int, int]:
         """Return every mask that the kernel can report, with its meaning."""
-        table = {}
-        for bits in range(32):
-            mask = sum(
-                bit
-                for i, bit in enumerate((cls._IN, cls._OUT, cls._ERR, cls._HUP, cls._RDHUP))
-                if bits >> i & 1
-            )
-            if mask & cls._ERR or (mask & cls._HUP and not mask & cls._RDHUP):
-                table[mask] = BOTH
-            else:
-                table[mask] = (
-                    (READ if mask & cls._IN else 0)
-                    | (WRITE if mask & cls._OUT else 0)
-                    | (CLOSED if mask & cls._RDHUP else 0)
-                )
+        meanings = (
+            (cls._IN, READ),
+            (cls._OUT, WRITE),
+            (cls._RDHUP, CLOSED),
+            (cls._ERR, ALL),
+            (cls._HUP, ALL),
+        )
+        table = {0: 0}
+        for bit, meaning in meanings:
+            table |= {mask | bit: what | meaning for mask, what in table.items()}
         return table
 
 
@@ -291,16 +293,13 @@ class KqueueBackend:
         self._kqueue = api.kqueue()
 
     def add(self, fd: int, old: int, new: int) -> None:
-        """Watch; EV_CLOSED is the reading filter's end of file."""
+        """Watch."""
         api = self._api
         flags = api.KQ_EV_ADD | (api.KQ_EV_CLEAR if (old | new) & ET else 0)
         self._change(fd, new, flags)
 
     def delete(self, fd: int, old: int, gone: int) -> None:
         """Stop watching."""
-        left = old & ~gone
-        if left & (READ | CLOSED):
-            gone &= ~(READ | CLOSED)
         with contextlib.suppress(OSError):
             self._change(fd, gone, self._api.KQ_EV_DELETE)
 
@@ -314,7 +313,7 @@ class KqueueBackend:
             elif event.filter == api.KQ_FILTER_WRITE:
                 what = WRITE
             else:
-                what = READ | CLOSED if event.flags & api.KQ_EV_EOF else READ
+                what = READ
             ready.append((event.ident, what))
         return ready
 
@@ -325,7 +324,7 @@ class KqueueBackend:
     def _change(self, fd: int, what: int, flags: int) -> None:
         api = self._api
         changes = []
-        if what & (READ | CLOSED):
+        if what & READ:
             changes.append(api.kevent(fd, api.KQ_FILTER_READ, flags))
         if what & WRITE:
             changes.append(api.kevent(fd, api.KQ_FILTER_WRITE, flags))
@@ -345,6 +344,16 @@ _KNOWN: tuple[tuple[str, type[Backend]], ...] = (
 BACKENDS: tuple[type[Backend], ...] = tuple(
     backend for name, backend in _KNOWN if hasattr(select, name)
 )
+
+
+def interests_of(features: Feature) -> int:
+    """Return the interests that a backend with `features` understands."""
+    interests = BOTH
+    if features & Feature.EV_FEATURE_ET:
+        interests |= ET
+    if features & Feature.EV_FEATURE_EARLY_CLOSE:
+        interests |= CLOSED
+    return interests
 
 
 def supported_methods() -> list[str]:

@@ -8,7 +8,8 @@ Invariants
     * User code runs only from the thread that is in `loop`, one callback at a time.
     * A callback that raises leaves the base whole: the rest stays active and runs in the next
       `loop`.
-    * `_cached_time` is set from the end of the wait to the end of the pass, and only then.
+    * `_cached_time` is set from the end of the wait to the end of the pass, and only then; with
+      EVENT_BASE_FLAG_NO_CACHE_TIME never.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from .active import NOTHING_RUNS, ActiveQueues
+from .backends import interests_of
 from .clock import Clock, MonotonicClock
 from .config import EventConfig
 from .errors import ArgumentError, StateError
 from .event import ET, IO, PERSIST, SIGNAL, TIMEOUT, Event, fd_of
 from .evmap import EvMap
-from .flags import EVENT_FLAGS, Feature
+from .flags import EVENT_FLAGS, BaseFlag, Feature
 from .flushlist import FlushList
 from .timers import TimerHeap
 from .wakeup import Wakeup
@@ -57,6 +59,7 @@ class EventBase:
         "_backend",
         "_break",
         "_cached_time",
+        "_caches_time",
         "_clock",
         "_closed",
         "_evmap",
@@ -73,8 +76,10 @@ class EventBase:
     )
 
     def __init__(self, config: EventConfig | None = None, *, clock: Clock | None = None) -> None:
-        self._backend = (config or EventConfig()).choose_backend()
-        self._supported = IO | (ET if self._backend.features & Feature.EV_FEATURE_ET else 0)
+        config = config or EventConfig()
+        self._backend = config.choose_backend()
+        self._supported = interests_of(self._backend.features)
+        self._caches_time = not config.flags & BaseFlag.EVENT_BASE_FLAG_NO_CACHE_TIME
         self._clock: Clock = clock or MonotonicClock()
         self._monotonic = self._clock.monotonic
         self._cached_time: float | None = None
@@ -86,9 +91,11 @@ class EventBase:
         self._looping = self._exit = self._break = self._closed = False
         self._running: Event | None = None
         self.exception_handler: ExceptionHandler | None = None
-        self._wakeup = Wakeup(self)
-
-    # ---- what a program calls -------------------------------------------------------------
+        try:
+            self._wakeup = Wakeup(self)
+        except BaseException:
+            self._backend.dealloc()
+            raise
 
     def dispatch(self) -> int:
         """Run until nothing is pending or the loop is stopped (event_base_dispatch).
@@ -109,6 +116,7 @@ class EventBase:
             raise StateError("the loop of this base is running already")
         self._looping = True
         self._wakeup.thread_id = threading.get_ident()
+        self._wakeup.signals.take_over()
         self._exit = self._break = False
         try:
             return self._run_passes(int(flags))
@@ -127,7 +135,8 @@ class EventBase:
         self.once(-1, TIMEOUT, self._on_loopexit, None, timeout)
 
     def loopbreak(self) -> None:
-        """Stop after the callback that is running; the rest stays active.  Thread-safe.
+        """Stop after the callback that is running; the rest stays active, and what was written
+        stays unsent, until the next `loop`.  Thread-safe.
 
         Without effect when the loop is not running.  Source: event_base_loopbreak.
         """
@@ -164,9 +173,9 @@ class EventBase:
     ) -> None:
         """Call `cb(fd, what, arg)` once, when the descriptor is ready or the time is over.
 
-        events: EV_READ, EV_WRITE, EV_CLOSED, or EV_TIMEOUT alone, which without a timeout fires
-        in the next pass, in the order of the calls.  Raises ArgumentError for EV_SIGNAL,
-        EV_PERSIST or no flag.  Source: event_base_once.
+        events: EV_READ, EV_WRITE, EV_CLOSED, or EV_TIMEOUT alone, which without a timeout is
+        activated at once, in the order of the calls.  Raises ArgumentError for EV_SIGNAL,
+        EV_PERSIST or no flag, and as `Event.add` does.  Source: event_base_once.
         """
         flags = int(events)
         if flags & (SIGNAL | PERSIST) or not flags & (TIMEOUT | IO):
@@ -180,7 +189,8 @@ class EventBase:
     def post(self, fn: Callable[..., object], *args: object) -> None:
         """Run `fn(*args)` from the loop, after what is active now.  Thread-safe.
 
-        Calls run in the order in which they were posted.
+        Calls run in the order in which they were posted, at the middle priority; one that posts
+        again lets ready descriptors and due timers come first.
         """
         self._require_open()
         self._wakeup.post(fn, args)
@@ -226,19 +236,19 @@ class EventBase:
         Source: event_base_priority_init.
         """
         self._active.resize(npriorities)
+        self._wakeup.set_post_priority(npriorities // 2)
 
     def close(self) -> None:
         """Delete every event and give the kernel's objects back.  Safe to repeat.
 
         No callback runs; descriptors of the program stay open.  Raises StateError from inside the
-        loop.  Source: event_base_free.
+        loop, and with signal events from another thread than the main.  Source: event_base_free.
         """
         if self._closed:
             return
         if self._looping:
             raise StateError("a base cannot be closed while its loop is running")
-        timed = self._timers.clear()
-        for event in [*self._active, *self._evmap, *self._wakeup.signals, *timed]:
+        for event in [*self._wakeup.signals, *self._active, *self._evmap, *self._timers]:
             self._delete(event)
         self._wakeup.close()
         self._closed = True
@@ -256,38 +266,41 @@ class EventBase:
     ) -> None:
         self.close()
 
-    # ---- the pass -------------------------------------------------------------------------
-
     def _run_passes(self, flags: int) -> int:
         once = flags & _ONCE
         nonblock = flags & _NONBLOCK
         stay = flags & _NO_EXIT_ON_EMPTY
+        active = self._active
         flush_list = self._flush_list
-        ran = flush_list.run(self.exception_handler) if flush_list.waiting else 0
+        ran = flush_list.run(self) if flush_list.waiting else 0
         while True:
-            self._active.preempted = False
+            active.preempted = False
             if self._exit or self._break:
                 return 0
             if not stay and not self._has_events():
                 return 1
-            hurry = nonblock or self._active.count or flush_list.waiting or (once and ran)
+            if active.later:
+                active.promote_later()
+            hurry = nonblock or active.count or flush_list.waiting or (once and ran)
             timeout = 0.0 if hurry else self._time_to_wait()
             self._cached_time = None
             ready = self._backend.dispatch(0 if self._clock.jumps else timeout)
             if self._clock.jumps and not ready:
                 ready = self._jump(timeout)
-            self._cached_time = self._monotonic()
+            now = self._monotonic()
+            if self._caches_time:
+                self._cached_time = now
             if ready:
                 self._activate_ready(ready)
             if self._timers:
-                self._activate_expired()
-            if self._active.count:
+                self._activate_expired(now)
+            if active.count:
                 ran += self._run_active()
-            elif nonblock:
+            elif nonblock and not flush_list.waiting:
                 return 0
-            if flush_list.waiting:
-                ran += flush_list.run(self.exception_handler)
-            if once and ran and not self._active.count:
+            if flush_list.waiting and not self._break:
+                ran += flush_list.run(self)
+            if once and ran and not active.count:
                 return 0
             ran = 0
 
@@ -314,20 +327,30 @@ class EventBase:
         return []
 
     def _activate_ready(self, ready: list[tuple[int, int]]) -> None:
+        """Queue the events of what is ready: `ActiveQueues.activate` unrolled, as this runs for
+        every readiness and the call would cost a fifth of it.  Nothing runs, so none preempts."""
         by_fd = self._evmap.by_fd
-        activate = self._active.activate
+        queues = self._active.queues
+        activated = 0
         for fd, what in ready:
             interest = by_fd.get(fd)
             if interest is None:
                 continue
             for event in interest.events:
-                hit = event._interest & what
-                if hit:
-                    activate(event, hit | event._interest & ET)
+                wanted = event._interest
+                hit = wanted & what
+                if not hit:
+                    continue
+                if event._active:
+                    event._result |= hit | wanted & ET
+                else:
+                    event._active = True
+                    event._result = hit | wanted & ET
+                    queues[event._priority].append(event)
+                    activated += 1
+        self._active.count += activated
 
-    def _activate_expired(self) -> None:
-        now = self._cached_time
-        assert now is not None
+    def _activate_expired(self, now: float) -> None:
         while (event := self._timers.pop_due(now)) is not None:
             self._active.activate(event, TIMEOUT)
 
@@ -357,15 +380,15 @@ class EventBase:
             what = event._result
             if event._persist:
                 if event._interval is not None:
-                    self._restart_interval(event, what)
+                    self._timers.restart(event, self.now, on_beat=bool(what & TIMEOUT))
             elif event._inserted or event._timer_key:
                 self._unlist(event)
             self._running = event
             if not event._internal:
                 ran += 1
             try:
-                if event._events & SIGNAL and not what & TIMEOUT:
-                    self._call_signal(event)
+                if event._events & SIGNAL and what != TIMEOUT:
+                    self._wakeup.signals.call(event, what)
                 else:
                     event._callback(event._fd, EVENT_FLAGS[what], event._arg)
             except Exception as exc:
@@ -376,31 +399,6 @@ class EventBase:
                 break
         self._running = None
         return ran
-
-    def _call_signal(self, event: Event) -> None:
-        """Call back as often as the signal came, until the event is deleted or the loop broken."""
-        while event._calls > 0:
-            event._calls -= 1
-            event._callback(event._fd, EVENT_FLAGS[SIGNAL], event._arg)
-            if self._break:
-                event._calls = 0
-
-    def _restart_interval(self, event: Event, what: int) -> None:
-        """Start a persistent timeout anew: on the beat, or from now where a beat was missed."""
-        now = self.now
-        interval = event._interval
-        assert interval is not None
-        deadline = (event._deadline if what & TIMEOUT else now) + interval
-        if deadline < now:
-            deadline = now + interval
-        event._deadline = deadline
-        self._timers.push(event, deadline)
-
-    # ---- what events call -----------------------------------------------------------------
-
-    def _interest_of(self, flags: int) -> int:
-        """Return what the backend is told, and reports, for an event with `flags`."""
-        return flags & self._supported if flags & IO else 0
 
     def _add(self, event: Event, timeout: float | None) -> None:
         self._require_open()
@@ -421,24 +419,24 @@ class EventBase:
             self._timers.push(event, event._deadline)
 
     def _delete(self, event: Event) -> None:
-        event._interval = None
-        event._calls = 0
         if event._inserted or event._timer_key:
             self._unlist(event)
+        event._interval = None
+        event._calls = 0
         if event._active:
             self._active.deactivate(event)
 
     def _unlist(self, event: Event) -> None:
         """Make a pending event idle; an activation stays."""
-        if event._timer_key:
-            self._timers.remove(event)
         if event._inserted:
-            event._inserted = False
-            self._inserted_count -= not event._internal
             if event._events & SIGNAL:
                 self._wakeup.signals.remove(event)
             elif event._fd != -1:
                 self._evmap.remove(event)
+            event._inserted = False
+            self._inserted_count -= not event._internal
+        if event._timer_key:
+            self._timers.remove(event)
 
     def _require_open(self) -> None:
         if self._closed:

@@ -5,21 +5,20 @@ move between buffers, and a partly read first chunk is an offset: nothing is cop
 asks for contiguous bytes.
 
 Invariants
-    * No chunk is empty; `_length` is the sum of the chunks less `_start`.
-    * `_start` bytes of the first chunk are gone already, fewer than it has.
-    * After a change, before returning: first the owner's hook, then the callbacks, newest first.
+    * After a change, before returning: the cleanups of references that have left, the owner's
+      hook, the callbacks, newest first.  All of them find the buffer whole, and may change it.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .changes import BufferCallback, CallbackEntry, ChangeInfo
-from .chunks import Chunk, Reference, bytes_of, frozen_copy, join_and_release, view_of
+from .changes import BufferCallback, CallbackEntry, CallbackList
+from .chunks import ByteChain, Chunk, Reference, bytes_of, frozen_copy, join, release, view_of
 from .errors import ArgumentError, StateError
 from .flags import EolStyle
 from .search import find, find_eol
@@ -37,36 +36,28 @@ MAX_GATHER_CHUNKS = 128
 _HAS_SENDMSG = hasattr(socket.socket, "sendmsg")
 
 
-class EvBuffer:
+class EvBuffer(ByteChain):
     """A byte queue (struct evbuffer), with `len()`, `bytes()` and truth as Python has them."""
 
     __slots__ = (
         "_callbacks",
-        "_chunks",
         "_frozen_end",
         "_frozen_start",
-        "_length",
         "_on_add",
         "_on_drain",
-        "_start",
         "max_read",
     )
 
     def __init__(self, data: bytes | bytearray | memoryview = b"") -> None:
-        self._chunks: deque[Chunk] = deque()
-        self._start = 0
-        self._length = 0
+        super().__init__()
         self._frozen_start = False
         self._frozen_end = False
-        self._callbacks: list[CallbackEntry] = []
+        self._callbacks = CallbackList()
         self._on_add: Callable[[], object] | None = None
         self._on_drain: Callable[[], object] | None = None
         self.max_read = MAX_READ_BYTES
         if data:
             self.add(data)
-
-    def __len__(self) -> int:
-        return self._length
 
     def __bytes__(self) -> bytes:
         return self.copyout()
@@ -74,14 +65,13 @@ class EvBuffer:
     def __repr__(self) -> str:
         return f"<EvBuffer {self._length} bytes in {len(self._chunks)} chunks>"
 
-    # ---- in ---------------------------------------------------------------------------------
-
     def add(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes; `bytes` are not copied (evbuffer_add).
 
         Raises StateError when the end is frozen, ArgumentTypeError for anything but bytes.
         """
-        self._require_end()
+        if self._frozen_end:
+            self._require_end()
         self._append(data if type(data) is bytes else frozen_copy(data))
 
     def add_reference(
@@ -106,8 +96,8 @@ class EvBuffer:
     def add_buffer(self, source: EvBuffer) -> None:
         """Move everything from `source` to the end, without copying (evbuffer_add_buffer).
 
-        The callbacks of `source` are called first.  Raises StateError when this end or the start
-        of `source` is frozen.
+        When it is done, the callbacks of `source` are called first.  Raises StateError when this
+        end or the start of `source` is frozen.
         """
         self._move_from(source, source._length)
 
@@ -117,39 +107,40 @@ class EvBuffer:
             return 0
         self._require_end()
         source._require_start()
-        moved = source._take_chunks(size)
-        source._after_drain(size)
-        self._chunks.extend(moved)
+        self._chunks.extend(source._take_chunks(size))
         self._length += size
-        self._after_add(size)
+        self._after_move(source, size)
         return size
 
     def prepend(self, data: bytes | bytearray | memoryview) -> None:
         """Insert bytes at the front (evbuffer_prepend).
 
-        Raises StateError when the start is frozen.
+        Raises StateError when the start is frozen, ArgumentTypeError for anything but bytes.
         """
-        if len(data) == 0:
+        chunk = frozen_copy(data)
+        size = len(chunk)
+        if size == 0:
             return
         self._require_start()
         self._settle_first()
-        self._chunks.appendleft(frozen_copy(data))
-        self._length += len(data)
-        self._after_add(len(data))
+        self._chunks.appendleft(chunk)
+        self._length += size
+        self._after_add(size)
 
     def prepend_buffer(self, source: EvBuffer) -> None:
-        """Move everything from `source` to the front, in its order (evbuffer_prepend_buffer)."""
+        """Move everything from `source` to the front, in its order (evbuffer_prepend_buffer).
+
+        Raises StateError when the start of either is frozen.
+        """
         size = source._length
         if source is self or size == 0:
             return
         self._require_start()
         source._require_start()
-        moved = source._take_chunks(size)
-        source._after_drain(size)
         self._settle_first()
-        self._chunks.extendleft(reversed(moved))
+        self._chunks.extendleft(reversed(source._take_chunks(size)))
         self._length += size
-        self._after_add(size)
+        self._after_move(source, size)
 
     def read(self, fd: int, howmuch: int = -1) -> int:
         """Read once from a descriptor, at most `howmuch` and `max_read` bytes; 0 is end of file.
@@ -161,8 +152,6 @@ class EvBuffer:
         data = os.read(fd, self.max_read if howmuch < 0 else min(howmuch, self.max_read))
         self._append(data)
         return len(data)
-
-    # ---- out --------------------------------------------------------------------------------
 
     def drain(self, size: int) -> None:
         """Drop `size` bytes from the front; more than there are is all (evbuffer_drain).
@@ -177,9 +166,19 @@ class EvBuffer:
         self._drop(size)
 
     def remove(self, size: int = -1) -> bytes:
-        """Take up to `size` bytes (-1: all) from the front (evbuffer_remove)."""
-        if self._length:
+        """Take up to `size` bytes (-1: all) from the front (evbuffer_remove).
+
+        All of a single chunk is handed out as it lies, without a copy.  Raises StateError when
+        the start is frozen and there is something to take.
+        """
+        if self._frozen_start and self._length:
             self._require_start()
+        chunks = self._chunks
+        if size < 0 and len(chunks) == 1 and not self._start:
+            first = chunks[0]
+            if type(first) is bytes:
+                self._drop(self._length)
+                return first
         data = self.copyout(size)
         if data:
             self._drop(len(data))
@@ -188,15 +187,19 @@ class EvBuffer:
     def remove_buffer(self, destination: EvBuffer, size: int) -> int:
         """Move up to `size` bytes to the end of `destination`; return how many it were.
 
-        Whole chunks move, only a part of one is copied.  Source: evbuffer_remove_buffer.
+        Whole chunks move, only a part of one is copied.  Raises as `add_buffer` does.
+        Source: evbuffer_remove_buffer.
         """
         return destination._move_from(self, max(size, 0))
 
     def copyout(self, size: int = -1, start: int = 0) -> bytes:
         """Return up to `size` bytes (-1: all) from position `start`, and keep them.
 
+        Raises ArgumentError for a negative `start`.
         Source: evbuffer_copyout, evbuffer_copyout_from.
         """
+        if start < 0:
+            raise ArgumentError(f"a position is 0 or more: {start!r}")
         chunks = self._chunks
         if len(chunks) == 1:
             first = self._start + start
@@ -208,7 +211,10 @@ class EvBuffer:
         return b"".join(self._views(start, size))
 
     def readln(self, eol: int = EolStyle.EVBUFFER_EOL_CRLF) -> bytes | None:
-        """Take the first line, without its end; None when no line is complete (evbuffer_readln)."""
+        """Take the first line, without its end; None when no line is complete (evbuffer_readln).
+
+        Raises ArgumentError for an unknown style, StateError when the start is frozen.
+        """
         at, eol_length = self.search_eol(eol)
         if at < 0:
             return None
@@ -227,16 +233,9 @@ class EvBuffer:
         limit = self._length if howmuch < 0 else min(howmuch, self._length)
         if limit == 0:
             return 0
-        sent = os.writev(fd, list(self._views(0, limit))[:MAX_GATHER_CHUNKS])
+        sent = os.writev(fd, self._gather(limit))
         self._drop(sent)
         return sent
-
-    # ---- look -------------------------------------------------------------------------------
-
-    @property
-    def contiguous_space(self) -> int:
-        """How many bytes the first chunk holds (evbuffer_get_contiguous_space)."""
-        return len(self._chunks[0]) - self._start if self._chunks else 0
 
     def pullup(self, size: int = -1) -> memoryview | None:
         """Make the first `size` bytes (-1: all) contiguous and return them, still in the buffer.
@@ -247,18 +246,24 @@ class EvBuffer:
             size = self._length
         if size == 0 or size > self._length:
             return None
-        if size > self.contiguous_space:
-            head = join_and_release(self._take_chunks(size))
-            self._chunks.appendleft(head)
-            self._length += size
-        return view_of(self._chunks[0])[self._start : self._start + size]
+        if size <= self.contiguous_space:
+            return view_of(self._chunks[0])[self._start : self._start + size]
+        taken = self._take_chunks(size)
+        head = join(taken)
+        self._settle_first()
+        self._chunks.appendleft(head)
+        self._length += size
+        release(taken)
+        return memoryview(head)
 
     def peek(self, size: int = -1, start: int = 0) -> list[memoryview]:
         """Return views of whole chunks that hold at least `size` bytes (-1: all) from `start`.
 
         Nothing is copied, and the last view is not cut to `size`.  Good until the next change.
-        Source: evbuffer_peek.
+        Raises ArgumentError for a negative `start`.  Source: evbuffer_peek.
         """
+        if start < 0:
+            raise ArgumentError(f"a position is 0 or more: {start!r}")
         wanted = self._length if size < 0 else size
         views: list[memoryview] = []
         for view in self._views(start, -1):
@@ -271,12 +276,13 @@ class EvBuffer:
     def search(self, needle: bytes, start: int = 0, end: int | None = None) -> int:
         """Return the position of `needle` at or after `start` and wholly before `end`, or -1.
 
+        Raises ArgumentError for a `start` past the end.
         Source: evbuffer_search, evbuffer_search_range.
         """
         if not 0 <= start <= self._length:
             raise ArgumentError(f"position {start!r} is not in 0..{self._length}")
         stop = self._length if end is None else min(end, self._length)
-        return find(self._views(start, max(stop - start, 0)), start, needle)
+        return find(self._spans(start, max(stop - start, 0)), start, needle)
 
     def search_eol(self, eol: int, start: int = 0) -> tuple[int, int]:
         """Return where the next line ends and how long its end is; (-1, 0) when it does not.
@@ -285,44 +291,31 @@ class EvBuffer:
         """
         return find_eol(self, eol, start)
 
-    # ---- callbacks and freezing -------------------------------------------------------------
-
     def add_cb(self, callback: BufferCallback, arg: object = None) -> CallbackEntry:
         """Call `callback(buffer, info, arg)` after every change, before older callbacks.
 
         It may change the buffer, and is then called for that, too.  Source: evbuffer_add_cb.
         """
-        entry = CallbackEntry(callback, arg)
-        self._callbacks.insert(0, entry)
-        return entry
+        return self._callbacks.register(callback, arg)
 
     def remove_cb_entry(self, entry: CallbackEntry) -> None:
         """Remove a callback by what `add_cb` returned.  Raises ArgumentError when it is not in."""
-        if entry not in self._callbacks:
-            raise ArgumentError(f"not a callback of this buffer: {entry.callback!r}")
-        self._callbacks.remove(entry)
+        self._callbacks.forget(entry)
 
     def remove_cb(self, callback: BufferCallback, arg: object = None) -> None:
-        """Remove the newest callback with this function and argument (evbuffer_remove_cb)."""
-        for entry in self._callbacks:
-            if entry.callback == callback and entry.arg is arg:
-                self._callbacks.remove(entry)
-                return
-        raise ArgumentError(f"not a callback of this buffer: {callback!r}")
+        """Remove the newest callback with this function and argument (evbuffer_remove_cb).
+
+        Raises ArgumentError when there is none.
+        """
+        self._callbacks.forget(self._callbacks.newest(callback, arg))
 
     def freeze(self, at_front: bool) -> None:
         """Refuse changes at the front (taking) or at the end (adding) (evbuffer_freeze)."""
-        if at_front:
-            self._frozen_start = True
-        else:
-            self._frozen_end = True
+        self._set_frozen(at_front, True)
 
     def unfreeze(self, at_front: bool) -> None:
         """Allow changes again (evbuffer_unfreeze)."""
-        if at_front:
-            self._frozen_start = False
-        else:
-            self._frozen_end = False
+        self._set_frozen(at_front, False)
 
     def close(self) -> None:
         """Drop the contents and the callbacks; references are released (evbuffer_free)."""
@@ -330,64 +323,69 @@ class EvBuffer:
         self._on_add = self._on_drain = None
         self._drop(self._length)
 
-    # ---- what bufferevents use: past the freezing -------------------------------------------
-
     def _append(self, chunk: Chunk) -> None:
         size = len(chunk)
         if size:
             self._chunks.append(chunk)
             self._length += size
-            self._after_add(size)
+            if self._on_add is not None:
+                self._on_add()
+            if self._callbacks:
+                self._callbacks.report(self, size, 0)
 
     def _drop(self, size: int) -> None:
+        chunks = self._chunks
         if size >= self._length:
             size = self._length
             if size == 0:
                 return
-            chunks = self._chunks
-            for chunk in chunks:
-                if isinstance(chunk, Reference):
-                    chunk.release()
+            gone = None
+            if len(chunks) > 1 or type(chunks[0]) is not bytes:
+                gone = [chunk for chunk in chunks if type(chunk) is not bytes]
             chunks.clear()
             self._start = 0
             self._length = 0
         else:
-            self._drop_some(size)
-        self._after_drain(size)
+            gone = self._drop_some(size)
+        if gone:
+            self._release_and_tell(gone, size)
+            return
+        if self._on_drain is not None:
+            self._on_drain()
+        if self._callbacks:
+            self._callbacks.report(self, 0, size)
 
-    def _drop_some(self, size: int) -> None:
-        chunks = self._chunks
-        self._length -= size
-        size += self._start
-        while size and size >= len(chunks[0]):
-            chunk = chunks.popleft()
-            size -= len(chunk)
-            if isinstance(chunk, Reference):
-                chunk.release()
-        self._start = size
+    def _release_and_tell(self, gone: list[Chunk], size: int) -> None:
+        try:
+            release(gone)
+        finally:
+            self._after_drain(size)
 
     def _send(self, stream: Stream, limit: int) -> int:
-        """Send up to `limit` bytes with one system call; drain and return what was taken."""
+        """Send up to `limit` bytes with one system call; return how many were taken.
+
+        They are still in the buffer: what draining calls must not pass for an error of the socket.
+        """
         chunks = self._chunks
         data: bytes | memoryview
-        if len(chunks) == 1 and self._start == 0 and self._length <= limit:
-            data = bytes_of(chunks[0])
+        if len(chunks) == 1 and not self._start and self._length <= limit:
+            first = chunks[0]
+            data = first.view if isinstance(first, Reference) else first
         elif self._length <= limit and self._length <= JOIN_BYTES:
-            # What the kernel leaves of it stays joined, so no byte is joined twice.
-            data = join_and_release(self._take_chunks(self._length))
-            chunks.append(data)
-            self._length = len(data)
+            data = join(chunks)
+            if self._start:
+                data = memoryview(data)[self._start :]
         elif _HAS_SENDMSG:
-            sent = stream.sendmsg(list(self._views(0, limit))[:MAX_GATHER_CHUNKS])
-            self._drop(sent)
-            return sent
+            return stream.sendmsg(self._gather(limit))
         else:
             data = next(self._views(0, limit))
-        sent = stream.send(data)
-        self._drop(sent)
-        return sent
+        return stream.send(data)
 
-    # ---- inside -----------------------------------------------------------------------------
+    def _set_frozen(self, at_front: bool, frozen: bool) -> None:
+        if at_front:
+            self._frozen_start = frozen
+        else:
+            self._frozen_end = frozen
 
     def _require_start(self) -> None:
         if self._frozen_start:
@@ -397,61 +395,24 @@ class EvBuffer:
         if self._frozen_end:
             raise StateError("the end of the buffer is frozen")
 
-    def _views(self, start: int, size: int) -> Iterator[memoryview]:
-        """Yield the bytes from `start`, at most `size` (-1: all), chunk by chunk."""
-        if size < 0:
-            size = self._length
-        skip = start + self._start
-        for chunk in self._chunks:
-            if skip >= len(chunk):
-                skip -= len(chunk)
-                continue
-            if size <= 0:
-                return
-            view = view_of(chunk)[skip : skip + size]
-            skip = 0
-            size -= len(view)
-            yield view
-
-    def _settle_first(self) -> None:
-        """Cut what is gone off the first chunk, so that something can stand before it."""
-        if self._start:
-            first = self._chunks[0]
-            if isinstance(first, Reference):
-                first.cut(self._start)
-            else:
-                self._chunks[0] = first[self._start :]
-            self._start = 0
-
-    def _take_chunks(self, size: int) -> list[Chunk]:
-        """Take `size` bytes out as chunks, splitting the last by copy; reports nothing."""
-        self._settle_first()
-        chunks = self._chunks
-        self._length -= size
-        taken: list[Chunk] = []
-        while size and len(chunks[0]) <= size:
-            chunk = chunks.popleft()
-            size -= len(chunk)
-            taken.append(chunk)
-        if size:
-            taken.append(bytes(view_of(chunks[0])[:size]))
-            self._start = size
-        return taken
+    def _gather(self, limit: int) -> list[memoryview]:
+        """Return what one gathering system call can take of the first `limit` bytes."""
+        return list(islice(self._views(0, limit), MAX_GATHER_CHUNKS))
 
     def _after_add(self, size: int) -> None:
         if self._on_add is not None:
             self._on_add()
         if self._callbacks:
-            self._report(size, 0)
+            self._callbacks.report(self, size, 0)
 
     def _after_drain(self, size: int) -> None:
         if self._on_drain is not None:
             self._on_drain()
         if self._callbacks:
-            self._report(0, size)
+            self._callbacks.report(self, 0, size)
 
-    def _report(self, added: int, deleted: int) -> None:
-        info = ChangeInfo(self._length - added + deleted, added, deleted)
-        for entry in tuple(self._callbacks):
-            if entry.enabled and entry in self._callbacks:
-                entry.callback(self, info, entry.arg)
+    def _after_move(self, source: EvBuffer, size: int) -> None:
+        try:
+            source._after_drain(size)
+        finally:
+            self._after_add(size)

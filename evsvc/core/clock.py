@@ -58,6 +58,6 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         """Move time on by `seconds`.  Raises ArgumentError when negative."""
-        if seconds < 0:
+        if not seconds >= 0:
             raise ArgumentError(f"time cannot go back: {seconds!r} s")
         self._now += seconds

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from .errors import ArgumentError, StateError
+from .errors import ArgumentError, ArgumentTypeError, StateError
 from .flags import EVENT_FLAGS, EventFlag
 
 if TYPE_CHECKING:
@@ -51,8 +51,18 @@ def _closed_callback(fd: int, what: EventFlag, arg: object) -> None:
 
 
 def fd_of(fd: int | HasFileno) -> int:
-    """Return the descriptor number of an int or of an object with `fileno()`."""
-    return fd if isinstance(fd, int) else fd.fileno()
+    """Return the descriptor number of an int or of an object with `fileno()`.
+
+    Raises ArgumentError when the object is closed, ArgumentTypeError for anything else.
+    """
+    if isinstance(fd, int):
+        return fd
+    if not hasattr(fd, "fileno"):
+        raise ArgumentTypeError(f"a descriptor is wanted, not {type(fd).__name__}")
+    number = fd.fileno()
+    if number < 0:
+        raise ArgumentError(f"the object is closed: {fd!r}")
+    return number
 
 
 class Event:
@@ -60,8 +70,10 @@ class Event:
 
     events: EV_READ, EV_WRITE, EV_CLOSED or EV_SIGNAL, with EV_PERSIST and EV_ET (edge-triggered
     where the backend can).  EV_SIGNAL goes with no descriptor flag.  The event gets the middle
-    priority of its base.  The callback is `callback(fd, what, arg)`.  Raises ArgumentError for
-    flags that do not go together, StateError when the base is closed.  Source: event_new.
+    priority of its base.  The callback is `callback(fd, what, arg)`.  A backend without
+    EV_FEATURE_EARLY_CLOSE never reports EV_CLOSED.  Raises ArgumentError for flags that do not
+    go together, ArgumentTypeError for what is no callback or descriptor, StateError when the base
+    is closed.  Source: event_new.
     """
 
     __slots__ = (
@@ -98,12 +110,12 @@ class Event:
         if flags & SIGNAL and flags & IO:
             raise ArgumentError(f"EV_SIGNAL goes with no descriptor flag: {EVENT_FLAGS[flags]!r}")
         if not callable(callback):
-            raise ArgumentError(f"the callback cannot be called: {callback!r}")
+            raise ArgumentTypeError(f"the callback cannot be called: {callback!r}")
         base._require_open()
         self._base: EventBase | None = base
         self._fd = fd_of(fd)
         self._events = flags & ~TIMEOUT
-        self._interest = base._interest_of(flags)
+        self._interest = flags & base._supported if flags & IO else 0  # the backend's part
         self._persist = bool(flags & PERSIST)
         self._callback = callback
         self._arg: Any = self if arg is event_self_cbarg else arg
@@ -123,8 +135,8 @@ class Event:
 
         None keeps a timeout that is already running; a number replaces it.  Adding twice is one
         pending event.  Raises ArgumentError for a negative timeout or a descriptor or signal
-        number that cannot be watched, OSError when the kernel refuses it, StateError when the
-        event is closed.  Source: event_add.
+        number that cannot be watched, SocketError when the kernel refuses it, StateError when
+        the event or its base is closed.  Source: event_add.
         """
         self._live_base()._add(self, timeout)
 
@@ -146,9 +158,13 @@ class Event:
         """Activate by hand with the flags `what`, whether pending or not.
 
         Repeated before the callback runs, the flags add up and it runs once.  `calls` is how
-        often a signal event's callback runs.  Source: event_active.
+        often a signal event's callback runs.  Raises ArgumentError for unknown flags, StateError
+        when the event or its base is closed.  Source: event_active.
         """
         base = self._live_base()
+        base._require_open()
+        if not 0 <= what < len(EVENT_FLAGS):
+            raise ArgumentError(f"unknown event flags: {int(what):#x}")
         self._calls = calls
         base._active.activate(self, int(what))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errors import ArgumentError
+from .errors import ArgumentError, SocketError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,8 @@ class EvMap:
         self.by_fd: dict[int, FdInterest] = {}
 
     def add(self, event: Event) -> None:
-        """Insert an event.  Raises ArgumentError for a wild descriptor, OSError as the kernel."""
+        """Insert an event.  Raises ArgumentError for a number that cannot be a descriptor, or is
+        too large for the backend, SocketError when the kernel refuses it."""
         fd = event._fd
         if not 0 <= fd < MAX_FD:
             raise ArgumentError(f"not a descriptor: {fd!r}")
@@ -52,7 +53,13 @@ class EvMap:
         old = interest.union
         new = event._interest & ~old
         if new:
-            self._backend.add(fd, old, new)
+            try:
+                self._backend.add(fd, old, new)
+            except OSError as exc:
+                refusal = f"cannot watch descriptor {fd}: {exc.strerror}"
+                raise SocketError(exc.errno, refusal) from exc
+            except ValueError as exc:
+                raise ArgumentError(f"{self._backend.name} cannot watch {fd}: {exc}") from exc
         interest.union = old | new
         interest.events.insert(0, event)
         self.by_fd[fd] = interest

@@ -7,8 +7,10 @@ is armed only for what the kernel did not take.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from .base import EventBase
 
 
 class Flushable(Protocol):
@@ -25,11 +27,12 @@ class FlushList:
     def __init__(self) -> None:
         self.waiting: list[Flushable] = []
 
-    def run(self, exception_handler: Callable[[Exception], object] | None) -> int:
+    def run(self, base: EventBase) -> int:
         """Let every owner send once and return how many did.
 
-        Owners that come back meanwhile wait for the next run.  An exception goes to the handler,
-        or with None to the caller; those that were not reached stay on the list.
+        Owners that come back meanwhile wait for the next run.  An exception goes to the base's
+        handler, or without one to the caller.  Those that were not reached, because of it or
+        because a callback broke the loop, stay on the list.
         """
         turn, self.waiting = self.waiting, []
         done = 0
@@ -39,9 +42,11 @@ class FlushList:
                 try:
                     owner._flush_output()
                 except Exception as exc:
-                    if exception_handler is None:
+                    if base.exception_handler is None:
                         raise
-                    exception_handler(exc)
+                    base.exception_handler(exc)
+                if base._break:
+                    break
         finally:
             if done < len(turn):
                 self.waiting[:0] = turn[done:]

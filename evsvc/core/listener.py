@@ -29,12 +29,14 @@ KEEPALIVE_IDLE_S = 300
 # flood of connections does not starve those that are there.
 MAX_ACCEPTS_PER_PASS = 64
 
-# Out of descriptors or memory: trying again at once would spin, as the connection stays queued.
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-EXHAUSTED_PAUSE_S = 0.1
+# After a failure, such as no free descriptor, trying again at once would spin: the connection stays
+# queued, and the socket readable.
+FAILURE_PAUSE_S = 0.1
 
 # The connection went away before it was taken.
-_HARMLESS = {errno.ECONNABORTED, errno.EPROTO}
+_HARMLESS = frozenset({errno.ECONNABORTED, errno.EPROTO})
+
+_OPTIONS = 0x3FF
 
 AcceptCallback = Callable[["ConnListener", socket.socket, Any, Any], object]
 """Called as `cb(listener, sock, address, arg)`; the socket is non-blocking and the callback's."""
@@ -45,8 +47,8 @@ class ConnListener:
     """Listens on a bound socket and calls `cb(listener, sock, address, arg)` per connection.
 
     flags: LEV_OPT_*.  backlog: more than 0 to listen with that queue, negative for 128, 0 when
-    `sock` listens already.  Raises SocketError when the socket cannot listen.
-    Source: evconnlistener_new.
+    `sock` listens already.  Raises SocketError when the socket cannot listen, ArgumentError for
+    unknown flags.  Source: evconnlistener_new.
     """
 
     __slots__ = (
@@ -71,12 +73,15 @@ class ConnListener:
         sock: socket.socket,
     ) -> None:
         self._flags = int(flags)
-        if backlog:
-            try:
+        if self._flags & ~_OPTIONS:
+            raise ArgumentError(f"unknown listener options: {self._flags & ~_OPTIONS:#x}")
+        base._require_open()
+        try:
+            if backlog:
                 sock.listen(backlog if backlog > 0 else DEFAULT_BACKLOG)
-            except OSError as exc:
-                raise SocketError(exc.errno, f"cannot listen: {exc.strerror}") from exc
-        sock.setblocking(False)
+            sock.setblocking(False)
+        except OSError as exc:
+            raise SocketError(exc.errno, f"cannot listen: {exc.strerror or exc}") from exc
         self._base = base
         self._cb = cb
         self._arg: Any = arg
@@ -117,7 +122,7 @@ class ConnListener:
             return cls(base, cb, arg, flags | ListenerOption.LEV_OPT_CLOSE_ON_FREE, backlog, sock)
         except OSError as exc:
             sock.close()
-            raise SocketError(exc.errno, f"cannot bind {address!r}: {exc.strerror}") from exc
+            raise SocketError(exc.errno, f"cannot bind {address!r}: {exc.strerror or exc}") from exc
         except BaseException:
             sock.close()
             raise
@@ -138,17 +143,23 @@ class ConnListener:
         return self.socket.getsockname()
 
     def enable(self) -> None:
-        """Accept connections (evconnlistener_enable)."""
+        """Accept connections (evconnlistener_enable).  Raises StateError when closed."""
+        self._require_open()
         self._enabled = True
         self._update()
 
     def disable(self) -> None:
         """Accept none; the kernel goes on queueing them (evconnlistener_disable)."""
         self._enabled = False
+        self._pause.delete()
         self._update()
 
     def set_cb(self, cb: AcceptCallback | None, arg: object) -> None:
-        """Replace the callback; with None no connection is accepted (evconnlistener_set_cb)."""
+        """Replace the callback; with None no connection is accepted (evconnlistener_set_cb).
+
+        Raises StateError when closed.
+        """
+        self._require_open()
         self._cb = cb
         self._arg = arg
         self._update()
@@ -156,6 +167,7 @@ class ConnListener:
     def set_error_cb(self, errorcb: AcceptErrorCallback | None) -> None:
         """Call `errorcb(listener, arg)` when accepting fails, instead of logging a warning.
 
+        Then accepting pauses for FAILURE_PAUSE_S, or until `enable`d after a `disable`.
         Source: evconnlistener_set_error_cb.
         """
         self._errorcb = errorcb
@@ -181,16 +193,18 @@ class ConnListener:
     ) -> None:
         self.close()
 
+    def _require_open(self) -> None:
+        if not self._event.initialized:
+            raise StateError("the listener is closed")
+
     def _update(self) -> None:
         if self._enabled and self._cb is not None and not self._pause.pending():
-            if not self._event.initialized:
-                raise StateError("the listener is closed")
             self._event.add()
         else:
             self._event.delete()
 
     def _on_readable(self, fd: int, what: int, arg: object) -> None:
-        blocking = self._flags & ListenerOption.LEV_OPT_LEAVE_SOCKETS_BLOCKING
+        blocking = bool(self._flags & ListenerOption.LEV_OPT_LEAVE_SOCKETS_BLOCKING)
         for _ in range(MAX_ACCEPTS_PER_PASS):
             if self._cb is None or not self._enabled:
                 return
@@ -203,14 +217,12 @@ class ConnListener:
                     self._accept_failed(exc)
                     return
                 continue
-            if not blocking:
-                sock.setblocking(False)
+            sock.setblocking(blocking)
             self._cb(self, sock, address, self._arg)
 
     def _accept_failed(self, exc: OSError) -> None:
-        if exc.errno in _EXHAUSTED:
-            self._pause.add(EXHAUSTED_PAUSE_S)
-            self._event.delete()
+        self._pause.add(FAILURE_PAUSE_S)
+        self._event.delete()
         if self._errorcb is not None:
             self._errorcb(self, self._arg)
         else:
@@ -227,6 +239,8 @@ def _set_options(sock: socket.socket, family: int, flags: int) -> None:
     if flags & ListenerOption.LEV_OPT_REUSEABLE and os.name == "posix":
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if flags & ListenerOption.LEV_OPT_REUSEABLE_PORT:
+        if not hasattr(socket, "SO_REUSEPORT"):
+            raise ArgumentError("LEV_OPT_REUSEABLE_PORT is not available on this system")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if flags & ListenerOption.LEV_OPT_DEFERRED_ACCEPT and hasattr(socket, "TCP_DEFER_ACCEPT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)

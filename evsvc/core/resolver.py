@@ -44,13 +44,14 @@ class EaiError(enum.IntEnum):
     """Result codes of name resolution (EVUTIL_EAI_*); zero is success."""
 
     EVUTIL_EAI_SUCCESS = 0
-    EVUTIL_EAI_ADDRFAMILY = socket.EAI_ADDRFAMILY
+    # Not every system has these two; libevent's own numbers stand in.
+    EVUTIL_EAI_ADDRFAMILY = getattr(socket, "EAI_ADDRFAMILY", -901)
+    EVUTIL_EAI_NODATA = getattr(socket, "EAI_NODATA", -907)
     EVUTIL_EAI_AGAIN = socket.EAI_AGAIN
     EVUTIL_EAI_BADFLAGS = socket.EAI_BADFLAGS
     EVUTIL_EAI_FAIL = socket.EAI_FAIL
     EVUTIL_EAI_FAMILY = socket.EAI_FAMILY
     EVUTIL_EAI_MEMORY = socket.EAI_MEMORY
-    EVUTIL_EAI_NODATA = socket.EAI_NODATA
     EVUTIL_EAI_NONAME = socket.EAI_NONAME
     EVUTIL_EAI_SERVICE = socket.EAI_SERVICE
     EVUTIL_EAI_SOCKTYPE = socket.EAI_SOCKTYPE

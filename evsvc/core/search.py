@@ -1,7 +1,8 @@
-"""Finding bytes and line ends in an EvBuffer, across its chunks."""
+"""Finding bytes and line ends in an EvBuffer, across its chunks, without copying them."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from .errors import ArgumentError
@@ -11,25 +12,43 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .buffer import EvBuffer
+    from .chunks import Span
 
 _ONE_BYTE_EOL = {EolStyle.EVBUFFER_EOL_LF: b"\n", EolStyle.EVBUFFER_EOL_NUL: b"\0"}
+_RUN_OF_CR_LF = re.compile(rb"[\r\n]*")
 
 
-def find(views: Iterable[memoryview], position: int, needle: bytes) -> int:
-    """Return where `needle` begins in `views`, the first of which begins at `position`, or -1.
+def find(spans: Iterable[Span], position: int, needle: bytes) -> int:
+    """Return where `needle` begins in `spans`, the first of which begins at `position`, or -1.
 
-    A match over the border of two chunks is found in the end of one joined to the next.
+    A match over the border of two chunks is found in the end of what came before, joined to as
+    much of the beginning of the next as a match can need.
     """
+    if not needle:
+        return position
     overlap = len(needle) - 1
     tail = b""
-    for view in views:
-        window = tail + view
-        found = window.find(needle)
+    for data, first, last in spans:
+        if tail:
+            border = tail + bytes(data[first : min(first + overlap, last)])
+            found = border.find(needle)
+            if found >= 0:
+                return position - len(tail) + found
+        found = _find_in(data, first, last, needle)
         if found >= 0:
-            return position - len(tail) + found
-        position += len(view)
-        tail = window[-overlap:] if overlap > 0 else b""
+            return position + found - first
+        position += last - first
+        if overlap:
+            tail = (tail + bytes(data[max(first, last - overlap) : last]))[-overlap:]
     return -1
+
+
+def _find_in(data: bytes | memoryview, first: int, last: int, needle: bytes) -> int:
+    if isinstance(data, bytes):
+        return data.find(needle, first, last)
+    # A view has no find(), and may be of any memory; the pattern reads it where it is.
+    match = re.compile(re.escape(needle)).search(data, first, last)
+    return -1 if match is None else match.start()
 
 
 def find_eol(buffer: EvBuffer, eol: int, start: int) -> tuple[int, int]:
@@ -48,22 +67,25 @@ def find_eol(buffer: EvBuffer, eol: int, start: int) -> tuple[int, int]:
             return at - 1, 2
     else:
         try:
-            at = buffer.search(_ONE_BYTE_EOL[EolStyle(eol)], start)
+            needle = _ONE_BYTE_EOL[EolStyle(eol)]
         except ValueError:
             raise ArgumentError(f"unknown end-of-line style: {eol!r}") from None
+        at = buffer.search(needle, start)
     return at, 1 if at >= 0 else 0
 
 
 def _find_run(buffer: EvBuffer, start: int) -> tuple[int, int]:
     """Find the first run of CR and LF bytes, of any length and order."""
-    ends = [at for at in (buffer.search(b"\r", start), buffer.search(b"\n", start)) if at >= 0]
-    if not ends:
+    line_feed = buffer.search(b"\n", start)
+    carriage_return = buffer.search(b"\r", start, line_feed if line_feed >= 0 else None)
+    at = line_feed if carriage_return < 0 else carriage_return
+    if at < 0:
         return -1, 0
-    at = min(ends)
     length = 0
-    for view in buffer.peek(-1, at):
-        rest = len(bytes(view).lstrip(b"\r\n"))
-        length += len(view) - rest
-        if rest:
+    for data, first, last in buffer._spans(at, -1):
+        match = _RUN_OF_CR_LF.match(data, first, last)
+        assert match is not None
+        length += match.end() - first
+        if match.end() < last:
             break
     return at, length

@@ -1,22 +1,28 @@
 """Signals as events: a handler that does nothing, and a wake-up socket that carries the numbers.
 
 Python's C-level handler writes each signal's number as one byte into the wake-up socket; the loop
-reads them and activates the events, each as often as its signal came.  The dispositions and the
-wake-up socket that were there before come back when the last event of a signal goes.
+reads them and activates the events, each as often as its signal came.  The disposition that was
+there before comes back when the last event of a signal goes, the wake-up socket when the last
+event of any signal goes.
 
-A process has one wake-up socket: the base that added a signal event last has the signals.
+A process has one wake-up socket: the base that last added a signal event, or last entered its
+loop with one, has the signals.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING
 
-from .errors import StateError
-from .event import check_signal
+from .errors import ArgumentError, StateError
+from .event import SIGNAL, check_signal
+from .flags import EVENT_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,62 +30,106 @@ if TYPE_CHECKING:
     from .base import EventBase
     from .event import Event
 
-SIGNAL = 0x08
+_Handler = Callable[[int, FrameType | None], object] | int | None
+
+# A wake-up descriptor with its open file's device and number: none.
+_NO_WAKEUP = (-1, 0, 0)
 
 
-def _handler(signum: int, frame: object) -> None:
-    """Keep the default action away; the number travels through the wake-up socket."""
+class _Catcher:
+    """One base's handler of one signal: keeps the default action away, and does no more."""
+
+    __slots__ = ("live", "previous")
+
+    def __init__(self) -> None:
+        self.live = True
+        self.previous: _Handler = None
+
+    def __call__(self, signum: int, frame: object) -> None:
+        """Do nothing: the number travels through the wake-up socket."""
+
+    def give_back(self, signum: int) -> None:
+        """Restore what was there before, unless someone has taken the signal over since.
+
+        Another base's catcher that has gone by now is passed over for what it found itself.
+        """
+        self.live = False
+        if signal.getsignal(signum) is not self:
+            return
+        found: _Handler = self
+        while isinstance(found, _Catcher) and not found.live:
+            found = found.previous
+        # None: a handler that C code installed, which Python cannot put back.
+        signal.signal(signum, signal.SIG_DFL if found is None else found)
 
 
 class SignalMap:
     """The signal events of one base."""
 
-    __slots__ = ("_base", "_events", "_old_handlers", "_old_wakeup_fd", "_wakeup_fd")
+    __slots__ = ("_base", "_catchers", "_events", "_old_wakeup", "_wakeup_fd")
 
     def __init__(self, base: EventBase, wakeup_fd: int) -> None:
         self._base = base
         self._wakeup_fd = wakeup_fd
-        self._old_wakeup_fd = -1
+        self._old_wakeup = _NO_WAKEUP
         self._events: dict[int, list[Event]] = {}
-        self._old_handlers: dict[int, Any] = {}
+        self._catchers: dict[int, _Catcher] = {}
 
     def add(self, event: Event) -> None:
         """Catch the event's signal.  Raises ArgumentError for a number that is no signal or
         cannot be caught, StateError outside the main thread."""
         signum = event._fd
         check_signal(signum)
+        _require_main_thread(signum)
         if signum not in self._events:
-            if threading.current_thread() is not threading.main_thread():
-                raise StateError(f"signal {signum}: only the main thread can catch signals")
-            self._old_handlers[signum] = signal.signal(signum, _handler)
+            catcher = _Catcher()
+            try:
+                catcher.previous = signal.signal(signum, catcher)
+            except OSError as exc:
+                raise ArgumentError(f"signal {signum} cannot be caught: {exc.strerror}") from exc
             signal.siginterrupt(signum, False)
-            if not self._events:
-                self._old_wakeup_fd = signal.set_wakeup_fd(
-                    self._wakeup_fd, warn_on_full_buffer=False
-                )
-            self._events[signum] = []
-        self._events[signum].insert(0, event)
+            self._catchers[signum] = catcher
+        first = not self._events
+        self._events.setdefault(signum, []).insert(0, event)
+        found = self.take_over()
+        if first:
+            self._old_wakeup = _open_file(found)
 
     def remove(self, event: Event) -> None:
-        """Forget the event, and with the last one of a signal restore what was there before."""
+        """Forget the event, and with the last one of a signal restore what was there before.
+
+        Raises StateError outside the main thread.
+        """
         signum = event._fd
         events = self._events[signum]
+        if len(events) == 1:
+            _require_main_thread(signum)
         events.remove(event)
         if events:
             return
         del self._events[signum]
-        old = self._old_handlers.pop(signum)
-        # None: a handler that C code installed, which Python cannot put back.
-        signal.signal(signum, signal.SIG_DFL if old is None else old)
+        self._catchers.pop(signum).give_back(signum)
         if not self._events:
             self._restore_wakeup_fd()
 
+    def take_over(self) -> int:
+        """Get the signals of the process, as far as this thread may decide it.
+
+        Returns the wake-up descriptor that was set until now, or -1.
+        """
+        if not self._events or threading.current_thread() is not threading.main_thread():
+            return -1
+        return signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
+
     def _restore_wakeup_fd(self) -> None:
         current = signal.set_wakeup_fd(-1)
-        # Another base may have taken over meanwhile; and what was there before may be closed.
-        restored = self._old_wakeup_fd if current == self._wakeup_fd else current
+        if current == self._wakeup_fd:
+            current = self._old_wakeup[0]
+            # Closed meanwhile, its number may be anyone's; signal bytes must not go there.
+            if _open_file(current) != self._old_wakeup:
+                return
         with contextlib.suppress(OSError, ValueError):
-            signal.set_wakeup_fd(restored)
+            signal.set_wakeup_fd(current)
 
     def deliver(self, numbers: bytes) -> None:
         """Activate the events of the signals that came, each as often as it came."""
@@ -88,6 +138,39 @@ class SignalMap:
                 event._calls = event._calls + times if event._active else times
                 self._base._active.activate(event, SIGNAL)
 
+    def call(self, event: Event, what: int) -> None:
+        """Call back as often as the signal came, until the event is deleted or the loop broken.
+
+        Calls that an exception cut off come in the next pass.
+        """
+        base = self._base
+        flags = EVENT_FLAGS[what]
+        try:
+            while event._calls > 0:
+                event._calls -= 1
+                event._callback(event._fd, flags, event._arg)
+                if base._break:
+                    event._calls = 0
+        finally:
+            if event._calls > 0:
+                base._active.activate_later(event, what)
+
     def __iter__(self) -> Iterator[Event]:
         for events in self._events.values():
             yield from events
+
+
+def _open_file(fd: int) -> tuple[int, int, int]:
+    """Return `fd` with what tells its open file from another one under the same number."""
+    if fd < 0:
+        return _NO_WAKEUP
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return _NO_WAKEUP
+    return fd, status.st_dev, status.st_ino
+
+
+def _require_main_thread(signum: int) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        raise StateError(f"signal {signum}: only the main thread can catch and release signals")

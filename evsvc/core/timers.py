@@ -3,8 +3,8 @@
 Invariants
     * Deadlines are monotonic seconds, always passed in.
     * Removing is O(1): the heap entry stays behind, dead, and is dropped when it surfaces.
-    * Dead entries never outnumber the live ones by more than `SLACK`: past that the heap is
-      rebuilt, so adding and deleting for ever does not grow it.
+    * A removal that leaves more dead entries than live ones, and `SLACK` besides, rebuilds the
+      heap: adding and deleting for ever does not grow it.
     * Equal deadlines come out in the order in which they were added.
 """
 
@@ -15,6 +15,8 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .event import Event
 
 SLACK = 64
@@ -40,6 +42,17 @@ class TimerHeap:
         key = event._timer_key = next(self._keys)
         self._live += 1
         heapq.heappush(self._heap, (deadline, key, event))
+
+    def restart(self, event: Event, now: float, *, on_beat: bool) -> None:
+        """Schedule a persistent event anew: one interval after its deadline, or from now on when
+        something else than the deadline woke it, or a beat was missed."""
+        interval = event._interval
+        assert interval is not None
+        deadline = (event._deadline if on_beat else now) + interval
+        if deadline < now:
+            deadline = now + interval
+        event._deadline = deadline
+        self.push(event, deadline)
 
     def remove(self, event: Event) -> None:
         """Forget `event`'s deadline, if it has one."""
@@ -70,11 +83,7 @@ class TimerHeap:
         self._live -= 1
         return event
 
-    def clear(self) -> list[Event]:
-        """Empty the heap and return the events that were in it."""
-        events = [entry[2] for entry in self._heap if entry[2]._timer_key == entry[1]]
-        for event in events:
-            event._timer_key = 0
-        self._heap = []
-        self._live = 0
-        return events
+    def __iter__(self) -> Iterator[Event]:
+        for _, key, event in self._heap:
+            if event._timer_key == key:
+                yield event

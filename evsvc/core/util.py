@@ -7,7 +7,7 @@ import os
 import socket
 from typing import Protocol
 
-from .errors import ArgumentError, ArgumentTypeError
+from .errors import ArgumentError, ArgumentTypeError, SocketError
 from .resolver import SocketAddress
 
 
@@ -60,13 +60,22 @@ class DescriptorStream:
 def stream_of(fd: int | socket.socket) -> socket.socket | DescriptorStream:
     """Return a non-blocking stream for a socket or a descriptor number.
 
-    Raises OSError when the number is no open descriptor, ArgumentTypeError for anything else.
+    Raises SocketError when it is not open, ArgumentTypeError for anything else.
     """
+    try:
+        return _opened(fd)
+    except OSError as exc:
+        raise SocketError(exc.errno, f"cannot use {fd!r}: {exc.strerror}") from exc
+
+
+def _opened(fd: int | socket.socket) -> socket.socket | DescriptorStream:
     if isinstance(fd, socket.socket):
         fd.setblocking(False)
         return fd
     if not isinstance(fd, int):
         raise ArgumentTypeError(f"a socket or a descriptor is wanted, not {type(fd).__name__}")
+    if fd < 0:
+        raise ArgumentError(f"not a descriptor: {fd!r}")
     try:
         sock = socket.socket(fileno=fd)
     except OSError:
@@ -78,7 +87,8 @@ def stream_of(fd: int | socket.socket) -> socket.socket | DescriptorStream:
 def family_of(address: SocketAddress) -> socket.AddressFamily:
     """Return the family of a socket address: a path, or a tuple with a numeric host.
 
-    Raises ArgumentError for a host that is a name: only a resolver looks names up.
+    Raises ArgumentError for a host that is a name, as only a resolver looks names up, and for a
+    port outside 0..65535.
     """
     if isinstance(address, (str, bytes)):
         return socket.AF_UNIX
@@ -87,11 +97,14 @@ def family_of(address: SocketAddress) -> socket.AddressFamily:
     version = ip_version(address[0])
     if version is None:
         raise ArgumentError(f"not a numeric address: {address[0]!r}")
+    check_port(address[1])
     return socket.AF_INET6 if version == 6 else socket.AF_INET
 
 
 def ip_version(host: str) -> int | None:
     """Return 4 or 6 for a numeric IP address (with or without a zone), else None."""
+    if not isinstance(host, str):  # ipaddress takes integers for addresses, too
+        return None
     try:
         return ipaddress.ip_address(host).version
     except ValueError:

@@ -26,6 +26,7 @@ class Wakeup:
     """The wake-up socket of one base, and the calls that other threads posted."""
 
     __slots__ = (
+        "_active",
         "_event",
         "_post_event",
         "_reader",
@@ -40,6 +41,7 @@ class Wakeup:
         self.posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self.thread_id = 0  # of the thread in the loop; 0 when there is none
         self._sent = False
+        self._active = base._active
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -48,25 +50,34 @@ class Wakeup:
         self._event = Event(base, self._reader, READ | PERSIST, self._on_wake)
         self._event._internal = True
         self._event._priority = 0
-        self._event.add()
+        try:
+            self._event.add()
+        except BaseException:
+            self.close()
+            raise
 
     def wake(self) -> None:
         """Make a loop in another thread go through a pass."""
         if threading.get_ident() != self.thread_id and not self._sent:
             self._sent = True
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(OSError):  # full, or closed by the loop's thread just now
                 self._writer.send(b"\0")
 
     def post(self, fn: Callable[..., object], args: tuple[Any, ...]) -> None:
         """Queue a call for the loop."""
         self.posted.append((fn, args))
         if threading.get_ident() == self.thread_id:
-            self._post_event.active(0)
+            self._active.activate_later(self._post_event, 0)
         else:
             self.wake()
 
+    def set_post_priority(self, priority: int) -> None:
+        """Run posted calls at `priority`."""
+        self._post_event.priority = priority
+
     def close(self) -> None:
         """Drop what was posted and close the sockets."""
+        self._sent = True  # nobody is left to be woken
         self.posted.clear()
         self._post_event.close()
         self._event.close()
@@ -83,7 +94,7 @@ class Wakeup:
         if numbers:
             self.signals.deliver(numbers)
         if self.posted:
-            self._post_event.active(0)
+            self._active.activate(self._post_event, 0)
 
     def _run_posted(self, fd: int, what: int, arg: object) -> None:
         try:
@@ -91,5 +102,5 @@ class Wakeup:
                 fn, args = self.posted.popleft()
                 fn(*args)
         finally:
-            if self.posted and self._post_event.initialized:
-                self._post_event.active(0)
+            if self.posted:
+                self._active.activate_later(self._post_event, 0)

@@ -107,8 +107,6 @@ class AbstractBufferEvent(ABC):
         self.output.freeze(at_front=True)
         self.output._on_add = self._update_writing
 
-    # ---- what a kind of bufferevent provides ------------------------------------------------
-
     @abstractmethod
     def _update_reading(self) -> None:
         """Start or stop reading, as `_wants_to_read` says."""
@@ -120,8 +118,6 @@ class AbstractBufferEvent(ABC):
     @abstractmethod
     def _on_close(self) -> None:
         """Give up what lies below the buffers."""
-
-    # ---- what a program calls ---------------------------------------------------------------
 
     @property
     def base(self) -> EventBase:
@@ -284,8 +280,6 @@ class AbstractBufferEvent(ABC):
     ) -> None:
         self.close()
 
-    # ---- what a kind of bufferevent calls ---------------------------------------------------
-
     def _wants_to_read(self) -> bool:
         return bool(self._enabled & READ) and not self._read_suspended
 
@@ -295,8 +289,17 @@ class AbstractBufferEvent(ABC):
         if self._read_high and length >= self._read_high:
             self._suspend_reading(SUSPENDED_WATERMARK)
             self.input._on_drain = self._check_high_watermark
-        if length >= self._read_low:
+        if length < self._read_low or self._readcb is None:
+            return
+        if self._defers:
             self._run_readcb()
+            return
+        # _run_readcb() unrolled: this is the way of every read.
+        try:
+            self._readcb(self, self._ctx)
+        finally:
+            if self._read_high and self.input._length >= self._read_high:
+                self._call_again()
 
     def _bytes_left(self) -> None:
         """The output has shrunk: tell the program from the low watermark down."""
@@ -320,7 +323,7 @@ class AbstractBufferEvent(ABC):
             self._resume_reading(SUSPENDED_WATERMARK)
 
     def _update_timers(self) -> None:
-        """Have each time-out run exactly while its direction is wanted."""
+        """Have each time-out run exactly while its direction is wanted; one that runs runs on."""
         now = self._base.now
         if self._read_timer is not None:
             if self._wants_to_read():
@@ -333,6 +336,11 @@ class AbstractBufferEvent(ABC):
             else:
                 self._write_timer.stop()
 
+    def _stop_timers(self) -> None:
+        for timer in (self._read_timer, self._write_timer):
+            if timer is not None:
+                timer.stop()
+
     def _waits_to_write(self) -> bool:
         return self.output._length > 0
 
@@ -344,18 +352,27 @@ class AbstractBufferEvent(ABC):
         self.disable(WRITE)
         self._run_eventcb(BevEvent.BEV_EVENT_TIMEOUT | BevEvent.BEV_EVENT_WRITING)
 
-    # ---- running and deferring callbacks ----------------------------------------------------
-
     def _run_readcb(self, defer: bool = False) -> None:
         if self._readcb is None:
             return
         if self._defers or defer:
             self._deferred_data |= READ
             self._activate_deferred()
+        else:
+            self._call_readcb()
+
+    def _call_readcb(self) -> None:
+        if self._readcb is None:
             return
-        self._readcb(self, self._ctx)
-        if self._read_high and self._enabled & READ and self.input._length >= self._read_high:
-            # A program that takes a little at a time is called until it is below the mark.
+        try:
+            self._readcb(self, self._ctx)
+        finally:
+            if self._read_high and self.input._length >= self._read_high:
+                self._call_again()
+
+    def _call_again(self) -> None:
+        """Call a program that takes a little at a time, or raises, until it is below the mark."""
+        if self._enabled & READ:
             self._run_readcb(defer=True)
 
     def _run_writecb(self, defer: bool = False) -> None:
@@ -380,23 +397,36 @@ class AbstractBufferEvent(ABC):
         if self._deferred is None:
             self._deferred = Event(self._base, -1, 0, self._run_deferred)
             self._deferred._priority = self._priority
-        self._deferred.active(0)
+        # In the next pass: a program that is called until it has read enough starves nobody.
+        self._base._active.activate_later(self._deferred, 0)
 
     def _run_deferred(self, fd: int, flags: int, arg: object) -> None:
-        """Run what waits: connected, read, write, then the other events in one call."""
+        """Run what waits: connected, read, write, then the other events in one call.
+
+        When one of them raises, the rest waits on.
+        """
         data, self._deferred_data = self._deferred_data, 0
         what, self._deferred_what = self._deferred_what, 0
-        if what & _CONNECTED and self._eventcb is not None:
-            self._eventcb(self, BevEvent.BEV_EVENT_CONNECTED, self._ctx)
-        if data & READ and self._readcb is not None:
-            self._readcb(self, self._ctx)
-            if self._read_high and self._enabled & READ and self.input._length >= self._read_high:
-                self._run_readcb(defer=True)
-        if data & WRITE and self._writecb is not None:
-            self._writecb(self, self._ctx)
-        what &= ~_CONNECTED
-        if what and self._eventcb is not None:
-            self._eventcb(self, BevEvent(what), self._ctx)
+        try:
+            if what & _CONNECTED:
+                what &= ~_CONNECTED
+                if self._eventcb is not None:
+                    self._eventcb(self, BevEvent.BEV_EVENT_CONNECTED, self._ctx)
+            if data & READ:
+                data &= ~READ
+                self._call_readcb()
+            if data & WRITE:
+                data &= ~WRITE
+                if self._writecb is not None:
+                    self._writecb(self, self._ctx)
+            last, what = what, 0
+            if last and self._eventcb is not None:
+                self._eventcb(self, BevEvent(last), self._ctx)
+        finally:
+            if (data or what) and not self._closed:
+                self._deferred_data |= data
+                self._deferred_what |= what
+                self._activate_deferred()
 
     def _require_open(self) -> None:
         if self._closed:

@@ -6,8 +6,9 @@ import socket
 from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError
-from ..resolver import AddrInfo, AddrInfoHints, gai_strerror
+from ..resolver import AddrInfo, AddrInfoHints, EaiError, gai_strerror
 from ..util import check_port, ip_version
+from .abstract import SUSPENDED_LOOKUP
 
 if TYPE_CHECKING:
     from ..resolver import Cancellable, Resolver
@@ -23,7 +24,16 @@ class HostnameConnect:
     host.
     """
 
-    __slots__ = ("_addresses", "_bev", "_done", "_family", "_host", "_lookup", "_port")
+    __slots__ = (
+        "_addresses",
+        "_bev",
+        "_done",
+        "_error",
+        "_family",
+        "_host",
+        "_lookup",
+        "_port",
+    )
 
     def __init__(self, bev: BufferEvent, family: int, host: str, port: int) -> None:
         if family not in _FAMILIES:
@@ -36,6 +46,7 @@ class HostnameConnect:
         self._port = check_port(port, lowest=1)
         self._addresses: list[AddrInfo] = []
         self._lookup: Cancellable | None = None
+        self._error: OSError | None = None  # why the last address had no socket
         self._done = False
 
     def start(self, resolver: Resolver | None) -> None:
@@ -50,16 +61,23 @@ class HostnameConnect:
         if version is None:
             raise ArgumentError(f"a resolver is wanted to look up {self._host!r}")
         family = socket.AF_INET6 if version == 6 else socket.AF_INET
+        if self._family not in (family, socket.AF_UNSPEC):
+            self._resolved(EaiError.EVUTIL_EAI_ADDRFAMILY, [], None)
+            return
         sockaddr = (self._host, self._port)
         self._resolved(0, [AddrInfo(family, socket.SOCK_STREAM, 0, "", sockaddr)], None)
 
     def try_next(self) -> bool:
-        """Start connecting to the next address; False when none is left."""
-        if not self._addresses:
-            return False
-        address = self._addresses.pop(0)
-        self._bev._connect_next(address.family, address.sockaddr)
-        return True
+        """Start connecting to the next address that has a socket; False when none is left."""
+        while self._addresses:
+            address = self._addresses.pop(0)
+            try:
+                self._bev._connect_to(address.family, address.sockaddr)
+            except OSError as exc:  # such as a family that this host does not have
+                self._error = exc.with_traceback(None)
+            else:
+                return True
+        return False
 
     def cancel(self) -> None:
         """Give up."""
@@ -75,6 +93,12 @@ class HostnameConnect:
         self._done = True
         self._lookup = None
         self._addresses = list(addresses)
-        if result != 0 or not self.try_next():
-            error = socket.gaierror(result, f"{self._host}: {gai_strerror(result)}")
-            self._bev._lookup_failed(error, result)
+        self._bev._read_suspended &= ~SUSPENDED_LOOKUP
+        if result == 0 and self.try_next():
+            return
+        if self._error is not None:
+            self._bev._lookup_failed(self._error)
+            return
+        code = result or EaiError.EVUTIL_EAI_NODATA
+        error = socket.gaierror(code, f"{self._host}: {gai_strerror(code)}")
+        self._bev._lookup_failed(error, int(code))

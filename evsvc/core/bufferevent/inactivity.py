@@ -27,9 +27,9 @@ class Inactivity:
         self._event = Event(base, -1, 0, self._on_timer)
 
     def start(self, now: float) -> None:
-        """Count from `now`, whether running already or not."""
-        self.last = now
+        """Count from `now`, unless counting already."""
         if not self._event._timer_key:
+            self.last = now
             self._event.add(self.limit)
 
     def stop(self) -> None:

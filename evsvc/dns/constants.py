@@ -1,0 +1,157 @@
+"""libevent's evdns constants under libevent's names (event2/dns.h).
+
+They are `enum` members, so they print readably, and module names, so `from evsvc.dns import
+DNS_QUERY_NO_SEARCH` works as it does in C.
+"""
+
+import enum
+
+
+class BaseFlag(enum.IntFlag):
+    """Flags of a `Resolver`."""
+
+    EVDNS_BASE_INITIALIZE_NAMESERVERS = 0x1
+    EVDNS_BASE_NO_CACHE = 0x10
+    EVDNS_BASE_DISABLE_WHEN_INACTIVE = 0x8000
+    EVDNS_BASE_NAMESERVERS_NO_DEFAULT = 0x10000
+
+
+class QueryFlag(enum.IntFlag):
+    """Flags of one lookup."""
+
+    DNS_QUERY_NO_SEARCH = 0x01
+    DNS_QUERY_USEVC = 0x02
+    DNS_QUERY_IGNTC = 0x04
+    DNS_CNAME_CALLBACK = 0x80
+
+
+class AnswerType(enum.IntEnum):
+    """The `type` argument of a lookup's callback."""
+
+    DNS_IPv4_A = 1
+    DNS_PTR = 2
+    DNS_IPv6_AAAA = 3
+    DNS_CNAME = 4
+
+
+class ConfigClass(enum.IntFlag):
+    """Which directives of resolv.conf are heeded."""
+
+    DNS_OPTION_SEARCH = 1
+    DNS_OPTION_NAMESERVERS = 2
+    DNS_OPTION_MISC = 4
+    DNS_OPTION_HOSTSFILE = 8
+    DNS_OPTIONS_ALL = 15
+    DNS_OPTION_NAMESERVERS_NO_DEFAULT = 16
+
+
+class ConfigResult(enum.IntEnum):
+    """What `Resolver.resolv_conf_parse` found."""
+
+    EVDNS_ERROR_NONE = 0
+    EVDNS_ERROR_FAILED_TO_OPEN_FILE = 1
+    EVDNS_ERROR_FAILED_TO_STAT_FILE = 2
+    EVDNS_ERROR_FILE_TOO_LARGE = 3
+    EVDNS_ERROR_OUT_OF_MEMORY = 4
+    EVDNS_ERROR_SHORT_READ_FROM_FILE = 5
+    EVDNS_ERROR_NO_NAMESERVERS_CONFIGURED = 6
+
+
+class Section(enum.IntEnum):
+    """Where a record stands in a reply."""
+
+    EVDNS_ANSWER_SECTION = 0
+    EVDNS_AUTHORITY_SECTION = 1
+    EVDNS_ADDITIONAL_SECTION = 2
+
+
+class ReplyFlag(enum.IntFlag):
+    """Header flags that a program may set on a reply; 0x080 is the bit that RFC 1035 calls RA."""
+
+    EVDNS_FLAGS_AA = 0x400
+    EVDNS_FLAGS_RD = 0x080
+
+
+class RecordType(enum.IntEnum):
+    """Record types that libevent names; any other number from 0 to 65535 works as well."""
+
+    EVDNS_TYPE_A = 1
+    EVDNS_TYPE_NS = 2
+    EVDNS_TYPE_CNAME = 5
+    EVDNS_TYPE_SOA = 6
+    EVDNS_TYPE_PTR = 12
+    EVDNS_TYPE_MX = 15
+    EVDNS_TYPE_TXT = 16
+    EVDNS_TYPE_AAAA = 28
+    EVDNS_TYPE_OPT = 41
+    EVDNS_TYPE_AXFR = 252
+    EVDNS_TYPE_ALL = 255
+
+
+class RecordClass(enum.IntEnum):
+    """Record classes that libevent names."""
+
+    EVDNS_CLASS_INET = 1
+
+
+class ServerOption(enum.IntEnum):
+    """Options of a TCP server port, for `TcpServerPort.set_option`."""
+
+    EVDNS_SOPT_TCP_MAX_CLIENTS = 0
+    EVDNS_SOPT_TCP_IDLE_TIMEOUT = 1
+
+
+EVDNS_BASE_INITIALIZE_NAMESERVERS = BaseFlag.EVDNS_BASE_INITIALIZE_NAMESERVERS
+EVDNS_BASE_NO_CACHE = BaseFlag.EVDNS_BASE_NO_CACHE
+EVDNS_BASE_DISABLE_WHEN_INACTIVE = BaseFlag.EVDNS_BASE_DISABLE_WHEN_INACTIVE
+EVDNS_BASE_NAMESERVERS_NO_DEFAULT = BaseFlag.EVDNS_BASE_NAMESERVERS_NO_DEFAULT
+
+DNS_QUERY_NO_SEARCH = QueryFlag.DNS_QUERY_NO_SEARCH
+DNS_NO_SEARCH = QueryFlag.DNS_QUERY_NO_SEARCH
+DNS_QUERY_USEVC = QueryFlag.DNS_QUERY_USEVC
+DNS_QUERY_IGNTC = QueryFlag.DNS_QUERY_IGNTC
+DNS_CNAME_CALLBACK = QueryFlag.DNS_CNAME_CALLBACK
+
+DNS_IPv4_A = AnswerType.DNS_IPv4_A
+DNS_PTR = AnswerType.DNS_PTR
+DNS_IPv6_AAAA = AnswerType.DNS_IPv6_AAAA
+DNS_CNAME = AnswerType.DNS_CNAME
+
+DNS_OPTION_SEARCH = ConfigClass.DNS_OPTION_SEARCH
+DNS_OPTION_NAMESERVERS = ConfigClass.DNS_OPTION_NAMESERVERS
+DNS_OPTION_MISC = ConfigClass.DNS_OPTION_MISC
+DNS_OPTION_HOSTSFILE = ConfigClass.DNS_OPTION_HOSTSFILE
+DNS_OPTIONS_ALL = ConfigClass.DNS_OPTIONS_ALL
+DNS_OPTION_NAMESERVERS_NO_DEFAULT = ConfigClass.DNS_OPTION_NAMESERVERS_NO_DEFAULT
+
+EVDNS_ERROR_NONE = ConfigResult.EVDNS_ERROR_NONE
+EVDNS_ERROR_FAILED_TO_OPEN_FILE = ConfigResult.EVDNS_ERROR_FAILED_TO_OPEN_FILE
+EVDNS_ERROR_FAILED_TO_STAT_FILE = ConfigResult.EVDNS_ERROR_FAILED_TO_STAT_FILE
+EVDNS_ERROR_FILE_TOO_LARGE = ConfigResult.EVDNS_ERROR_FILE_TOO_LARGE
+EVDNS_ERROR_OUT_OF_MEMORY = ConfigResult.EVDNS_ERROR_OUT_OF_MEMORY
+EVDNS_ERROR_SHORT_READ_FROM_FILE = ConfigResult.EVDNS_ERROR_SHORT_READ_FROM_FILE
+EVDNS_ERROR_NO_NAMESERVERS_CONFIGURED = ConfigResult.EVDNS_ERROR_NO_NAMESERVERS_CONFIGURED
+
+EVDNS_ANSWER_SECTION = Section.EVDNS_ANSWER_SECTION
+EVDNS_AUTHORITY_SECTION = Section.EVDNS_AUTHORITY_SECTION
+EVDNS_ADDITIONAL_SECTION = Section.EVDNS_ADDITIONAL_SECTION
+
+EVDNS_FLAGS_AA = ReplyFlag.EVDNS_FLAGS_AA
+EVDNS_FLAGS_RD = ReplyFlag.EVDNS_FLAGS_RD
+
+EVDNS_TYPE_A = RecordType.EVDNS_TYPE_A
+EVDNS_TYPE_NS = RecordType.EVDNS_TYPE_NS
+EVDNS_TYPE_CNAME = RecordType.EVDNS_TYPE_CNAME
+EVDNS_TYPE_SOA = RecordType.EVDNS_TYPE_SOA
+EVDNS_TYPE_PTR = RecordType.EVDNS_TYPE_PTR
+EVDNS_TYPE_MX = RecordType.EVDNS_TYPE_MX
+EVDNS_TYPE_TXT = RecordType.EVDNS_TYPE_TXT
+EVDNS_TYPE_AAAA = RecordType.EVDNS_TYPE_AAAA
+EVDNS_TYPE_OPT = RecordType.EVDNS_TYPE_OPT
+EVDNS_TYPE_AXFR = RecordType.EVDNS_TYPE_AXFR
+EVDNS_TYPE_ALL = RecordType.EVDNS_TYPE_ALL
+
+EVDNS_CLASS_INET = RecordClass.EVDNS_CLASS_INET
+
+EVDNS_SOPT_TCP_MAX_CLIENTS = ServerOption.EVDNS_SOPT_TCP_MAX_CLIENTS
+EVDNS_SOPT_TCP_IDLE_TIMEOUT = ServerOption.EVDNS_SOPT_TCP_IDLE_TIMEOUT

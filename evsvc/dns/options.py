@@ -1,0 +1,261 @@
+"""Options of the resolver and the server: frozen records with a name for every limit.
+
+`ResolverOptions.with_setting` is the table of libevent's option names, as `set_option` and the
+`options` lines of resolv.conf use them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from .addresses import SocketAddress, parse_address
+from .constants import DNS_OPTION_MISC, DNS_OPTION_NAMESERVERS, DNS_OPTION_SEARCH, ConfigClass
+from .errors import DnsArgumentError
+
+MIN_UDP_BYTES = 512
+MAX_UDP_BYTES = 65507  # the most that fits into an IPv4 datagram
+MAX_MESSAGE_BYTES = 65535
+MIN_TIMEOUT_S = 0.001
+MAX_PROBE_TIMEOUT_S = 3600.0
+
+
+def _check_range(owner: object, name: str, low: float, high: float) -> None:
+    value = getattr(owner, name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise DnsArgumentError(f"{name} must be from {low} to {high}: {value!r}")
+
+
+def _check_ranges(owner: object, ranges: dict[str, tuple[float, float]]) -> None:
+    for name, (low, high) in ranges.items():
+        _check_range(owner, name, low, high)
+
+
+_RESOLVER_RANGES: dict[str, tuple[float, float]] = {
+    "ndots": (0, math.inf),
+    "timeout_s": (MIN_TIMEOUT_S, math.inf),
+    "attempts": (1, 255),
+    "max_timeouts": (1, 255),
+    "max_inflight": (1, 65000),
+    "max_waiting": (0, math.inf),
+    "initial_probe_timeout_s": (MIN_TIMEOUT_S, MAX_PROBE_TIMEOUT_S),
+    "max_probe_timeout_s": (1, MAX_PROBE_TIMEOUT_S),
+    "probe_backoff_factor": (1, 10),
+    "getaddrinfo_skew_s": (MIN_TIMEOUT_S, math.inf),
+    "receive_buffer_bytes": (0, 2**31 - 1),
+    "send_buffer_bytes": (0, 2**31 - 1),
+    "tcp_idle_s": (MIN_TIMEOUT_S, math.inf),
+    "edns_udp_bytes": (MIN_UDP_BYTES, MAX_MESSAGE_BYTES),
+    "cname_links": (0, 64),
+    "nameservers": (1, 1024),
+    "search_domains": (0, 1024),
+    "cache_entries": (0, math.inf),
+    "max_ttl_s": (0, 2**31 - 1),
+    "max_negative_ttl_s": (0, 2**31 - 1),
+    "resolv_conf_bytes": (0, math.inf),
+    "hosts_bytes": (0, math.inf),
+    "hosts_entries": (0, math.inf),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolverOptions:
+    """How a `Resolver` asks, and its limits.  Raises DnsArgumentError for a value out of range.
+
+    ndots:         a name with at least this many dots is first tried as it is.
+    timeout_s:     seconds to wait for the answer to one transmission.
+    attempts:      most transmissions of one question.
+    max_timeouts:  consecutive timeouts that a nameserver is forgiven; one more marks it down.
+    max_inflight:  most lookups on the wire; the rest wait in line.
+    max_waiting:   most lookups in that line; one more is refused.
+    randomize_case: send the letters of a name in random case (0x20), which a forger must guess.
+    strict_case:   ignore a reply that does not repeat the case.  Off, since some nameservers
+                   answer in lower case; on, the random case counts against forgers.
+    initial_probe_timeout_s, probe_backoff_factor, max_probe_timeout_s: when a nameserver that is
+                   down is probed: first after the first, then after each time the factor more.
+    getaddrinfo_skew_s: how long the slower of the A and AAAA answers is waited for.
+    receive_buffer_bytes, send_buffer_bytes: SO_RCVBUF and SO_SNDBUF of UDP sockets; 0 leaves them.
+    tcp_idle_s:    how long a TCP connection to a nameserver is kept unused.
+    use_vc:        ask over TCP only.
+    ignore_tc:     report a truncated answer rather than ask again over TCP.
+    edns_udp_bytes: largest UDP answer; above 512 it is announced by EDNS.
+    bind_to:       the local IP address to ask from over UDP, except to loopback.  A port in it is
+                   not used: RFC 5452 9.2 wants a random one for every query.
+    cname_links:   most CNAME records followed from a name to its address.
+    nameservers, search_domains: most of each.
+    cache_entries: most answers kept for `getaddrinfo`; 0 keeps none.
+    max_ttl_s, max_negative_ttl_s: longest time that an answer, or its absence, is kept.
+    resolv_conf_bytes, hosts_bytes, hosts_entries: largest files read, and most host names kept.
+    """
+
+    ndots: int = 1
+    timeout_s: float = 5.0
+    attempts: int = 3
+    max_timeouts: int = 3
+    max_inflight: int = 64
+    max_waiting: int = 65536
+    randomize_case: bool = True
+    strict_case: bool = False
+    initial_probe_timeout_s: float = 10.0
+    max_probe_timeout_s: float = MAX_PROBE_TIMEOUT_S
+    probe_backoff_factor: int = 3
+    getaddrinfo_skew_s: float = 3.0
+    receive_buffer_bytes: int = 0
+    send_buffer_bytes: int = 0
+    tcp_idle_s: float = 5.0
+    use_vc: bool = False
+    ignore_tc: bool = False
+    edns_udp_bytes: int = MIN_UDP_BYTES
+    bind_to: SocketAddress | None = None
+    cname_links: int = 16
+    nameservers: int = 64
+    search_domains: int = 64
+    cache_entries: int = 4096
+    max_ttl_s: int = 86400
+    max_negative_ttl_s: int = 10800
+    resolv_conf_bytes: int = 64 * 1024
+    hosts_bytes: int = 8 * 1024 * 1024
+    hosts_entries: int = 262144
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, _RESOLVER_RANGES)
+
+    def with_setting(self, name: str, value: object = None, classes: int = ~0) -> Self:
+        """Return the options with one of libevent's named options set (evdns_base_set_option).
+
+        A colon after the name is ignored, and so are unknown names and names outside `classes`
+        (DNS_OPTION_* bits).  Raises DnsArgumentError for a value that the option does not take.
+        """
+        setting = _SETTINGS.get(name.removesuffix(":"))
+        if setting is None or not setting.group & classes:
+            return self
+        text = None if value is None else str(value)
+        try:
+            parsed = setting.parse(text)
+        except ValueError:
+            raise DnsArgumentError(f"option {name!r} does not take {value!r}") from None
+        changed = replace(self, **{setting.field: parsed})
+        if changed.initial_probe_timeout_s > changed.max_probe_timeout_s:
+            return replace(changed, initial_probe_timeout_s=changed.max_probe_timeout_s)
+        return changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsServerOptions:
+    """Limits of a `DnsServer`.  Raises DnsArgumentError for a value out of range.
+
+    query_bytes:      longest query read; a longer one is answered FORMERR.
+    udp_reply_bytes:  longest UDP reply, and the size announced by EDNS.  The client's own limit
+                      counts when it is smaller; 1232 bytes pass every network unfragmented.
+    udp_batch:        most datagrams read from a socket before other events have their turn.
+    udp_queue:        most UDP replies kept while the socket is full; more are dropped.
+    tcp_max_clients:  most TCP connections of a port; one more is closed at once.
+    tcp_idle_s:       seconds without a complete query or a reply after which a connection is
+                      closed, unless queries are still unanswered; None is for ever.
+    tcp_pending:      most unanswered queries of one connection; then it is not read.
+    tcp_output_bytes: most unsent reply bytes of one connection; then it is closed.
+    """
+
+    query_bytes: int = 4096
+    udp_reply_bytes: int = 1232
+    udp_batch: int = 64
+    udp_queue: int = 256
+    tcp_max_clients: int = 10
+    tcp_idle_s: float | None = 10.0
+    tcp_pending: int = 64
+    tcp_output_bytes: int = 1024 * 1024
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, _SERVER_RANGES)
+        if self.tcp_idle_s is not None:
+            _check_range(self, "tcp_idle_s", MIN_TIMEOUT_S, math.inf)
+
+
+_SERVER_RANGES: dict[str, tuple[float, float]] = {
+    "query_bytes": (MIN_UDP_BYTES, MAX_MESSAGE_BYTES),
+    "udp_reply_bytes": (MIN_UDP_BYTES, MAX_UDP_BYTES),
+    "udp_batch": (1, math.inf),
+    "udp_queue": (0, math.inf),
+    "tcp_max_clients": (0, math.inf),
+    "tcp_pending": (1, math.inf),
+    "tcp_output_bytes": (MAX_MESSAGE_BYTES + 2, math.inf),
+}
+
+
+# How the values of `set_option` are read.  Each raises ValueError for what it does not take.
+
+
+def _integer(low: int, high: int) -> Callable[[str | None], int]:
+    """Return a reader of decimal numbers that clips them to `low`..`high`."""
+
+    def parse(text: str | None) -> int:
+        if text is None or not re.fullmatch(r"[0-9]{1,18}", text):
+            raise ValueError(text)
+        return min(max(int(text), low), high)
+
+    return parse
+
+
+def _seconds(high: float = math.inf) -> Callable[[str | None], float]:
+    """Return a reader of seconds of at least a millisecond that clips them to `high`."""
+
+    def parse(text: str | None) -> float:
+        if text is None or not re.fullmatch(r"[0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18}", text):
+            raise ValueError(text)
+        seconds = float(text)
+        if seconds < MIN_TIMEOUT_S:
+            raise ValueError(text)
+        return min(seconds, high)
+
+    return parse
+
+
+def _switch_on(text: str | None) -> bool:
+    if text:
+        raise ValueError(text)
+    return True
+
+
+def _boolean(text: str | None) -> bool:
+    return bool(_integer(0, 1)(text))
+
+
+def _local_address(text: str | None) -> SocketAddress:
+    if text is None:
+        raise ValueError(text)
+    return parse_address(text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """A named option: the field that it sets, how its value is read, and its class."""
+
+    field: str
+    parse: Callable[[str | None], Any]
+    group: ConfigClass = DNS_OPTION_MISC
+
+
+_ANY_NUMBER = 2**31 - 1
+
+_SETTINGS: dict[str, _Setting] = {
+    "ndots": _Setting("ndots", _integer(0, _ANY_NUMBER), DNS_OPTION_SEARCH),
+    "timeout": _Setting("timeout_s", _seconds()),
+    "max-timeouts": _Setting("max_timeouts", _integer(1, 255)),
+    "max-inflight": _Setting("max_inflight", _integer(1, 65000)),
+    "attempts": _Setting("attempts", _integer(1, 255)),
+    "randomize-case": _Setting("randomize_case", _boolean),
+    "bind-to": _Setting("bind_to", _local_address, DNS_OPTION_NAMESERVERS),
+    "initial-probe-timeout": _Setting("initial_probe_timeout_s", _seconds(MAX_PROBE_TIMEOUT_S)),
+    "max-probe-timeout": _Setting("max_probe_timeout_s", _integer(1, int(MAX_PROBE_TIMEOUT_S))),
+    "probe-backoff-factor": _Setting("probe_backoff_factor", _integer(1, 10)),
+    "getaddrinfo-allow-skew": _Setting("getaddrinfo_skew_s", _seconds()),
+    "so-rcvbuf": _Setting("receive_buffer_bytes", _integer(0, _ANY_NUMBER)),
+    "so-sndbuf": _Setting("send_buffer_bytes", _integer(0, _ANY_NUMBER)),
+    "tcp-idle-timeout": _Setting("tcp_idle_s", _seconds()),
+    "use-vc": _Setting("use_vc", _switch_on),
+    "ignore-tc": _Setting("ignore_tc", _switch_on),
+    "edns-udp-size": _Setting("edns_udp_bytes", _integer(MIN_UDP_BYTES, MAX_MESSAGE_BYTES)),
+}

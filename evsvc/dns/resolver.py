@@ -1,0 +1,433 @@
+"""Resolver: names to addresses and back, without blocking the loop (struct evdns_base)."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+import dns.name
+import dns.rdatatype
+
+from .addresses import SocketAddress, normalize_sockaddr, parse_address
+from .addrinfo import AddrInfoLookup, AddrInfoResolver
+from .cache import AnswerCache
+from .constants import (
+    DNS_CNAME,
+    DNS_OPTION_HOSTSFILE,
+    DNS_OPTION_NAMESERVERS,
+    DNS_OPTION_NAMESERVERS_NO_DEFAULT,
+    DNS_OPTION_SEARCH,
+    DNS_OPTIONS_ALL,
+    DNS_PTR,
+    EVDNS_BASE_DISABLE_WHEN_INACTIVE,
+    EVDNS_BASE_INITIALIZE_NAMESERVERS,
+    EVDNS_BASE_NAMESERVERS_NO_DEFAULT,
+    EVDNS_BASE_NO_CACHE,
+    AnswerType,
+    BaseFlag,
+    ConfigResult,
+    DNS_IPv4_A,
+    DNS_IPv6_AAAA,
+    QueryFlag,
+)
+from .engine import LookupEngine
+from .errors import DNS_ERR_NONE, DnsArgumentError, DnsFileError, DnsResult, DnsStateError
+from .hosts import LOCALHOST_LINES, HostsTable
+from .lookup import Lookup
+from .message import parse_name
+from .options import ResolverOptions
+from .resolution import Answer, Resolution, list_candidates
+from .sysconfig import SystemConfig, domain_of_host, parse_resolv_conf, read_file
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ..core import AddrInfoHints, EventBase, ResolveCallback
+
+log = logging.getLogger("evsvc.dns")
+
+LookupCallback = Callable[[DnsResult, AnswerType, int, int, list[str] | None, Any], object]
+"""Called as `cb(result, type, count, ttl, addresses, arg)`; `addresses` is None on errors, and
+`ttl`, in seconds, then tells how long the absence may be believed."""
+
+_KNOWN_BASE_FLAGS = int(sum(BaseFlag))
+_KNOWN_QUERY_FLAGS = int(sum(QueryFlag))
+_DEFAULT_NAMESERVER: SocketAddress = ("127.0.0.1", 53)
+
+
+class Resolver:
+    """Looks names up on `base`, and is what `BufferEvent.connect_hostname` wants.
+
+    flags: EVDNS_BASE_* bits.  With EVDNS_BASE_INITIALIZE_NAMESERVERS, the default, `resolv_conf`
+    and `hosts` are read at once; with 0 there are no nameservers, no search list and no hosts.
+    EVDNS_BASE_NAMESERVERS_NO_DEFAULT: do not fall back to 127.0.0.1 when none is configured.
+    EVDNS_BASE_NO_CACHE: keep no answers.  EVDNS_BASE_DISABLE_WHEN_INACTIVE: do not probe dead
+    nameservers while there are no lookups; an idle resolver then never keeps the loop alive.
+
+    All callbacks run from the loop, one exception apart: see `getaddrinfo`.  Raises
+    DnsArgumentError for unknown flags, DnsFileError when `resolv_conf` is too large.  A file that
+    is missing is no error: defaults take its place.  Source: evdns_base_new.
+    """
+
+    __slots__ = ("_addrinfo", "_base", "_engine", "_hosts_filename", "_search")
+
+    def __init__(
+        self,
+        base: EventBase,
+        flags: int = EVDNS_BASE_INITIALIZE_NAMESERVERS,
+        *,
+        options: ResolverOptions | None = None,
+        resolv_conf: str = "/etc/resolv.conf",
+        hosts: str = "/etc/hosts",
+    ) -> None:
+        if flags & ~_KNOWN_BASE_FLAGS:
+            raise DnsArgumentError(f"unknown resolver flags: {flags:#x}")
+        options = options or ResolverOptions()
+        if flags & EVDNS_BASE_NO_CACHE:
+            options = replace(options, cache_entries=0)
+        self._base = base
+        self._hosts_filename = hosts
+        self._search: list[dns.name.Name] = []
+        lazy = bool(flags & EVDNS_BASE_DISABLE_WHEN_INACTIVE)
+        self._engine = LookupEngine(base, options, lazy=lazy)
+        cache = AnswerCache(options.cache_entries, options.max_ttl_s, options.max_negative_ttl_s)
+        self._addrinfo = AddrInfoResolver(
+            self._engine, HostsTable(options.hosts_entries), cache, self._list_candidates
+        )
+        if flags & EVDNS_BASE_INITIALIZE_NAMESERVERS:
+            self._read_system_files(flags, resolv_conf)
+
+    def _read_system_files(self, flags: int, resolv_conf: str) -> None:
+        classes = DNS_OPTIONS_ALL
+        if flags & EVDNS_BASE_NAMESERVERS_NO_DEFAULT:
+            classes |= DNS_OPTION_NAMESERVERS_NO_DEFAULT
+        result = self.resolv_conf_parse(classes, resolv_conf)
+        if result == ConfigResult.EVDNS_ERROR_FILE_TOO_LARGE:
+            raise DnsFileError(errno.EFBIG, "too large to be a resolv.conf", resolv_conf)
+
+    # ---- nameservers ----------------------------------------------------------------------
+
+    def nameserver_add(self, address: str | ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+        """Add a nameserver at port 53 (evdns_base_nameserver_add); see `nameserver_ip_add`."""
+        self.nameserver_ip_add(str(address))
+
+    def nameserver_ip_add(self, text: str) -> None:
+        """Add a nameserver from "ip", "ip:port", "[ip6]:port" or "ip6"; port 53 by default.
+
+        Raises DnsArgumentError for what is none of these, for one that is there already, and for
+        one too many.  Source: evdns_base_nameserver_ip_add.
+        """
+        self.nameserver_sockaddr_add(parse_address(text))
+
+    def nameserver_sockaddr_add(self, address: SocketAddress) -> None:
+        """Add a nameserver by socket address (evdns_base_nameserver_sockaddr_add)."""
+        self._require_open()
+        self._engine.pool.add(normalize_sockaddr(address))
+
+    def count_nameservers(self) -> int:
+        """Return how many nameservers are configured, up or down."""
+        return len(self._engine.pool.servers)
+
+    def nameserver_addr(self, index: int) -> SocketAddress:
+        """Return the socket address of a nameserver, in the order of adding.
+
+        Raises DnsArgumentError out of range.  Source: evdns_base_get_nameserver_addr.
+        """
+        servers = self._engine.pool.servers
+        if not 0 <= index < len(servers):
+            raise DnsArgumentError(f"there are {len(servers)} nameservers, no index {index!r}")
+        return servers[index].address
+
+    def clear_nameservers_and_suspend(self) -> None:
+        """Forget the nameservers, and hold all lookups until `resume`.
+
+        Lookups on the wire start anew then.  Source: evdns_base_clear_nameservers_and_suspend.
+        """
+        self._require_open()
+        self._engine.suspend()
+
+    def resume(self) -> None:
+        """Go on after `clear_nameservers_and_suspend`; without a nameserver nothing happens."""
+        self._require_open()
+        self._engine.resume()
+
+    # ---- configuration --------------------------------------------------------------------
+
+    @property
+    def options(self) -> ResolverOptions:
+        """The options in force."""
+        return self._engine.options
+
+    def set_option(self, name: str, value: object = None) -> None:
+        """Set one of libevent's options, such as "timeout" or "max-inflight:", by its name.
+
+        Unknown names are ignored, as in libevent.  Raises DnsArgumentError for a value that the
+        option does not take.  Source: evdns_base_set_option.
+        """
+        self._engine.options = self._engine.options.with_setting(name, value)
+
+    def resolv_conf_parse(self, flags: int, filename: str | None) -> ConfigResult:
+        """Read a resolv.conf; `flags` (DNS_OPTION_*) tells which directives count.
+
+        Returns EVDNS_ERROR_NONE; EVDNS_ERROR_NO_NAMESERVERS_CONFIGURED when there was none, and
+        127.0.0.1 was taken; EVDNS_ERROR_FAILED_TO_OPEN_FILE or EVDNS_ERROR_FILE_TOO_LARGE when
+        it could not be read, and defaults were taken.  Source: evdns_base_resolv_conf_parse.
+        """
+        self._require_open()
+        if flags & DNS_OPTION_HOSTSFILE:
+            self._load_hosts_or_warn()
+        config = SystemConfig()
+        result = ConfigResult.EVDNS_ERROR_FAILED_TO_OPEN_FILE
+        if filename is not None:
+            try:
+                config = parse_resolv_conf(read_file(filename, self.options.resolv_conf_bytes))
+                result = ConfigResult.EVDNS_ERROR_NONE
+            except DnsFileError as exc:
+                log.warning("using defaults for resolv.conf: %s", exc)
+                if exc.errno == errno.EFBIG:
+                    result = ConfigResult.EVDNS_ERROR_FILE_TOO_LARGE
+        return self._configure(config, flags, result)
+
+    def _configure(self, config: SystemConfig, flags: int, result: ConfigResult) -> ConfigResult:
+        for line in config.ignored:
+            log.warning("ignored a line of resolv.conf: %r", line)
+        for name, value in config.options:
+            self._set_option_or_warn(name, value, flags)
+        if flags & DNS_OPTION_SEARCH:
+            self._set_search(config.search)
+        if not flags & DNS_OPTION_NAMESERVERS:
+            return result
+        for address in config.nameservers:
+            self._add_nameserver_or_warn(address)
+        if self.count_nameservers() or flags & DNS_OPTION_NAMESERVERS_NO_DEFAULT:
+            return result
+        self.nameserver_sockaddr_add(_DEFAULT_NAMESERVER)
+        return result or ConfigResult.EVDNS_ERROR_NO_NAMESERVERS_CONFIGURED
+
+    def _set_option_or_warn(self, name: str, value: str | None, classes: int) -> None:
+        try:
+            self._engine.options = self._engine.options.with_setting(name, value, classes)
+        except DnsArgumentError as exc:
+            log.warning("ignored in resolv.conf: %s", exc)
+
+    def _add_nameserver_or_warn(self, address: SocketAddress) -> None:
+        try:
+            self.nameserver_sockaddr_add(address)
+        except DnsArgumentError as exc:
+            log.warning("ignored in resolv.conf: %s", exc)
+
+    # ---- the hosts file -------------------------------------------------------------------
+
+    def load_hosts(self, filename: str | None) -> None:
+        """Add the entries of a hosts file; None adds localhost alone.
+
+        Raises DnsFileError when it cannot be read; localhost is added all the same.
+        Source: evdns_base_load_hosts.
+        """
+        hosts = self._addrinfo.hosts
+        if filename is None:
+            hosts.add_text(LOCALHOST_LINES)
+            return
+        try:
+            text = read_file(filename, self.options.hosts_bytes)
+        except DnsFileError:
+            hosts.add_text(LOCALHOST_LINES)
+            raise
+        if not hosts.add_text(text):
+            log.warning("%s has more than %d entries", filename, self.options.hosts_entries)
+
+    def _load_hosts_or_warn(self) -> None:
+        try:
+            self.load_hosts(self._hosts_filename)
+        except DnsFileError as exc:
+            log.warning("using localhost alone as hosts: %s", exc)
+
+    def clear_host_addresses(self) -> None:
+        """Forget the entries of hosts files (evdns_base_clear_host_addresses)."""
+        self._addrinfo.hosts.clear()
+
+    # ---- the search list ------------------------------------------------------------------
+
+    def search_add(self, domain: str) -> None:
+        """Add a suffix to the end of the search list; leading dots do not count.
+
+        libevent adds at the front, and so tries them in reverse.  Raises DnsArgumentError for
+        what is no domain name, or one too many.  Source: evdns_base_search_add.
+        """
+        suffix = parse_name(domain.lstrip("."))
+        if len(self._search) >= self.options.search_domains:
+            raise DnsArgumentError(
+                f"more than {self.options.search_domains} search domains, with {domain!r}"
+            )
+        self._search.append(suffix)
+        self._addrinfo.cache.clear()
+
+    def search_clear(self) -> None:
+        """Empty the search list and set ndots to 1 (evdns_base_search_clear)."""
+        self._clear_search()
+        self.search_ndots_set(1)
+
+    def search_ndots_set(self, ndots: int) -> None:
+        """Have names with at least `ndots` dots tried as they are first.
+
+        Source: evdns_base_search_ndots_set.
+        """
+        self._engine.options = replace(self._engine.options, ndots=ndots)
+        self._addrinfo.cache.clear()
+
+    def _clear_search(self) -> None:
+        self._search.clear()
+        self._addrinfo.cache.clear()
+
+    def _set_search(self, domains: tuple[str, ...] | None) -> None:
+        """Replace the search list by that of a resolv.conf; ndots stays as it is."""
+        if domains is None:
+            domains = domain_of_host(socket.gethostname())
+        self._clear_search()
+        for domain in domains:
+            try:
+                self.search_add(domain)
+            except DnsArgumentError as exc:
+                log.warning("ignored a search domain: %s", exc)
+
+    def _list_candidates(self, name: str) -> list[dns.name.Name]:
+        return list_candidates(name, self._search, self.options.ndots)
+
+    # ---- lookups --------------------------------------------------------------------------
+
+    def resolve_ipv4(self, name: str, flags: int, cb: LookupCallback, arg: object = None) -> Lookup:
+        """Look up the IPv4 addresses of a name: cb(result, type, count, ttl, addresses, arg).
+
+        flags: DNS_QUERY_NO_SEARCH, DNS_QUERY_USEVC, DNS_QUERY_IGNTC, DNS_CNAME_CALLBACK; the
+        last adds a second call, with type DNS_CNAME, when the name is an alias.  The hosts table
+        and the cache play no part.  Raises DnsArgumentError for what is no name, DnsStateError
+        when the resolver is closed or too many lookups wait.  Source: evdns_base_resolve_ipv4.
+        """
+        return self._resolve(self._candidates(name, flags), DNS_IPv4_A, flags, cb, arg)
+
+    def resolve_ipv6(self, name: str, flags: int, cb: LookupCallback, arg: object = None) -> Lookup:
+        """Look up the IPv6 addresses of a name; see `resolve_ipv4` (evdns_base_resolve_ipv6)."""
+        return self._resolve(self._candidates(name, flags), DNS_IPv6_AAAA, flags, cb, arg)
+
+    def resolve_reverse(
+        self,
+        address: str | bytes | ipaddress.IPv4Address,
+        flags: int,
+        cb: LookupCallback,
+        arg: object = None,
+    ) -> Lookup:
+        """Look up the host names of an IPv4 address; see `resolve_ipv4`.
+
+        Raises DnsArgumentError also for what is no IPv4 address.
+        Source: evdns_base_resolve_reverse.
+        """
+        try:
+            name = ipaddress.IPv4Address(address).reverse_pointer
+        except ValueError:
+            raise DnsArgumentError(f"not an IPv4 address: {address!r}") from None
+        return self._resolve([parse_name(name)], DNS_PTR, flags, cb, arg)
+
+    def resolve_reverse_ipv6(
+        self,
+        address: str | bytes | ipaddress.IPv6Address,
+        flags: int,
+        cb: LookupCallback,
+        arg: object = None,
+    ) -> Lookup:
+        """Look up the host names of an IPv6 address (evdns_base_resolve_reverse_ipv6)."""
+        try:
+            name = ipaddress.IPv6Address(address).reverse_pointer
+        except ValueError:
+            raise DnsArgumentError(f"not an IPv6 address: {address!r}") from None
+        return self._resolve([parse_name(name)], DNS_PTR, flags, cb, arg)
+
+    def cancel_request(self, lookup: Lookup) -> None:
+        """Cancel a lookup, as `lookup.cancel()` does (evdns_cancel_request)."""
+        lookup.cancel()
+
+    def getaddrinfo(
+        self,
+        host: str | None,
+        port: int | str | None,
+        hints: AddrInfoHints | None,
+        cb: ResolveCallback,
+        arg: object = None,
+    ) -> AddrInfoLookup | None:
+        """Look a host and a service up: cb(result, addresses, arg), once.
+
+        What needs no nameserver (a numeric host, the hosts table, the cache, a refused argument)
+        is answered before the return, which is None.  Otherwise the answer comes from the loop,
+        and the returned handle can `cancel()`.  Raises DnsArgumentError for an int that is no
+        port, DnsStateError when closed.  Source: evdns_getaddrinfo.
+        """
+        self._require_open()
+        return self._addrinfo.getaddrinfo(host, port, hints, cb, arg)
+
+    def _candidates(self, name: str, flags: int) -> list[dns.name.Name]:
+        return (
+            [parse_name(name)]
+            if flags & QueryFlag.DNS_QUERY_NO_SEARCH
+            else (self._list_candidates(name))
+        )
+
+    def _resolve(
+        self,
+        candidates: list[dns.name.Name],
+        answer_type: AnswerType,
+        flags: int,
+        cb: LookupCallback,
+        arg: object,
+    ) -> Lookup:
+        if flags & ~_KNOWN_QUERY_FLAGS:
+            raise DnsArgumentError(f"unknown query flags: {flags:#x}")
+        resolution = Resolution(candidates, _RECORD_TYPES[answer_type], flags, self.options)
+        wants_cname = bool(flags & QueryFlag.DNS_CNAME_CALLBACK)
+        return self._engine.start(resolution, self._report, (answer_type, wants_cname, cb, arg))
+
+    def _report(self, answer: Answer, context: Any) -> None:
+        answer_type, wants_cname, cb, arg = context
+        name = answer.canonical_name
+        if wants_cname and answer.result == DNS_ERR_NONE and name is not None:
+            # Posted before the first call is made, so that one that raises does not lose it.
+            self._base.post(cb, DNS_ERR_NONE, DNS_CNAME, 1, answer.ttl_s, [name], arg)
+        addresses = list(answer.addresses) if answer.result == DNS_ERR_NONE else None
+        cb(answer.result, answer_type, len(answer.addresses), answer.ttl_s, addresses, arg)
+
+    # ---- the end --------------------------------------------------------------------------
+
+    def close(self, fail_requests: bool = True) -> None:
+        """End all lookups and forget the nameservers.  Safe to repeat, and inside callbacks.
+
+        With `fail_requests` each callback gets DNS_ERR_SHUTDOWN (or EVUTIL_EAI_FAIL) from the
+        loop; without, they are not called.  Source: evdns_base_free.
+        """
+        if not fail_requests:
+            self._addrinfo.drop_all()
+        self._engine.close(fail_requests)
+
+    def _require_open(self) -> None:
+        if self._engine.closed:
+            raise DnsStateError("the resolver is closed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+_RECORD_TYPES = {
+    DNS_IPv4_A: dns.rdatatype.A,
+    DNS_IPv6_AAAA: dns.rdatatype.AAAA,
+    DNS_PTR: dns.rdatatype.PTR,
+}

@@ -1,0 +1,76 @@
+"""How much and how long a server lets a client: every limit and time-out of `HttpServer`."""
+
+from dataclasses import dataclass, field, fields
+
+from ..core.errors import ArgumentError
+from .limits import ReaderLimits
+from .status import Method
+
+_DEFAULT_METHODS = (
+    Method.EVHTTP_REQ_GET
+    | Method.EVHTTP_REQ_POST
+    | Method.EVHTTP_REQ_HEAD
+    | Method.EVHTTP_REQ_PUT
+    | Method.EVHTTP_REQ_DELETE
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """Limits for one HTTP server.  Raises ArgumentError when a number is not positive.
+
+    limits:               what one request may be; see `ReaderLimits`.
+    allowed_methods:      EVHTTP_REQ_* bits; any other method is answered 501.
+    default_content_type: for a reply with a body and no Content-Type; None adds none.
+    max_connections:      at once; one more is answered 503 and closed.
+    max_requests:         on one connection; the last one's reply closes it.
+    max_output_bytes:     no further request is read while more than this waits to be sent.
+    head_s:               from a request's first byte to the end of its head; then 408.
+    body_s:               silence inside a request's body; then 408.
+    idle_s:               a connection without a request is closed after this.
+    write_s:              a client that takes nothing of a reply for so long is dropped.
+    linger_s:             how long what a refused client still sends is read and thrown away, so
+                          that the refusal reaches it (RFC 9112 9.6).
+    """
+
+    limits: ReaderLimits = field(default_factory=ReaderLimits)
+    allowed_methods: int = _DEFAULT_METHODS
+    default_content_type: str | None = "text/html; charset=ISO-8859-1"
+    max_connections: int = 10_000
+    max_requests: int = 1_000_000
+    max_output_bytes: int = 1024 * 1024
+    head_s: float = 30.0
+    body_s: float = 30.0
+    idle_s: float = 60.0
+    write_s: float = 60.0
+    linger_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, (int, float)) and not value > 0:
+                raise ArgumentError(f"{each.name} must be positive: {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions:
+    """Limits for one client connection.  Raises ArgumentError when a number is not positive.
+
+    limits:       what one response may be; see `ReaderLimits`.
+    connect_s:    look-up and connect together, seconds; libevent's 45.
+    read_s:       silence while a response is awaited; libevent's 50.
+    write_s:      silence while a request cannot be sent; libevent's 50.
+    max_queued:   requests that may wait for their turn on the connection.
+    """
+
+    limits: ReaderLimits = field(default_factory=ReaderLimits)
+    connect_s: float = 45.0
+    read_s: float = 50.0
+    write_s: float = 50.0
+    max_queued: int = 1024
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, (int, float)) and not value > 0:
+                raise ArgumentError(f"{each.name} must be positive: {value!r}")

@@ -1,0 +1,58 @@
+"""Which callback answers a request: the one for its path, or the general one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..core.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from .request import AbstractRequest
+
+RequestCallback = Callable[[Any, Any], object]
+"""Called as `cb(request, arg)`."""
+
+
+class Route(NamedTuple):
+    """A callback, its argument, and the methods that it takes (None: all)."""
+
+    callback: RequestCallback
+    arg: Any
+    methods: frozenset[str] | None
+
+
+class Router:
+    """Callbacks by exact path, and a general one."""
+
+    __slots__ = ("_general", "_paths")
+
+    def __init__(self) -> None:
+        self._paths: dict[str, Route] = {}
+        self._general: Route | None = None
+
+    def add(
+        self, path: str, callback: RequestCallback, arg: object, methods: Iterable[str] | None
+    ) -> None:
+        """Register a path.  Raises ArgumentError when it is taken or does not begin with "/"."""
+        if not path.startswith("/"):
+            raise ArgumentError(f"a path begins with '/': {path!r}")
+        if path in self._paths:
+            raise ArgumentError(f"the path has a callback already: {path!r}")
+        allowed = None if methods is None else frozenset(methods)
+        self._paths[path] = Route(callback, arg, allowed)
+
+    def remove(self, path: str) -> None:
+        """Forget a path.  Raises ArgumentError when it is not registered."""
+        if self._paths.pop(path, None) is None:
+            raise ArgumentError(f"the path has no callback: {path!r}")
+
+    def set_general(self, callback: RequestCallback | None, arg: object) -> None:
+        """Set the callback for all other paths; None takes it back."""
+        self._general = None if callback is None else Route(callback, arg, None)
+
+    def find(self, request: AbstractRequest) -> Route | None:
+        """Return the route for a request, or None."""
+        if self._paths:
+            return self._paths.get(request.path, self._general)
+        return self._general
