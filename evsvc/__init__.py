@@ -1,4 +1,53 @@
-"""evsvc: libevent's system for Python, on one event base."""
+"""evsvc: libevent's system for Python.
 
-from .core import EventBase
-from .http import HttpServer
+One event base, and on it everything that lets a program be a network service: sockets, timers,
+signals, buffered I/O, an HTTP server and client, a DNS resolver and DNS server, typed RPC.
+
+The main names are here; everything public is in `evsvc.core`, `evsvc.http`, `evsvc.dns` and
+`evsvc.rpc`.
+"""
+
+from .core import (
+    EV_PERSIST,
+    EV_READ,
+    EV_SIGNAL,
+    EV_TIMEOUT,
+    EV_WRITE,
+    EVLOOP_NONBLOCK,
+    EVLOOP_ONCE,
+    BufferEvent,
+    ConnListener,
+    Error,
+    EvBuffer,
+    Event,
+    EventBase,
+)
+from .dns import DnsServer, Resolver
+from .http import HttpConnection, HttpRequest, HttpServer
+from .rpc import Rpc, RpcPool, RpcServer
+from .version import __version__
+
+__all__ = [
+    "EVLOOP_NONBLOCK",
+    "EVLOOP_ONCE",
+    "EV_PERSIST",
+    "EV_READ",
+    "EV_SIGNAL",
+    "EV_TIMEOUT",
+    "EV_WRITE",
+    "BufferEvent",
+    "ConnListener",
+    "DnsServer",
+    "Error",
+    "EvBuffer",
+    "Event",
+    "EventBase",
+    "HttpConnection",
+    "HttpRequest",
+    "HttpServer",
+    "Resolver",
+    "Rpc",
+    "RpcPool",
+    "RpcServer",
+    "__version__",
+]

@@ -107,7 +107,9 @@ def test_import_loads_nothing_but_the_run_time_dependencies() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout))
     assert "evsvc" in loaded
-    assert loaded - sys.stdlib_module_names - LOADED_BY_IMPORT == set()
+    # msgpack is compiled by Cython, whose run-time modules carry its version in their names.
+    ours = {name for name in loaded if not name.lstrip("_").startswith("cython")}
+    assert ours - sys.stdlib_module_names - LOADED_BY_IMPORT == set()
 
 
 def test_the_package_says_that_it_is_typed() -> None:

@@ -61,14 +61,11 @@ def parse_address(text: str, default_port: int = DNS_PORT) -> SocketAddress:
     found = parse_ip(host)
     if found is None or (text.startswith("[") and found[0] != socket.AF_INET6):
         raise DnsArgumentError(f"not an IP address with an optional port: {text!r}")
-    port = default_port
-    if port_text is not None:
-        if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5):
-            raise DnsArgumentError(f"not a port number in {text!r}: {port_text!r}")
-        port = int(port_text) or default_port
-        check_port(port)
+    port = 0 if port_text is None else parse_port(port_text)
+    if port is None:
+        raise DnsArgumentError(f"not an address with a port: {text!r}")
     family, canonical, scope_id = found
-    return make_sockaddr(family, canonical, port, scope_id)
+    return make_sockaddr(family, canonical, port or default_port, scope_id)
 
 
 def _split_port(text: str) -> tuple[str, str | None]:
@@ -81,6 +78,14 @@ def _split_port(text: str) -> tuple[str, str | None]:
         host, _, port = text.partition(":")
         return host, port
     return text, None
+
+
+def parse_port(text: str) -> int | None:
+    """Return the port that a decimal number names, None when it names none."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5):
+        return None
+    port = int(text)
+    return port if port <= MAX_PORT else None
 
 
 def check_port(port: int) -> None:

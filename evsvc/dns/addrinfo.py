@@ -26,7 +26,7 @@ from ..core import (
     EaiError,
     ResolveCallback,
 )
-from .addresses import SocketAddress, check_port, family_of, make_sockaddr, parse_ip
+from .addresses import SocketAddress, check_port, family_of, make_sockaddr, parse_ip, parse_port
 from .cache import AnswerCache, CachedAnswer
 from .errors import (
     DNS_ERR_NODATA,
@@ -98,8 +98,9 @@ def port_of(service: int | str | None, hints: AddrInfoHints) -> int:
     if isinstance(service, int):
         check_port(service)
         return service
-    if service.isascii() and service.isdigit() and len(service) <= 5 and int(service) <= 65535:
-        return int(service)
+    number = parse_port(service)
+    if number is not None:
+        return number
     if hints.flags & socket.AI_NUMERICSERV:
         raise _Failure(EVUTIL_EAI_NONAME)
     for _, proto in socket_kinds(hints):

@@ -19,7 +19,7 @@ from ..core import (
 )
 from .constants import EVDNS_SOPT_TCP_IDLE_TIMEOUT, EVDNS_SOPT_TCP_MAX_CLIENTS
 from .errors import DnsArgumentError
-from .framing import LENGTH_BYTES, add_length, take_message
+from .framing import LENGTH_BYTES, add_length, send_at_once, take_message
 from .options import MAX_MESSAGE_BYTES, MIN_UDP_BYTES, DnsServerOptions
 
 if TYPE_CHECKING:
@@ -241,6 +241,7 @@ class TcpClient:
         self._ended = False
         self.announced_bytes = port.options.udp_reply_bytes
         self._idle_timer = base.timer(self._on_idle)
+        send_at_once(sock)
         self._bev: BufferEvent | None = BufferEvent(base, sock, BEV_OPT_CLOSE_ON_FREE)
         self._bev.setcb(self._on_readable, self._on_written, self._on_event)
         self._bev.setwatermark(EV_READ, 0, LENGTH_BYTES + MAX_MESSAGE_BYTES)

@@ -138,7 +138,8 @@ class DnsServerRequest:
         """Add one record; `data` is its raw rdata, or a domain name, or None for nothing.
 
         section: EVDNS_ANSWER_SECTION, EVDNS_AUTHORITY_SECTION or EVDNS_ADDITIONAL_SECTION;
-        ttl: seconds.  The OPT record of EDNS is added by itself.
+        ttl: seconds.  The OPT record of EDNS is added by itself.  Names are compressed without
+        regard to case (RFC 4343 section 4.1).
         Source: evdns_server_request_add_reply.
         """
         self._require_unanswered()

@@ -23,7 +23,7 @@ from ..core import (
     Event,
 )
 from .addresses import SocketAddress, family_of, is_loopback, same_endpoint
-from .framing import LENGTH_BYTES, add_length, take_message
+from .framing import LENGTH_BYTES, add_length, send_at_once, take_message
 from .options import MAX_MESSAGE_BYTES, ResolverOptions
 
 if TYPE_CHECKING:
@@ -159,6 +159,8 @@ class TcpChannel:
         except OSError:
             bev.close()
             raise
+        if bev.socket is not None:
+            send_at_once(bev.socket)
         bev.setcb(self._on_readable, None, self._on_event)
         bev.setwatermark(EV_READ, 0, LENGTH_BYTES + MAX_MESSAGE_BYTES)
         bev.enable(EV_READ)

@@ -100,6 +100,8 @@ class RequestReader(MessageReader):
 
     def _search_head(self) -> tuple[RequestHead, int] | None:
         """Look for the end of the head in what is new, and judge what can be judged so far."""
+        # Taking the remembered head would skip the reset of what a search leaves behind.
+        self._last_head = None
         if not self._skip_blank_lines():
             return None
         data, pos = self._intake.data, self._intake.pos

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
@@ -57,6 +57,7 @@ class HttpServer:
 
     __slots__ = (
         "_connections",
+        "_drained_cb",
         "_sockets",
         "base",
         "closing",
@@ -71,6 +72,7 @@ class HttpServer:
         self.router = Router()
         self.date = DateLine()
         self.closing = False
+        self._drained_cb: Callable[[HttpServer], object] | None = None
         self._sockets: set[BoundSocket] = set()
         self._connections: set[ServerConnection] = set()
         self.options = options or ServerOptions()
@@ -167,16 +169,19 @@ class HttpServer:
         """How many clients are connected (evhttp_get_connection_count)."""
         return len(self._connections)
 
-    def shutdown(self) -> None:
+    def shutdown(self, cb: Callable[[HttpServer], object] | None = None) -> None:
         """Stop gracefully: listen no more, finish the requests in hand, close idle connections.
 
-        Time-outs go on counting, so a silent client ends, too.
+        Time-outs go on counting, so a silent client ends, too.  `cb(server)` is called when the
+        last connection has gone; before the return when there is none.
         """
         self.closing = True
+        self._drained_cb = cb
         for bound in self.bound_sockets:
             bound.close()
         for connection in list(self._connections):
             connection.finish()
+        self._check_drained()
 
     def close(self) -> None:
         """Stop at once: listeners and connections are closed (evhttp_free).  Safe to repeat."""
@@ -216,6 +221,13 @@ class HttpServer:
 
     def _forget(self, connection: ServerConnection) -> None:
         self._connections.discard(connection)
+        if self.closing:
+            self._check_drained()
+
+    def _check_drained(self) -> None:
+        if not self._connections and self._drained_cb is not None:
+            cb, self._drained_cb = self._drained_cb, None
+            cb(self)
 
 
 def _method_names(bits: int) -> frozenset[str]:

@@ -39,6 +39,8 @@ class Client:
         self.sock = socket.socket(socket.AF_INET, kind)
         self.sock.connect((port.address, port.port))
         self.sock.setblocking(False)
+        if kind == socket.SOCK_STREAM:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.received = b""
 
     def turn(self) -> None:
@@ -137,8 +139,8 @@ def test_every_kind_of_record_is_sent(make_server, connect) -> None:
         request.set_flags(EVDNS_FLAGS_AA | EVDNS_FLAGS_RD)
         request.add_a_reply("a.example", ["10.0.0.1", b"\x0a\0\0\2"], 1)
         request.add_aaaa_reply("a.example", ["2001:db8::1"], 2)
-        request.add_ptr_reply("10.0.0.1", None, "Host.Example", 3)
-        request.add_ptr_reply(None, "x.in-addr.arpa", "Host.Example", 4)
+        request.add_ptr_reply("10.0.0.1", None, "Host.Test", 3)
+        request.add_ptr_reply(None, "x.in-addr.arpa", "Host.Test", 4)
         request.add_cname_reply("b.example", "a.example", 5)
         request.add_reply(EVDNS_AUTHORITY_SECTION, "c.example", EVDNS_TYPE_TXT, 1, 6, b"\3abc")
         request.add_reply(EVDNS_ADDITIONAL_SECTION, "d.example", 65280, 3, 7, b"\1\2")
@@ -154,12 +156,12 @@ def test_every_kind_of_record_is_sent(make_server, connect) -> None:
         "a.example. 1 IN A 10.0.0.1",
         "a.example. 1 IN A 10.0.0.2",
         "a.example. 2 IN AAAA 2001:db8::1",
-        "1.0.0.10.in-addr.arpa. 3 IN PTR Host.Example.",
-        "x.in-addr.arpa. 4 IN PTR Host.Example.",
+        "1.0.0.10.in-addr.arpa. 3 IN PTR Host.Test.",
+        "x.in-addr.arpa. 4 IN PTR Host.Test.",
         "b.example. 5 IN CNAME a.example.",
     ]
     assert [rrset.to_text() for rrset in reply.authority] == ['c.example. 6 IN TXT "abc"']
-    assert [rrset.to_text() for rrset in reply.additional] == [
+    assert [rrset.to_text().rstrip() for rrset in reply.additional] == [
         "d.example. 7 CH TYPE65280 \\# 2 0102",
         "e.example. 8 IN TYPE65281 \\# 0",
     ]

@@ -291,9 +291,17 @@ def test_next_head_may_receive_its_bytes_itself() -> None:
 
 
 @pytest.mark.parametrize("size", range(1, len(GET)))
-def test_a_repeated_head_in_two_pieces_leaves_the_next_one_alone(size: int) -> None:
-    short = b"GET /s HTTP/1.0\r\n\r\n"
-    log = log_of(GET + GET + short + short, [len(GET), size, len(GET) - size])
-    assert log.summary() == log_of(GET + GET + short + short, []).summary()
+@pytest.mark.parametrize("short", [b"GET / HTTP/1.0\r\n\r\n", b"OPTIONS * HTTP/1.0\r\n\r\n"])
+def test_a_repeated_head_in_two_pieces_leaves_the_next_one_alone(short: bytes, size: int) -> None:
+    data = GET + GET + short + short
+    log = log_of(data, [len(GET), size, len(GET) - size])
+    assert log.summary() == log_of(data, []).summary()
     assert len(log.seen) == 8
-    assert log_of(GET + GET + b"\r\n" * 4 + GET, [len(GET), size]).summary()[-1] == []
+
+
+def test_blank_lines_are_counted_anew_for_each_repeated_head() -> None:
+    log = Log(ReaderLimits(max_blank_lines=1))
+    for _ in range(4):
+        log.receive(b"\r\n")
+        log.receive(GET)
+    assert len(log.seen) == 8

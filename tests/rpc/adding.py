@@ -50,9 +50,10 @@ class Caller:
     ) -> None:
         self.results.append(Result(status, request, reply, arg))
 
-    def finish(self) -> list[Result]:
-        """Run until every call that was started has ended."""
-        self.loop.until(lambda: len(self.results) == self.started)
+    def finish(self, calls: int | None = None) -> list[Result]:
+        """Run until so many calls have ended; None: every one that was started."""
+        wanted = self.started if calls is None else calls
+        self.loop.until(lambda: len(self.results) == wanted)
         return self.results
 
     def call(self) -> Result:

@@ -96,6 +96,7 @@ class RawPeer:
         first, *lines = head.split("\r\n")
         fields = (line.split(": ", 1) for line in lines)
         headers = {name.lower(): value for name, value in fields}
+        assert len(headers) == len(lines), "a header came twice"
         length = int(headers["content-length"])
         self._loop.until(lambda: len(received) >= length)
         return Answer(int(first.split()[1]), headers, received.remove(length))
@@ -126,7 +127,8 @@ def http_server(base: EventBase) -> Iterator[HttpServer]:
 
 @pytest.fixture
 def port(http_server: HttpServer) -> int:
-    return http_server.bind_socket("127.0.0.1", 0).port
+    port: int = http_server.bind_socket("127.0.0.1", 0).port
+    return port
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_the_server_sees_a_binary_post(server: RpcServer, caller: Caller) -> Non
     ("code", "content_type", "body", "error", "message"),
     [
         (503, "text/plain; charset=utf-8", b"too\r\n busy\n", RemoteError, "503: too busy"),
-        (503, "text/plain", b"\xff", RemoteError, "503: \ufffd"),
+        (503, "text/plain", b"\xff\x1b[0m\0", RemoteError, "503: \ufffd\ufffd[0m\ufffd"),
         (404, "text/html", b"<p>no</p>", RemoteError, "404"),
         (302, None, b"", RemoteError, "302"),
         (201, "application/octet-stream", b"\x81\xa5total\x03", RemoteError, "201"),

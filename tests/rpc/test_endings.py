@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -11,15 +12,18 @@ from evsvc.core import (
     EventBase,
     StateError,
 )
-from evsvc.http import HttpConnection
+from evsvc.http import HttpConnection, HttpRequest, HttpServer, ServerRequest
 from evsvc.rpc import (
     EVRPC_STATUS_ERR_UNSTARTED,
     CallNotStarted,
     CallTimeout,
+    RpcCall,
     RpcPool,
     RpcServer,
     RpcStatus,
+    ServerCall,
 )
+from evsvc.rpc.pool import Lane
 from tests.rpc.adding import (
     Add,
     AddCall,
@@ -140,6 +144,29 @@ def test_close_forgets_every_call_without_callback(
         caller.start()
 
 
+def test_close_closes_the_connections(
+    http_server: HttpServer, server: RpcServer, caller: Caller, pool: RpcPool, loop: Any
+) -> None:
+    server.register_rpc(Add, handle_add)
+    caller.call()
+    assert http_server.connection_count == 1
+    pool.close()
+    loop.settle()
+    assert http_server.connection_count == 0
+
+
+def test_a_call_that_has_ended_does_not_time_out(
+    base: EventBase, server: RpcServer, caller: Caller, loop: Any
+) -> None:
+    late: list[object] = []
+    server.register_rpc(Add, handle_add)
+    assert_serves_on(caller)
+    timer = base.timer(lambda fd, what, arg: late.append(arg))
+    timer.add(30.0)
+    loop.until(lambda: late)
+    assert len(caller.results) == 1
+
+
 def test_close_forgets_a_refused_call_too(
     base: EventBase, server: RpcServer, connect: Connect, loop: Any
 ) -> None:
@@ -207,6 +234,55 @@ def test_a_callback_may_do_anything_to_the_pool(
     loop.settle()
     assert [result.request.left for result in caller.results] == lefts
     assert bool(caller.results[0].status.error) is never_answered
+
+
+def call_in_every_way(caller: Caller, server: RpcServer) -> None:
+    """Calls that succeed, are refused, time out, are cancelled, and are forgotten by close."""
+    held: list[AddCall] = []
+
+    def handler(call: AddCall, arg: object) -> None:
+        if call.request.left == 0:
+            handle_add(call, None)
+        elif call.request.left == 1:
+            call.fail("no")
+        else:
+            held.append(call)
+
+    server.register_rpc(Add, handler)
+    for left in range(3):
+        caller.start(left)
+    caller.start(0).cancel()
+    caller.finish(4)
+    caller.start(2)
+    caller.start(2)
+    caller.loop.settle()
+    caller.pool.close()
+    while held:
+        handle_add(held.pop(), None)
+    caller.results.clear()
+
+
+def test_ended_calls_are_freed_without_the_cyclic_collector(
+    base: EventBase, server: RpcServer, connect: Connect, loop: Any
+) -> None:
+    kinds = (RpcCall, ServerCall, HttpRequest, ServerRequest, Lane)
+    gc.collect()
+    gc.disable()
+    try:
+        with RpcPool(base, timeout=5.0) as pool:
+            for _ in range(5):
+                pool.add_connection(connect())
+            caller = Caller(pool, loop)
+            idle, busy, *_ = pool.connections
+            pool.remove_connection(idle)
+            caller.start(0)
+            pool.remove_connection(busy)
+            call_in_every_way(caller, server)
+        loop.settle()
+        left = [each for each in gc.get_objects() if isinstance(each, kinds)]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 def test_what_a_callback_raises_goes_on_and_the_pool_lives_on(

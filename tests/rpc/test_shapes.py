@@ -64,6 +64,14 @@ class Positive:
 
 
 @dataclass
+class Named:
+    name: str
+
+    def __post_init__(self) -> None:
+        raise ValueError(f"no such name: {self.name}")
+
+
+@dataclass
 class Broken:
     number: int
 
@@ -267,6 +275,14 @@ def test_what_the_class_itself_refuses_is_a_bad_payload() -> None:
         message_shape(Positive).load({"number": -1}, LIMITS)
     assert str(caught.value) == "Positive: refused by Positive: ValueError: -1 is not positive"
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_the_reason_of_the_class_is_one_line() -> None:
+    with pytest.raises(PayloadError) as caught:
+        message_shape(Named).load({"name": "a\nb\x1b[0m" + "x" * 5000}, LIMITS)
+    text = str(caught.value)
+    assert text.startswith("Named: refused by Named: ValueError: no such name: a b\ufffd[0mx")
+    assert len(text) < 1100
 
 
 def test_a_fault_of_the_class_is_a_bad_payload_that_names_its_cause() -> None:

@@ -1,0 +1,8 @@
+"""`python -m evsvc`: the same as the command `evsvc`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

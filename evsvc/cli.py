@@ -1,0 +1,43 @@
+"""The command `evsvc`: a demonstration, and small clients for HTTP and RPC."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from . import client_commands, demo
+from .core import Error
+from .version import __version__
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code: 0, 1 after a failure, 2 for bad usage."""
+    args = make_parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except (Error, OSError) as exc:
+        print(f"evsvc: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="evsvc", description="Network services on one event base, in the manner of libevent."
+    )
+    parser.add_argument("--version", action="version", version=f"evsvc {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    demo.add_arguments(
+        commands.add_parser("demo", help="run HTTP, DNS and RPC services in one process")
+    )
+    client_commands.add_fetch_arguments(
+        commands.add_parser("fetch", help="get a URL and print the body")
+    )
+    rpc = commands.add_parser("rpc", help="make remote calls").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    client_commands.add_call_arguments(rpc.add_parser("call", help="make one call"))
+    return parser

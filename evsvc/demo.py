@@ -1,0 +1,227 @@
+"""`evsvc demo`: an HTTP server, a DNS server and an RPC service in one process, on one base.
+
+The name `demo.evsvc.test` is answered by the demo's own DNS server with the address of its HTTP
+server, so that the whole way can be tried: look up, connect, call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import signal
+import sys
+from dataclasses import dataclass
+
+from .core import EV_TIMEOUT, EventBase, SocketError
+from .core.util import ip_version
+from .dns import EVDNS_FLAGS_AA, EVDNS_TYPE_A, EVDNS_TYPE_AAAA, DnsServer, DnsServerRequest
+from .http import HttpServer, ServerRequest
+from .rpc import Rpc, RpcServer, ServerCall
+
+logger = logging.getLogger("evsvc.demo")
+
+ZONE = "evsvc.test"
+HOST_NAME = f"demo.{ZONE}"
+TTL_S = 60
+NOERROR, NXDOMAIN, REFUSED = 0, 3, 5
+
+COUNT_INTERVAL_S = 0.2
+COUNT_TO = 5
+
+# After a signal, how long requests in flight may take to finish.
+GRACE_S = 10.0
+
+
+@dataclass
+class AddRequest:
+    """Two numbers."""
+
+    left: int
+    right: int
+
+
+@dataclass
+class AddReply:
+    """Their sum."""
+
+    total: int
+
+
+Add = Rpc("Add", AddRequest, AddReply)
+
+
+def handle_add(call: ServerCall[AddRequest, AddReply], arg: object) -> None:
+    """Answer the RPC."""
+    call.done(AddReply(total=call.request.left + call.request.right))
+
+
+def answer_any(request: ServerRequest, arg: object) -> None:
+    """The general callback: say what was asked."""
+    request.output_headers.add("Content-Type", "text/plain; charset=utf-8")
+    text = f"You asked {request.host or 'nobody'} for {request.path} by {request.method}.\n"
+    request.send_reply(200, None, text.encode())
+
+
+def answer_hello(request: ServerRequest, arg: object) -> None:
+    """Greet whoever the query names."""
+    query = request.parse_query(1)
+    request.output_headers.add("Content-Type", "text/plain; charset=utf-8")
+    request.send_reply(200, None, f"Hello, {query.find('name') or 'world'}!\n".encode())
+
+
+def answer_echo(request: ServerRequest, arg: object) -> None:
+    """Send the body back."""
+    request.output_headers.add("Content-Type", "application/octet-stream")
+    request.send_reply(200, None, request.input_buffer)
+
+
+def answer_count(request: ServerRequest, base: EventBase) -> None:
+    """Count slowly, one chunk at a time, while everything else goes on."""
+
+    def send_next(fd: int, what: int, number: int) -> None:
+        request.send_reply_chunk(f"{number}\n".encode())
+        if number == COUNT_TO or request.connection is None:
+            request.send_reply_end()
+        else:
+            base.once(-1, EV_TIMEOUT, send_next, number + 1, COUNT_INTERVAL_S)
+
+    request.output_headers.add("Content-Type", "text/plain")
+    request.send_reply_start(200)
+    send_next(-1, EV_TIMEOUT, 1)
+
+
+def answer_dns(request: DnsServerRequest, address: str) -> None:
+    """Know one name, deny the rest of its zone, refuse everything else."""
+    question = request.questions[0]
+    name = question.name.lower().rstrip(".")
+    if name != ZONE and not name.endswith(f".{ZONE}"):
+        request.respond(REFUSED)
+        return
+    request.set_flags(EVDNS_FLAGS_AA)
+    if name not in (ZONE, HOST_NAME):
+        request.respond(NXDOMAIN)
+        return
+    version = ip_version(address)
+    if question.type == EVDNS_TYPE_A and version == 4:
+        request.add_a_reply(question.name, [address], TTL_S)
+    elif question.type == EVDNS_TYPE_AAAA:
+        request.add_aaaa_reply(question.name, [address if version == 6 else "::1"], TTL_S)
+    request.respond(NOERROR)
+
+
+class Demo:
+    """The services of the demonstration on one base.  Raises SocketError for a busy port."""
+
+    def __init__(self, base: EventBase, host: str, http_port: int, dns_port: int) -> None:
+        self.base = base
+        self.host = host
+        self.http = HttpServer(base)
+        self.dns = DnsServer(base, answer_dns, host)
+        try:
+            self.http_port = self.http.bind_socket(host, http_port).port
+            udp = self.dns.bind_udp(host, dns_port)
+            self.dns_port = udp.port
+            self.dns.bind_tcp(host, self.dns_port)
+        except BaseException:
+            self.close()
+            raise
+        self.http.set_gencb(answer_any)
+        self.http.set_cb("/hello", answer_hello, methods=("GET", "HEAD"))
+        self.http.set_cb("/echo", answer_echo, methods=("POST", "PUT"))
+        self.http.set_cb("/count", answer_count, base, methods=("GET", "HEAD"))
+        self.rpc = RpcServer(self.http)
+        self.rpc.register_rpc(Add, handle_add)
+        self._signals = [base.signal(signum, self._on_signal) for signum in _stop_signals()]
+        for event in self._signals:
+            event.add()
+
+    def commands(self) -> list[tuple[str, str]]:
+        """What to try: a line that says what comes of it, and the command."""
+        url = f"http://{_bracketed(self.host)}:{self.http_port}"
+        dig = f"dig @{self.host} -p {self.dns_port}"
+        nameserver = f"{_bracketed(self.host)}:{self.dns_port}"
+        return [
+            ("the general callback, for every path without its own", f"curl {url}/any/path"),
+            ("a path callback that reads the query", f"curl '{url}/hello?name=you'"),
+            ("a request body, sent back", f"curl --data 'some text' {url}/echo"),
+            ("a reply in pieces, from a timer", f"curl --no-buffer {url}/count"),
+            ("an address from the DNS server", f"{dig} {HOST_NAME} A"),
+            ("the same over TCP, for IPv6", f"{dig} +tcp {HOST_NAME} AAAA"),
+            ("a name that does not exist: NXDOMAIN", f"{dig} nowhere.{ZONE} A"),
+            (
+                'a remote call: {"total": 5}',
+                f'evsvc rpc call {url} evsvc.demo:Add \'{{"left": 2, "right": 3}}\'',
+            ),
+            (
+                "a page from a host that is looked up in the demo's own DNS server",
+                f"evsvc fetch http://{HOST_NAME}:{self.http_port}/hello --nameserver {nameserver}",
+            ),
+        ]
+
+    def stop(self) -> None:
+        """Listen no more, finish what is in flight, then let the loop end."""
+        for event in self._signals:
+            event.close()
+        self.dns.close()
+        patience = self.base.timer(lambda fd, what, arg: self.http.close())
+        patience.add(GRACE_S)
+        self.http.shutdown(lambda server: patience.close())
+
+    def close(self) -> None:
+        """Stop everything at once."""
+        self.dns.close()
+        self.http.close()
+
+    def _on_signal(self, signum: int, what: int, arg: object) -> None:
+        logger.info("%s: stopping", signal.Signals(signum).name)
+        self.stop()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `evsvc demo`."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (%(default)s)")
+    parser.add_argument("--http-port", type=int, default=8080, metavar="PORT", help="(8080)")
+    parser.add_argument("--dns-port", type=int, default=8053, metavar="PORT", help="(8053)")
+    parser.add_argument("--quiet", action="store_true", help="log no requests")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demonstration until SIGINT or SIGTERM; 0, or 1 for a busy port."""
+    level = logging.WARNING if args.quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(name)s: %(message)s", stream=sys.stderr)
+    with EventBase() as base:
+        base.exception_handler = _log_exception
+        try:
+            demo = Demo(base, args.host, args.http_port, args.dns_port)
+        except SocketError as exc:
+            print(f"evsvc: {exc}", file=sys.stderr)
+            return 1
+        _print_commands(demo)
+        base.dispatch()
+    return 0
+
+
+def _print_commands(demo: Demo) -> None:
+    print(f"evsvc demo: HTTP and RPC on port {demo.http_port}, DNS on port {demo.dns_port}.")
+    print("Paste these into another shell; Ctrl-C here ends the demo.")
+    if shutil.which("evsvc") is None:
+        folder = os.path.dirname(sys.executable)
+        print(f'So that the shell finds evsvc: export PATH="{folder}:$PATH"')
+    for says, command in demo.commands():
+        print(f"\n# {says}\n{command}")
+    print(flush=True)
+
+
+def _log_exception(exc: Exception) -> None:
+    logger.error("a callback failed", exc_info=exc)
+
+
+def _stop_signals() -> list[signal.Signals]:
+    return [signal.SIGINT, signal.SIGTERM]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,38 @@
+"""A DNS server with a handful of names, on UDP and TCP.
+
+Usage: dns_server.py [port]
+"""
+
+import sys
+
+from evsvc import DnsServer, EventBase
+from evsvc.dns import EVDNS_FLAGS_AA, EVDNS_TYPE_A, EVDNS_TYPE_AAAA
+
+NOERROR, NXDOMAIN = 0, 3
+ADDRESSES = {
+    "one.example.": (["192.0.2.1"], ["2001:db8::1"]),
+    "many.example.": (["192.0.2.2", "192.0.2.3"], []),
+}
+
+
+def on_query(request, ttl):
+    """Answer the one question from the table."""
+    question = request.questions[0]
+    request.set_flags(EVDNS_FLAGS_AA)
+    known = ADDRESSES.get(question.name.lower().rstrip(".") + ".")
+    if known is None:
+        request.respond(NXDOMAIN)
+        return
+    if question.type == EVDNS_TYPE_A:
+        request.add_a_reply(question.name, known[0], ttl)
+    elif question.type == EVDNS_TYPE_AAAA:
+        request.add_aaaa_reply(question.name, known[1], ttl)
+    request.respond(NOERROR)
+
+
+base = EventBase()
+server = DnsServer(base, on_query, 300)
+udp = server.bind_udp("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 8053)
+server.bind_tcp("127.0.0.1", udp.port)
+print(f"dig @127.0.0.1 -p {udp.port} one.example", flush=True)
+base.dispatch()
