@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 C_SOURCE = ROOT / "bench" / "evhttp_hello.c"
 C_PROGRAM = ROOT / "bench" / "build" / "evhttp_hello"
 PYTHON_PROGRAM = ROOT / "bench" / "http_hello.py"
+VARY_SCRIPT = ROOT / "bench" / "vary.lua"
 
 CONNECTIONS = 64
 WARM_UP_S = 1
@@ -235,9 +236,11 @@ def parse_wrk(output: str) -> float:
     return float(rate[1])
 
 
-def load(port: int, seconds: int) -> float:
+def load(port: int, seconds: int, vary: bool) -> float:
     """Run wrk against the port and return its requests per second.  Raises BenchError on errors."""
     options = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
+    if vary:
+        options += ["-s", str(VARY_SCRIPT)]
     command = [find_program("wrk", "wrk"), *options, f"http://127.0.0.1:{port}/"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -245,18 +248,18 @@ def load(port: int, seconds: int) -> float:
     return parse_wrk(done.stdout)
 
 
-def measure(command: Sequence[str | Path], seconds: int) -> float:
+def measure(command: Sequence[str | Path], seconds: int, vary: bool) -> float:
     """Start one server on its own core, warm it up, and return its requests per second."""
     server_cores, load_cores = cores()
     with contextlib.ExitStack() as stack:
         with pinned(server_cores):
             port = stack.enter_context(running(command))
         with pinned(load_cores):
-            load(port, WARM_UP_S)
-            return load(port, seconds)
+            load(port, WARM_UP_S, vary)
+            return load(port, seconds, vary)
 
 
-def run(python: str, rounds: int, seconds: int) -> Summary:
+def run(python: str, rounds: int, seconds: int, vary: bool) -> Summary:
     """Check both servers, then measure them in turn.  Raises BenchError when anything is faulty."""
     find_program(python, "python3")
     find_program("wrk", "wrk")
@@ -264,7 +267,10 @@ def run(python: str, rounds: int, seconds: int) -> Summary:
     evsvc: list[str | Path] = [python, PYTHON_PROGRAM]
     check_same_reply(libevent, evsvc)
     return Summary(
-        tuple(Round(measure(libevent, seconds), measure(evsvc, seconds)) for _ in range(rounds))
+        tuple(
+            Round(measure(libevent, seconds, vary), measure(evsvc, seconds, vary))
+            for _ in range(rounds)
+        )
     )
 
 
@@ -282,10 +288,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=positive, default=5, help="rounds (default: 5)")
     parser.add_argument("--seconds", type=positive, default=4, help="per run (default: 4)")
     parser.add_argument("--python", default=sys.executable, help="the interpreter for our server")
+    parser.add_argument("--vary", action="store_true", help="no two requests in a row are alike")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     options = parser.parse_args(arguments)
     try:
-        summary = run(options.python, options.rounds, options.seconds)
+        summary = run(options.python, options.rounds, options.seconds, options.vary)
     except BenchError as error:
         print(f"http_hello_bench: {error}", file=sys.stderr)
         return 1

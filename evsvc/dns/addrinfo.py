@@ -8,7 +8,7 @@ IPv4 addresses come before IPv6.  Source: evdns_getaddrinfo, RFC 3493 section 6.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dns.rdatatype
@@ -36,7 +36,7 @@ from .errors import (
     DnsResult,
 )
 from .hosts import HostsTable, is_family_wanted
-from .resolution import Answer, Resolution
+from .resolution import Answer, Resolution, list_candidates
 
 if TYPE_CHECKING:
     import dns.name
@@ -63,8 +63,6 @@ _ROUTE_PROBES: dict[int, SocketAddress] = {
     AF_INET: ("192.0.2.1", 9),
     AF_INET6: ("2001:db8::1", 9, 0, 0),
 }
-
-CandidateLister = Callable[[str], "list[dns.name.Name]"]
 
 
 class _Failure(Exception):
@@ -273,23 +271,23 @@ def merge(answers: dict[int, CachedAnswer], wanted: Wanted) -> tuple[int, list[A
 class AddrInfoResolver:
     """getaddrinfo over a lookup engine, a hosts table and a cache.
 
-    list_candidates: what to try for a name, as the search list stands when the call is made.
+    search: the search list; its owner may change it, and the next call goes by that.
     """
 
-    __slots__ = ("_list_candidates", "cache", "engine", "hosts", "running")
+    __slots__ = ("_search", "cache", "engine", "hosts", "running")
 
     def __init__(
         self,
         engine: LookupEngine,
         hosts: HostsTable,
         cache: AnswerCache,
-        list_candidates: CandidateLister,
+        search: list[dns.name.Name],
     ) -> None:
         self.engine = engine
         self.hosts = hosts
         self.cache = cache
         self.running: set[AddrInfoLookup] = set()
-        self._list_candidates = list_candidates
+        self._search = search
 
     def getaddrinfo(
         self,
@@ -348,7 +346,7 @@ class AddrInfoResolver:
         self, host: str, wanted: Wanted, cb: ResolveCallback, arg: object
     ) -> list[AddrInfo] | AddrInfoLookup:
         try:
-            candidates = self._list_candidates(host)
+            candidates = list_candidates(host, self._search, self.engine.options.ndots)
         except DnsArgumentError:
             raise _Failure(EVUTIL_EAI_NONAME) from None
         families = families_of(wanted.family)

@@ -70,6 +70,7 @@ class LookupEngine:
         "_places_taken",
         "_probe_timer",
         "_pumping",
+        "_silent",
         "_suspended",
         "_waiting",
         "base",
@@ -88,6 +89,7 @@ class LookupEngine:
         self._pumping = False
         self._suspended = False
         self._closed = False
+        self._silent = False
         self._probe_timer = base.timer(self._on_probe_time)
 
     @property
@@ -111,8 +113,6 @@ class LookupEngine:
         """How many more lookups may be started."""
         free_places = max(self._options.max_inflight - self._places_taken, 0)
         return free_places + self._options.max_waiting - len(self._waiting)
-
-    # ---- what the resolver calls ----------------------------------------------------------
 
     def start(self, resolution: Resolution, done: DoneCallback, context: object) -> Lookup:
         """Begin a lookup; `done(answer, context)` is called once, from the loop.
@@ -140,6 +140,7 @@ class LookupEngine:
     def suspend(self) -> None:
         """Forget the nameservers; what is on the wire goes back to the head of the line."""
         self._suspended = True
+        self._close_channels()
         for lookup in reversed(self._inflight.copy().values()):
             self._release(lookup)
             if lookup.probed is None:
@@ -147,7 +148,8 @@ class LookupEngine:
                 lookup.state = LookupState.WAITING
                 self._waiting[lookup] = None
                 self._waiting.move_to_end(lookup, last=False)
-        self._close_channels()
+            else:
+                lookup.timer.close()
         self.pool.clear()
         self._plan_probe()
 
@@ -162,19 +164,18 @@ class LookupEngine:
         if self._closed:
             return
         self._closed = True
+        self._silent = not fail_requests
+        self._close_channels()
         unfinished = [*self._inflight.values(), *self._waiting]
         for lookup in unfinished:
             self._release(lookup)
             lookup.timer.close()
-        self._close_channels()
         self._probe_timer.close()
         if fail_requests:
             with contextlib.suppress(StateError):  # a base closed before us calls nobody
                 for lookup in unfinished:
                     if lookup.probed is None:
                         self.base.post(lookup.done, Answer(DNS_ERR_SHUTDOWN), lookup.context)
-
-    # ---- the line -------------------------------------------------------------------------
 
     def _pump(self) -> None:
         """Put lookups on the wire while there are places.
@@ -200,10 +201,14 @@ class LookupEngine:
         self._release(lookup)
         lookup.timer.close()
         if lookup.probed is None:
-            self.base.post(lookup.done, answer, lookup.context)
+            self.base.post(self._deliver, lookup.done, answer, lookup.context)
         else:
             lookup.done(answer, lookup.probed)
         self._pump()
+
+    def _deliver(self, done: DoneCallback, answer: Answer, context: object) -> None:
+        if not self._silent:
+            done(answer, context)
 
     def _release(self, lookup: Lookup) -> None:
         """Take a lookup off the line and the wire, and mark it done."""
@@ -223,12 +228,15 @@ class LookupEngine:
         lookup.exchanges.clear()
         self._leave_channel(lookup)
 
+    def _drop_exchange(self, lookup: Lookup, server: Nameserver) -> None:
+        exchange = lookup.exchanges.pop(server, None)
+        if exchange is not None:
+            exchange.close()
+
     def _leave_channel(self, lookup: Lookup) -> None:
         if lookup.channel is not None:
             lookup.channel.release()
             lookup.channel = None
-
-    # ---- sending --------------------------------------------------------------------------
 
     def _ask(self, lookup: Lookup, server: Nameserver | None) -> None:
         """Send the lookup's present question for the first time, under a new id."""
@@ -285,8 +293,6 @@ class LookupEngine:
         """Return whom to ask next; a probe stays with the nameserver that it probes."""
         return lookup.probed or self.pool.choose(avoid)
 
-    # ---- what comes back ------------------------------------------------------------------
-
     def _on_datagram(self, exchange: UdpExchange, packet: bytes) -> None:
         lookup = exchange.owner
         assert isinstance(lookup, Lookup)
@@ -319,6 +325,7 @@ class LookupEngine:
         if step is Step.DONE:
             self._finish(lookup, resolution.answer)
         elif step is Step.RETRANSMIT:
+            self._drop_exchange(lookup, server)  # a copy of its reply must not count again
             self._transmit(lookup, self._choose(lookup, avoid=server))
         else:  # over TCP the one that has the whole answer is asked for it
             self._ask(lookup, server if resolution.over_tcp else self._choose(lookup))
@@ -328,8 +335,7 @@ class LookupEngine:
         """The kernel says that nobody listens at the nameserver's port."""
         lookup = exchange.owner
         assert isinstance(lookup, Lookup)
-        exchange.close()
-        del lookup.exchanges[exchange.server]
+        self._drop_exchange(lookup, exchange.server)
         if exchange.server is lookup.server:
             self._take_failure(lookup, exchange.server)
 
@@ -364,8 +370,6 @@ class LookupEngine:
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()
-
-    # ---- the health of nameservers --------------------------------------------------------
 
     def _blame(self, server: Nameserver, *, is_last: bool) -> None:
         """Hold a lack of reply against a nameserver; the last attempt's marks it down at once."""

@@ -71,7 +71,7 @@ class Reply:
     addresses:      IP addresses or, for PTR, host names, as text.
     ttl_s:          shortest time to live of the addresses, or of their absence (RFC 2308).
     canonical_name: the name at the end of the CNAME chain; None when there is no chain.
-    dangling:       the same, when the reply leaves open what stands there.
+    dangling:       whether the reply leaves open what stands at the canonical name.
     links:          the number of CNAME records followed.
     """
 
@@ -90,7 +90,7 @@ def parse_name(text: str) -> dns.name.Name:
     """
     if text in ("", "@"):  # dnspython reads both as the root
         raise DnsArgumentError(f"not a domain name: {text!r}")
-    if len(text) > 4 * MAX_NAME_CHARACTERS:  # every byte may be written as \\ddd
+    if len(text) > 4 * MAX_NAME_CHARACTERS:  # a byte may be written as \ddd
         raise DnsArgumentError(f"a name of {len(text)} characters is too long: {text[:64]!r}...")
     try:
         return dns.name.from_text(text)

@@ -228,6 +228,7 @@ class TcpClient:
         "_paused",
         "_pending",
         "_port",
+        "_resuming",
         "announced_bytes",
     )
 
@@ -237,8 +238,9 @@ class TcpClient:
         self._port = port
         self._address = address
         self._pending = 0
-        self._paused = False
-        self._ended = False
+        self._paused = False  # too many are pending, and reading stands still
+        self._resuming = False  # a posted call will look at what is buffered
+        self._ended = False  # the peer sends nothing more
         self.announced_bytes = port.options.udp_reply_bytes
         self._idle_timer = base.timer(self._on_idle)
         send_at_once(sock)
@@ -278,8 +280,6 @@ class TcpClient:
         self._read_on_if_paused()
         self._close_if_finished()
 
-    # ---- reading --------------------------------------------------------------------------
-
     def _on_readable(self, bev: BufferEvent, ctx: object) -> None:
         while self._bev is not None and self._pending < self._port.options.tcp_pending:
             packet = take_message(bev.input)
@@ -315,14 +315,14 @@ class TcpClient:
 
     def _read_later(self) -> None:
         if self._bev is not None:
+            self._resuming = True
             self._bev.base.post(self._read_buffered)
 
     def _read_buffered(self) -> None:
+        self._resuming = False
         if self._bev is not None:
             self._on_readable(self._bev, None)
         self._close_if_finished()
-
-    # ---- the end --------------------------------------------------------------------------
 
     def _on_event(self, bev: BufferEvent, what: BevEvent, ctx: object) -> None:
         if what & BEV_EVENT_EOF:
@@ -335,9 +335,10 @@ class TcpClient:
         self._close_if_finished()
 
     def _close_if_finished(self) -> None:
-        if not self._ended or self._pending or self._paused or self._bev is None:
+        unread = self._paused or self._resuming
+        if self._bev is None or not self._ended or self._pending or unread:
             return
-        if not self._bev.output:
+        if not self._bev.output:  # else we are called again when it is sent
             self.close()
 
     def _restart_idle_time(self) -> None:

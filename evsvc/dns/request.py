@@ -114,8 +114,6 @@ class DnsServerRequest:
         ]
         self.requesting_addr = address
 
-    # ---- the reply's records --------------------------------------------------------------
-
     def set_flags(self, flags: int) -> None:
         """Set EVDNS_FLAGS_AA and EVDNS_FLAGS_RD of the reply, and clear what is not given.
 
@@ -194,8 +192,6 @@ class DnsServerRequest:
 
     def _answer(self, name: str, record_type: int, ttl: int, data: bytes | str) -> None:
         self.add_reply(EVDNS_ANSWER_SECTION, name, record_type, EVDNS_CLASS_INET, ttl, data)
-
-    # ---- sending it -----------------------------------------------------------------------
 
     def respond(self, rcode: int) -> None:
         """Send the reply, with an rcode from 0 to 15.

@@ -182,7 +182,7 @@ class Resolution:
         return not self.over_tcp and not ignore
 
     def _follow(self, reply: Reply, target: dns.name.Name) -> Step:
-        if reply.links >= self.max_links:
+        if reply.links > self.max_links:
             return self._next_candidate(Answer(DNS_ERR_NODATA))
         self._links += reply.links
         self._canonical_name = self._restore_case(target)

@@ -97,7 +97,7 @@ class Resolver:
         self._engine = LookupEngine(base, options, lazy=lazy)
         cache = AnswerCache(options.cache_entries, options.max_ttl_s, options.max_negative_ttl_s)
         self._addrinfo = AddrInfoResolver(
-            self._engine, HostsTable(options.hosts_entries), cache, self._list_candidates
+            self._engine, HostsTable(options.hosts_entries), cache, self._search
         )
         if flags & EVDNS_BASE_INITIALIZE_NAMESERVERS:
             self._read_system_files(flags, resolv_conf)
@@ -109,8 +109,6 @@ class Resolver:
         result = self.resolv_conf_parse(classes, resolv_conf)
         if result == ConfigResult.EVDNS_ERROR_FILE_TOO_LARGE:
             raise DnsFileError(errno.EFBIG, "too large to be a resolv.conf", resolv_conf)
-
-    # ---- nameservers ----------------------------------------------------------------------
 
     def nameserver_add(self, address: str | ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
         """Add a nameserver at port 53 (evdns_base_nameserver_add); see `nameserver_ip_add`."""
@@ -156,8 +154,6 @@ class Resolver:
         self._require_open()
         self._engine.resume()
 
-    # ---- configuration --------------------------------------------------------------------
-
     @property
     def options(self) -> ResolverOptions:
         """The options in force."""
@@ -169,7 +165,12 @@ class Resolver:
         Unknown names are ignored, as in libevent.  Raises DnsArgumentError for a value that the
         option does not take.  Source: evdns_base_set_option.
         """
-        self._engine.options = self._engine.options.with_setting(name, value)
+        self._set_options(self.options.with_setting(name, value))
+
+    def _set_options(self, options: ResolverOptions) -> None:
+        if options.ndots != self.options.ndots:
+            self._addrinfo.cache.clear()  # it goes by names as they were asked for
+        self._engine.options = options
 
     def resolv_conf_parse(self, flags: int, filename: str | None) -> ConfigResult:
         """Read a resolv.conf; `flags` (DNS_OPTION_*) tells which directives count.
@@ -211,7 +212,7 @@ class Resolver:
 
     def _set_option_or_warn(self, name: str, value: str | None, classes: int) -> None:
         try:
-            self._engine.options = self._engine.options.with_setting(name, value, classes)
+            self._set_options(self.options.with_setting(name, value, classes))
         except DnsArgumentError as exc:
             log.warning("ignored in resolv.conf: %s", exc)
 
@@ -220,8 +221,6 @@ class Resolver:
             self.nameserver_sockaddr_add(address)
         except DnsArgumentError as exc:
             log.warning("ignored in resolv.conf: %s", exc)
-
-    # ---- the hosts file -------------------------------------------------------------------
 
     def load_hosts(self, filename: str | None) -> None:
         """Add the entries of a hosts file; None adds localhost alone.
@@ -251,8 +250,6 @@ class Resolver:
         """Forget the entries of hosts files (evdns_base_clear_host_addresses)."""
         self._addrinfo.hosts.clear()
 
-    # ---- the search list ------------------------------------------------------------------
-
     def search_add(self, domain: str) -> None:
         """Add a suffix to the end of the search list; leading dots do not count.
 
@@ -277,8 +274,7 @@ class Resolver:
 
         Source: evdns_base_search_ndots_set.
         """
-        self._engine.options = replace(self._engine.options, ndots=ndots)
-        self._addrinfo.cache.clear()
+        self._set_options(replace(self.options, ndots=ndots))
 
     def _clear_search(self) -> None:
         self._search.clear()
@@ -294,11 +290,6 @@ class Resolver:
                 self.search_add(domain)
             except DnsArgumentError as exc:
                 log.warning("ignored a search domain: %s", exc)
-
-    def _list_candidates(self, name: str) -> list[dns.name.Name]:
-        return list_candidates(name, self._search, self.options.ndots)
-
-    # ---- lookups --------------------------------------------------------------------------
 
     def resolve_ipv4(self, name: str, flags: int, cb: LookupCallback, arg: object = None) -> Lookup:
         """Look up the IPv4 addresses of a name: cb(result, type, count, ttl, addresses, arg).
@@ -369,11 +360,9 @@ class Resolver:
         return self._addrinfo.getaddrinfo(host, port, hints, cb, arg)
 
     def _candidates(self, name: str, flags: int) -> list[dns.name.Name]:
-        return (
-            [parse_name(name)]
-            if flags & QueryFlag.DNS_QUERY_NO_SEARCH
-            else (self._list_candidates(name))
-        )
+        if flags & QueryFlag.DNS_QUERY_NO_SEARCH:
+            return [parse_name(name)]
+        return list_candidates(name, self._search, self.options.ndots)
 
     def _resolve(
         self,
@@ -397,8 +386,6 @@ class Resolver:
             self._base.post(cb, DNS_ERR_NONE, DNS_CNAME, 1, answer.ttl_s, [name], arg)
         addresses = list(answer.addresses) if answer.result == DNS_ERR_NONE else None
         cb(answer.result, answer_type, len(answer.addresses), answer.ttl_s, addresses, arg)
-
-    # ---- the end --------------------------------------------------------------------------
 
     def close(self, fail_requests: bool = True) -> None:
         """End all lookups and forget the nameservers.  Safe to repeat, and inside callbacks.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 
 from ..core.errors import ArgumentError
+from .headers import Headers
 from .limits import ReaderLimits
 from .status import Method
 
@@ -17,7 +18,9 @@ _DEFAULT_METHODS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """Limits for one HTTP server.  Raises ArgumentError when a number is not positive.
+    """Limits for one HTTP server.
+
+    Raises ArgumentError when a number is not positive, or `default_content_type` no header value.
 
     limits:               what one request may be; see `ReaderLimits`.
     allowed_methods:      EVHTTP_REQ_* bits; any other method is answered 501.
@@ -46,10 +49,9 @@ class ServerOptions:
     linger_s: float = 2.0
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, (int, float)) and not value > 0:
-                raise ArgumentError(f"{each.name} must be positive: {value!r}")
+        _check_positive(self)
+        if self.default_content_type is not None:
+            Headers((("Content-Type", self.default_content_type),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +60,10 @@ class ClientOptions:
 
     limits:       what one response may be; see `ReaderLimits`.
     connect_s:    look-up and connect together, seconds; libevent's 45.
-    read_s:       silence while a response is awaited; libevent's 50.
+    read_s:       silence once the request is sent; libevent's 50.
     write_s:      silence while a request cannot be sent; libevent's 50.
+    continue_s:   how long a body that goes with `Expect: 100-continue` waits for the server's
+                  consent; then it is sent anyway (RFC 9110 10.1.1).
     max_queued:   requests that may wait for their turn on the connection.
     """
 
@@ -67,10 +71,15 @@ class ClientOptions:
     connect_s: float = 45.0
     read_s: float = 50.0
     write_s: float = 50.0
+    continue_s: float = 1.0
     max_queued: int = 1024
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, (int, float)) and not value > 0:
-                raise ArgumentError(f"{each.name} must be positive: {value!r}")
+        _check_positive(self)
+
+
+def _check_positive(options: ServerOptions | ClientOptions) -> None:
+    for each in fields(options):
+        value = getattr(options, each.name)
+        if isinstance(value, (int, float)) and not value > 0:
+            raise ArgumentError(f"{each.name} must be positive: {value!r}")

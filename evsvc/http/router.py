@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..core.errors import ArgumentError
+from ..core.errors import ArgumentError, ArgumentTypeError
 
 if TYPE_CHECKING:
     from .request import AbstractRequest
@@ -34,12 +34,20 @@ class Router:
     def add(
         self, path: str, callback: RequestCallback, arg: object, methods: Iterable[str] | None
     ) -> None:
-        """Register a path.  Raises ArgumentError when it is taken or does not begin with "/"."""
-        if not path.startswith("/"):
+        """Register a path.
+
+        Raises ArgumentError when it is taken, or neither begins with "/" nor is "*"; or when
+        `methods` are none, ArgumentTypeError when they are one text.
+        """
+        if not path.startswith("/") and path != "*":
             raise ArgumentError(f"a path begins with '/': {path!r}")
         if path in self._paths:
             raise ArgumentError(f"the path has a callback already: {path!r}")
+        if isinstance(methods, str):
+            raise ArgumentTypeError(f"the methods are several texts, not one: {methods!r}")
         allowed = None if methods is None else frozenset(methods)
+        if allowed is not None and not allowed:
+            raise ArgumentError(f"no method is allowed for {path!r}")
         self._paths[path] = Route(callback, arg, allowed)
 
     def remove(self, path: str) -> None:

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from ..core import LEV_OPT_REUSEABLE, ArgumentError, ConnListener, StateError
+from ..core import (
+    LEV_OPT_CLOSE_ON_FREE,
+    LEV_OPT_REUSEABLE,
+    ArgumentError,
+    ConnListener,
+    StateError,
+)
 from .options import ServerOptions
 from .router import RequestCallback, Router
 from .server_connection import ServerConnection
@@ -134,8 +140,8 @@ class HttpServer:
 
     def set_allowed_methods(self, methods: int) -> None:
         """Answer 501 to all but these EVHTTP_REQ_* bits (evhttp_set_allowed_methods)."""
-        self.options = replace(self.options, allowed_methods=methods)
         self.methods = _method_names(methods)
+        self.options = replace(self.options, allowed_methods=methods)
 
     # ---- sockets and connections ------------------------------------------------------------
 
@@ -152,7 +158,8 @@ class HttpServer:
 
     def accept_socket(self, sock: socket.socket) -> BoundSocket:
         """Serve a socket that listens already, and own it (evhttp_accept_socket_with_handle)."""
-        return self._adopt(ConnListener(self.base, self._on_accept, None, 0, 0, sock))
+        flags = LEV_OPT_CLOSE_ON_FREE
+        return self._adopt(ConnListener(self.base, self._on_accept, None, flags, 0, sock))
 
     def bind_listener(self, listener: ConnListener) -> BoundSocket:
         """Serve a listener, whose callback is replaced, and own it (evhttp_bind_listener)."""

@@ -7,9 +7,11 @@ PIPELINE_BYTES no more is read.
 Invariants
     * `_request` is the request in hand in BODY and REPLY, and None otherwise.
     * `_deadline` is right in HEAD, BODY and LINGER.  The timer may be set for an earlier moment,
-      never for a later one: a deadline that moves back costs one store, and the timer, when it
-      fires early, is set again.
+      never for a later one, nor for more than `idle_s` ahead: a deadline that moves back, or
+      becomes the idle one, costs one store, and the timer, when it fires early, is set again.
     * The program's callback may close the connection: after each, `_phase` is looked at again.
+    * A reply from outside the reading starts no other callback before it returns: programs that
+      answer one client from the callback of another would recurse as deep as clients pipeline.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
-from ..core import BEV_EVENT_EOF, BEV_OPT_CLOSE_ON_FREE, EV_READ, BufferEvent, Event
+from ..core import (
+    BEV_EVENT_EOF,
+    BEV_OPT_CLOSE_ON_FREE,
+    EV_READ,
+    EV_TIMEOUT,
+    EV_WRITE,
+    BufferEvent,
+    Event,
+)
 from .errors import RemoteProtocolError
 from .reader import RequestReader
 from .server_request import ReplyState, ServerRequest
@@ -51,9 +61,8 @@ class Phase(enum.Enum):
     CLOSED = enum.auto()
 
 
-_READS = frozenset((Phase.HEAD, Phase.BODY))
 _HEAD, _BODY, _REPLY = Phase.HEAD, Phase.BODY, Phase.REPLY
-_DRAIN, _CLOSED = Phase.DRAIN, Phase.CLOSED
+_BACKLOG, _DRAIN, _CLOSED = Phase.BACKLOG, Phase.DRAIN, Phase.CLOSED
 
 
 class ServerConnection:
@@ -161,7 +170,7 @@ class ServerConnection:
         """Close after the request in hand, or now when there is none."""
         self._requests_left = 0
         self.keep_alive = False
-        if self._phase is _HEAD and self._reader.exhausted:
+        if (self._phase is _HEAD or self._phase is _BACKLOG) and self._reader.exhausted:
             self._close_after_output()
 
     def turn_away(self) -> None:
@@ -175,7 +184,7 @@ class ServerConnection:
         phase = self._phase
         if phase is not _HEAD:
             if phase is not _BODY:
-                self._hold(bev, data)
+                self._hold(data)
                 return
             self._reader.receive(data)
             data = b""
@@ -186,30 +195,33 @@ class ServerConnection:
             if phase is _BODY:
                 self._read_body()
             while self._phase is _HEAD:
-                head = reader.next_head(data)
+                try:
+                    head = reader.next_head(data)
+                except RemoteProtocolError as fault:
+                    self._refuse(fault)
+                    break
                 data = b""
                 if head is None:
                     break
                 self._begin(head)
                 if reader.exhausted:
                     break
-        except RemoteProtocolError as fault:
-            self._refuse(fault)
         finally:
             self._pumping = False
         if self._phase is _HEAD:
             if head is None or self._peer_is_done:
                 self._await_rest()
             else:
-                self._head_is_timed = False
                 self._deadline = self._base.now + self.options.idle_s
 
-    def _hold(self, bev: BufferEvent, data: bytes) -> None:
-        """Bytes have come while none are wanted: they wait, or a refused client's are dropped."""
-        if self._phase is _REPLY or self._phase is Phase.BACKLOG:
+    def _hold(self, data: bytes) -> None:
+        """Bytes have come while none are wanted: they wait, or what follows the end is dropped."""
+        if self._phase is _REPLY or self._phase is _BACKLOG:
             self._reader.receive(data)
             if self._reader.buffered > PIPELINE_BYTES:
-                bev.disable(EV_READ)
+                self._bev.disable(EV_READ)
+        else:
+            self._linger = True
 
     def _await_rest(self) -> None:
         """A head is not whole, or has not begun; or no more will come."""
@@ -220,7 +232,6 @@ class ServerConnection:
             else:
                 self._close_after_output()
         elif not begun:
-            self._head_is_timed = False
             self._deadline = self._base.now + self.options.idle_s
         elif not self._head_is_timed:
             self._head_is_timed = True
@@ -229,10 +240,13 @@ class ServerConnection:
     def _begin(self, head: RequestHead) -> None:
         request = self._request = ServerRequest(self, head)
         method, _, _, _, content_length, keep_alive, _, expect_continue = head
+        self._head_is_timed = False
         self._requests_left -= 1
         self.keep_alive = keep_alive and self._requests_left > 0
         if method not in self._server.methods:
-            self.keep_alive = self.keep_alive and not content_length
+            if content_length:
+                self.keep_alive = False
+                self._linger = True
             self._phase = _REPLY
             request.send_error(501)
         elif content_length:
@@ -248,13 +262,17 @@ class ServerConnection:
         """Take what has come of the body; at its end, have the request answered."""
         request = self._request
         assert request is not None
-        while (piece := self._reader.read_body()) is not None:
-            if not piece:
-                if self._peer_is_done:
-                    self.close()
-                return
-            request.input_buffer.add(piece)
-            self._deadline = self._base.now + self.options.body_s
+        try:
+            while (piece := self._reader.read_body()) is not None:
+                if not piece:
+                    if self._peer_is_done:
+                        self.close()
+                    return
+                request.input_buffer.add(piece)
+                self._deadline = self._base.now + self.options.body_s
+        except RemoteProtocolError as fault:
+            self._refuse(fault)
+            return
         request.trailers = self._reader.trailers
         self._answer(request)
 
@@ -298,7 +316,7 @@ class ServerConnection:
     # ---- what a request calls ---------------------------------------------------------------
 
     def when_sent(self, cb: Callable[[Any, Any], object], arg: object) -> None:
-        """Call `cb(self, arg)` when the output is empty; replaces one that still waits."""
+        """Call `cb(self, arg)` from the loop when the output is empty; replaces one that waits."""
         self._chunk_cb = (cb, arg)
         self._watch_output()
 
@@ -306,70 +324,87 @@ class ServerConnection:
         """The request in hand is answered: go on with the next, or close."""
         self._request = None
         if self._logs_access:
-            self._log_access(request)
+            access_logger.info("%s %s", self.peer[0] or "-", request.summary())
         if request._complete_cb is not None:
             self._completed.append(request)
             self._watch_output()
         if not keep_alive:
             self._close_after_output()
-            return
-        if self._bev.output._length > self.options.max_output_bytes:
-            self._phase = Phase.BACKLOG
+        elif self._bev.output._length > self.options.max_output_bytes:
+            self._phase = _BACKLOG
             self._watch_output()
-            return
-        self._phase = _HEAD
-        if not self._pumping:
-            self._go_on()
+        else:
+            self._phase = _HEAD
+            if not self._pumping:
+                self._go_on()
 
     def _go_on(self) -> None:
-        """A reply was given from outside the reading: see to what has waited behind it."""
+        """Wait for the next request; one that has waited is read in a turn of its own."""
+        self._deadline = self._base.now + self.options.idle_s
         if not self._peer_is_done:
             self._bev.enable(EV_READ)
-        self._pump(self._bev, b"")
+        if self._peer_is_done or not self._reader.exhausted:
+            self._base.once(-1, EV_TIMEOUT, self._on_turn)
 
-    def _log_access(self, request: ServerRequest) -> None:
-        access_logger.info(
-            '%s "%s %s HTTP/1.%d" %d %d',
-            self.peer[0] or "-",
-            request.method,
-            request.uri,
-            request.minor,
-            request.response_code,
-            request.bytes_sent,
-        )
+    def _on_turn(self, fd: int, what: int, arg: object) -> None:
+        if self._phase is _HEAD:
+            self._pump(self._bev, b"")
 
     # ---- sending, closing, waiting ----------------------------------------------------------
 
     def _watch_output(self) -> None:
+        """Have `_on_sent` called when the output is empty: from the loop even where it is now."""
         self._bev.setcb(None, self._on_sent, self._on_event)
+        if not self._bev.output._length:
+            self._bev.enable(EV_WRITE)
 
     def _on_sent(self, bev: BufferEvent, ctx: object) -> None:
-        """The output is empty: tell whoever waits for that."""
+        """The output is empty: tell whoever waits for that, and go on or close."""
         bev.setcb(None, None, self._on_event)
-        completed, self._completed = self._completed, []
-        for request in completed:
+        try:
+            self._tell_sent()
+        finally:
+            if self._phase is not _CLOSED:
+                self._after_output()
+
+    def _tell_sent(self) -> None:
+        """Run the callbacks that wait; what one of them adds waits for the output that it wrote."""
+        for _ in range(len(self._completed)):
+            if not self._completed:
+                return  # closed
+            request = self._completed.pop(0)
             assert request._complete_cb is not None
             request._complete_cb[0](request, request._complete_cb[1])
-        chunk_cb, self._chunk_cb = self._chunk_cb, None
-        if chunk_cb is not None and self._phase is not _CLOSED:
-            chunk_cb[0](self, chunk_cb[1])
-        if self._phase is _DRAIN:
-            self._end_output()
-        elif self._phase is Phase.BACKLOG:
-            self._phase = _HEAD
-            self._go_on()
+        if self._chunk_cb is not None and not self._bev.output._length:
+            (cb, arg), self._chunk_cb = self._chunk_cb, None
+            cb(self, arg)
+
+    def _after_output(self) -> None:
+        if self._completed or self._chunk_cb is not None:
+            self._watch_output()  # a callback has raised, or asked for another turn
+        elif self._phase is _DRAIN:
+            self._close_after_output()
+        elif self._phase is _BACKLOG:
+            if self._bev.output._length:
+                self._watch_output()
+            else:
+                self._phase = _HEAD
+                self._go_on()
 
     def _close_after_output(self) -> None:
         self._phase = _DRAIN
         self._timer.delete()
-        if len(self._bev.output):
+        if not self._reader.exhausted:
+            self._linger = True
+        if self._bev.output._length or self._completed:
             self._watch_output()
         else:
             self._end_output()
 
     def _end_output(self) -> None:
         """All is sent.  Closing now would reset the connection if unread bytes are left, and the
-        client might never see the reply: then half-close, and read what comes for a while."""
+        client might never see the reply: then half-close, and read what comes for a while
+        (RFC 9112 9.6)."""
         if not self._linger or self._peer_is_done:
             self.close()
             return
@@ -395,16 +430,18 @@ class ServerConnection:
 
     def _set_deadline(self, seconds: float) -> None:
         self._deadline = self._base.now + seconds
-        self._timer.add(seconds)
+        self._timer.add(min(seconds, self.options.idle_s))
 
     def _on_timer(self, fd: int, what: int, arg: object) -> None:
-        if self._phase is _REPLY or self._phase is Phase.BACKLOG:
-            self._timer.add(self.options.idle_s)
-            return
+        idle_s = self.options.idle_s
         left = self._deadline - self._base.now
-        if left > 0:
-            self._timer.add(left)
+        if self._phase is _REPLY or self._phase is _BACKLOG:
+            self._timer.add(idle_s)
+        elif left > 0:
+            self._timer.add(min(left, idle_s))
         elif self._phase is _BODY or (self._phase is _HEAD and not self._reader.exhausted):
             self._refuse(RemoteProtocolError("the request did not come in time", 408))
+        elif self._bev.output._length:
+            self._timer.add(idle_s)  # not idle: it is still taking a reply, in `write_s`
         else:
             self.close()

@@ -26,8 +26,11 @@ Body = bytes | bytearray | memoryview | EvBuffer | None
 # A body smaller than this is joined to its head; a larger one is sent from where it lies.
 JOIN_BYTES = 16 * 1024
 
-# Replies that never have a body (RFC 9110 6.4.1).
-NO_BODY = frozenset((204, 304))
+# Replies that never have a body (RFC 9110 6.4.1, 15.3.6).
+NO_BODY = frozenset((204, 205, 304))
+
+# Requests whose replies have none: to HEAD never, to CONNECT where it is granted.
+_NO_BODY_METHODS = frozenset(("HEAD", "CONNECT"))
 
 _UNKNOWN = -1
 
@@ -51,7 +54,7 @@ class ServerRequest(AbstractRequest):
 
     host: the authority that the client addressed, or None.  trailers: the fields after a chunked
     body, kept apart from the header.  connection: None once the client has gone; answering then
-    does nothing.
+    does nothing.  bytes_sent: how long the body of the reply is, once there is one.
     """
 
     __slots__ = (
@@ -102,8 +105,11 @@ class ServerRequest(AbstractRequest):
     def set_on_complete_cb(self, cb: Callable[[Any, Any], object], arg: object = None) -> None:
         """Call `cb(request, arg)` once, when the whole reply has been handed to the kernel.
 
-        Source: evhttp_request_set_on_complete_cb.
+        It is not called when the client has gone before.  Raises LocalProtocolError when the
+        request is answered already.  Source: evhttp_request_set_on_complete_cb.
         """
+        if self._state is _DONE:
+            raise self._out_of_turn("set_on_complete_cb")
         self._complete_cb = (cb, arg)
 
     def send_reply(self, code: int, reason: str | None = None, body: Body = None) -> None:
@@ -129,10 +135,10 @@ class ServerRequest(AbstractRequest):
         headers = self._output_headers
         length: int | None = len(body)
         content_type = connection.options.default_content_type if body else None
-        if code in NO_BODY or self.method == "HEAD":
-            body = b""
-            if code in NO_BODY:
-                length = content_type = None
+        if code in NO_BODY or self.method in _NO_BODY_METHODS:
+            if self._has_no_body(code):
+                body = b""
+                length, content_type = self._announced_without_body(code, length, content_type)
         if headers is not None and headers.keys:
             self._check_headers(headers, code, length)
         head, keep_alive = writer.reply_head(
@@ -191,15 +197,15 @@ class ServerRequest(AbstractRequest):
     ) -> None:
         """Send a piece; an empty one is nothing (evhttp_send_reply_chunk_with_cb).
 
-        `cb(connection, arg)` is called when all output has been handed to the kernel; a later
-        piece's replaces it.  Raises LocalProtocolError before `send_reply_start`, after
+        `cb(connection, arg)` is called from the loop when all output has been handed to the
+        kernel, or there is none; a later piece's replaces it.  Raises LocalProtocolError before `send_reply_start`, after
         `send_reply_end`, or beyond the Content-Length that the program announced.
         """
         if self._state is not _STREAMING:
             raise self._out_of_turn("send_reply_chunk")
         piece = self._body_bytes(data)
         connection = self.connection
-        if connection is None or not piece:
+        if connection is None:
             return
         if self._remaining != _UNKNOWN:
             if len(piece) > self._remaining:
@@ -207,7 +213,7 @@ class ServerRequest(AbstractRequest):
                     f"{len(piece)} bytes, but {self._remaining} are left of the Content-Length"
                 )
             self._remaining -= len(piece)
-        if not self._has_no_body():
+        if piece and not self._has_no_body(self.response_code):
             self.bytes_sent += len(piece)
             connection.send(writer.chunk(piece) if self._chunked else piece)
         if cb is not None:
@@ -225,34 +231,46 @@ class ServerRequest(AbstractRequest):
         connection = self.connection
         if connection is None:
             return
-        if self._remaining > 0 and not self._has_no_body():
+        has_body = not self._has_no_body(self.response_code)
+        if self._remaining > 0 and has_body:
             connection.close()
             raise LocalProtocolError(f"{self._remaining} bytes of the Content-Length are missing")
-        if self._chunked and not self._has_no_body():
+        if self._chunked and has_body:
             connection.send(writer.LAST_CHUNK)
         connection.reply_done(self, connection.keep_alive)
+
+    def summary(self) -> str:
+        """Return the request line, the status and `bytes_sent`, for the access log."""
+        line = f"{self.method} {self.uri} HTTP/1.{self.minor}"
+        return f'"{line}" {self.response_code} {self.bytes_sent}'
 
     # ---- inside -----------------------------------------------------------------------------
 
     def _start_stream(self, connection: ServerConnection, code: int, reason: str | None) -> None:
         headers = self.output_headers
-        keep_alive = connection.keep_alive
-        content_type = connection.options.default_content_type
+        length, content_type = None, connection.options.default_content_type
         self._chunked = False
         self._remaining = _UNKNOWN
-        if headers.keys:
-            self._check_headers(headers, code, None)
-        if code in NO_BODY:
-            content_type = None
+        self._check_headers(headers, code, None)
+        if self._has_no_body(code) and (code in NO_BODY or self.method != "HEAD"):
+            length, content_type = self._announced_without_body(code, length, content_type)
         elif "content-length" in headers.keys:
             self._remaining = self._announced_length(headers)
         elif self.minor:
             self._chunked = True
+            headers = headers.copy()
             headers.add("Transfer-Encoding", "chunked")
         elif self.method != "HEAD":
-            keep_alive = False
+            connection.keep_alive = False
         head, connection.keep_alive = writer.reply_head(
-            headers, code, reason, connection.date, None, content_type, keep_alive, self.minor
+            headers,
+            code,
+            reason,
+            connection.date,
+            length,
+            content_type,
+            connection.keep_alive,
+            self.minor,
         )
         connection.send(head)
         self.response_code = code
@@ -265,7 +283,7 @@ class ServerRequest(AbstractRequest):
             raise ArgumentError(f"Transfer-Encoding is set by the server: {headers!r}")
         if "content-length" in keys:
             announced = self._announced_length(headers)
-            if code == 204:
+            if code == 204 or (self.method == "CONNECT" and code < 300):
                 headers.remove("Content-Length")  # RFC 9110 8.6
             elif length not in (None, announced) and self.method != "HEAD":
                 raise ArgumentError(f"Content-Length is {announced}, the body has {length} bytes")
@@ -276,8 +294,21 @@ class ServerRequest(AbstractRequest):
             raise ArgumentError(f"not a Content-Length: {', '.join(values)!r}")
         return int(values[0])
 
-    def _has_no_body(self) -> bool:
-        return self.method == "HEAD" or self.response_code in NO_BODY
+    def _announced_without_body(
+        self, code: int, length: int | None, content_type: str | None
+    ) -> tuple[int | None, str | None]:
+        """Length and Content-Type for a reply without body: for HEAD those that GET would see."""
+        if code in NO_BODY:
+            return (0 if code == 205 else None), None
+        if self.method == "CONNECT":
+            assert self.connection is not None
+            self.connection.keep_alive = False  # what follows is not HTTP
+            return None, None
+        return length, content_type
+
+    def _has_no_body(self, code: int) -> bool:
+        method = self.method
+        return method == "HEAD" or code in NO_BODY or (method == "CONNECT" and code < 300)
 
     def _body_bytes(self, body: Body) -> bytes:
         if body is None:

@@ -57,7 +57,7 @@ def status_line(code: int, reason: str | None) -> str:
     """
     if code not in _PHRASES:
         raise ArgumentError(f"the status of a reply is 200..599: {code!r}")
-    if reason is None or _is_reason(reason) is None:
+    if not isinstance(reason, str) or _is_reason(reason) is None:
         raise ArgumentError(f"not a reason phrase: {reason!r}")
     return f"HTTP/1.1 {code} {reason}\r\n"
 
@@ -79,6 +79,8 @@ def reply_head(
     Connection that lacks `close` gets it where the connection ends.  Raises as `status_line`.
     """
     text = _STATUS_LINES.get((code, reason)) or status_line(code, reason)
+    now = time()
+    date_line = date.line if now < date.expires else date.refresh(now)
     says_close = False
     if headers is not None and headers.items:
         for name, value in headers.items:
@@ -88,6 +90,8 @@ def reply_head(
             content_type = None
         if "content-length" in keys:
             length = None
+        if "date" in keys:
+            date_line = ""
         if "connection" in keys:
             says_close = "close" in headers.tokens("connection")
     if says_close:
@@ -98,8 +102,6 @@ def reply_head(
         text += "Connection: keep-alive\r\n"
     if content_type is not None:
         text = f"{text}Content-Type: {content_type}\r\n"
-    now = time()
-    date_line = date.line if now < date.expires else date.refresh(now)
     if length is None:
         return f"{text}{date_line}\r\n".encode("latin-1"), keep_alive
     return f"{text}{date_line}Content-Length: {length}\r\n\r\n".encode("latin-1"), keep_alive

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from evsvc.core import EV_PERSIST, EV_READ, Event, EventBase, FakeClock
+from evsvc.core import EV_PERSIST, EV_READ, EVLOOP_NONBLOCK, Event, EventBase, FakeClock
 from evsvc.dns import DnsServer, Resolver, ResolverOptions
 
 Script = Callable[[bytes], bytes | list[bytes] | None]
@@ -104,6 +105,62 @@ class Results(list[Any]):
                 self.base.dispatch()
 
 
+class Client:
+    """A client that waits for what it has sent for by turning the server's loop."""
+
+    def __init__(self, base: EventBase, port: Any, kind: int) -> None:
+        self.base = base
+        self.sock = socket.socket(socket.AF_INET, kind)
+        self.sock.connect((port.address, port.port))
+        self.sock.setblocking(False)
+        if kind == socket.SOCK_STREAM:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.received = b""
+
+    def turn(self) -> None:
+        for _ in range(4):
+            self.base.loop(EVLOOP_NONBLOCK)
+
+    def ask(self, packet: bytes) -> bytes | None:
+        self.sock.send(packet)
+        return self.receive()
+
+    def receive(self) -> bytes | None:
+        """Return a datagram, None when there is none."""
+        self.turn()
+        try:
+            return self.sock.recv(65535)
+        except BlockingIOError:
+            return None
+
+    def ask_all(self, *packets: bytes) -> None:
+        self.sock.send(b"".join(struct.pack("!H", len(packet)) + packet for packet in packets))
+
+    def frames(self) -> list[bytes]:
+        """Return the whole messages that came over TCP; `closed` tells of the end."""
+        self.closed = False
+        while True:
+            self.turn()
+            try:
+                data = self.sock.recv(65535)
+            except BlockingIOError:
+                break
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                self.closed = True
+                break
+            self.received += data
+        found = []
+        while len(self.received) >= 2:
+            length = struct.unpack_from("!H", self.received)[0]
+            if len(self.received) < 2 + length:
+                break
+            found.append(self.received[2 : 2 + length])
+            self.received = self.received[2 + length :]
+        return found
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
@@ -128,6 +185,20 @@ def make_results(base: EventBase) -> Callable[[], Results]:
 @pytest.fixture
 def make_reply() -> Callable[..., dns.message.Message]:
     return reply_to
+
+
+@pytest.fixture
+def answer_a() -> Callable[..., Script]:
+    """Return `answer_a(address=..., ttl=...)`: a script that gives every name one address."""
+
+    def make(address: str = "192.168.11.11", ttl: int = 12345) -> Script:
+        def script(packet: bytes) -> bytes:
+            name = dns.message.from_wire(packet).question[0].name.to_text()
+            return reply_to(packet, f"{name} {ttl} A {address}").to_wire()
+
+        return script
+
+    return make
 
 
 @pytest.fixture
@@ -173,3 +244,17 @@ def make_server(base: EventBase) -> Iterator[Callable[..., DnsServer]]:
     yield make
     for server in made:
         server.close()
+
+
+@pytest.fixture
+def connect(base: EventBase) -> Iterator[Callable[..., Client]]:
+    """Return `connect(port, kind=SOCK_DGRAM)`: a client of a server's port."""
+    made: list[Client] = []
+
+    def make(port: Any, kind: int = socket.SOCK_DGRAM) -> Client:
+        made.append(Client(base, port, kind))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.sock.close()

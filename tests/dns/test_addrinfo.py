@@ -154,9 +154,7 @@ def test_both_families_are_asked_and_ipv4_comes_first(zone, make_resolver, resul
 @pytest.mark.parametrize(
     ("hints", "asked", "host"), [(V4, [A], "10.0.0.1"), (V6, [AAAA], "2001:db8::1")]
 )
-def test_only_the_wanted_family_is_asked(
-    zone, make_resolver, results, hints, asked, host
-) -> None:
+def test_only_the_wanted_family_is_asked(zone, make_resolver, results, hints, asked, host) -> None:
     server = zone(HOST4, HOST6)
     make_resolver(server).getaddrinfo("h.example.com", 80, hints, results)
     results.wait()
@@ -242,9 +240,6 @@ def test_a_full_line_is_try_again(zone, make_resolver, results) -> None:
     assert resolver.getaddrinfo("c.example.com", 80, V4, results) is not None
 
 
-# ---- the hosts table ------------------------------------------------------------------------
-
-
 def test_the_hosts_file_is_asked_first_and_without_regard_to_case(
     make_resolver, results, tmp_path
 ) -> None:
@@ -262,12 +257,7 @@ def test_the_hosts_file_is_asked_first_and_without_regard_to_case(
     ]
 
 
-# ---- the cache ------------------------------------------------------------------------------
-
-
-def test_answers_are_kept_for_the_ttl_of_each_family(
-    zone, make_resolver, results, clock
-) -> None:
+def test_answers_are_kept_for_the_ttl_of_each_family(zone, make_resolver, results, clock) -> None:
     server = zone(HOST4, HOST6)
     resolver = make_resolver(server)
     resolver.getaddrinfo("h.example.com", 80, STREAM, results)
@@ -341,9 +331,6 @@ def test_a_change_of_the_search_list_empties_the_cache(zone, make_resolver, resu
     assert len(server.packets) == 4
 
 
-# ---- with a bufferevent ---------------------------------------------------------------------
-
-
 def test_a_bufferevent_connects_by_name(zone, make_resolver, base) -> None:
     """The second main job: connect to a host by name without blocking the loop."""
     seen = []
@@ -367,3 +354,31 @@ def test_a_bufferevent_is_told_why_a_name_cannot_be_found(zone, make_resolver, b
         bev.connect_hostname(make_resolver(zone(3, 3)), socket.AF_UNSPEC, "h.example.com", 80)
         base.dispatch()
         assert bev.dns_error == EVUTIL_EAI_NONAME
+
+
+REACHABLE = {socket.AF_INET: ("127.0.0.1", 9), socket.AF_INET6: ("::1", 9, 0, 0)}
+REFUSED = {socket.AF_INET: ("255.255.255.255", 9), socket.AF_INET6: ("fe80::1", 9, 0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("v4", "v6", "asked"),
+    [(REACHABLE, REFUSED, [A]), (REFUSED, REFUSED, [A, AAAA])],
+)
+def test_addrconfig_leaves_out_the_family_that_the_machine_has_not(
+    zone, make_resolver, results, monkeypatch, v4, v6, asked
+) -> None:
+    probes = {socket.AF_INET: v4[socket.AF_INET], socket.AF_INET6: v6[socket.AF_INET6]}
+    monkeypatch.setattr("evsvc.dns.addrinfo._ROUTE_PROBES", probes)
+    server = zone(HOST4, HOST6)
+    hints = AddrInfoHints(type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    make_resolver(server).getaddrinfo("h.example.com", 80, hints, results)
+    results.wait()
+    assert types_asked(server) == asked
+
+
+def test_addrconfig_leaves_a_family_that_was_asked_for(zone, make_resolver, results) -> None:
+    server = zone(HOST4, HOST6)
+    hints = AddrInfoHints(family=socket.AF_INET6, flags=socket.AI_ADDRCONFIG)
+    make_resolver(server).getaddrinfo("h.example.com", 80, hints, results)
+    results.wait()
+    assert types_asked(server) == [AAAA]

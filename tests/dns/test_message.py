@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import dns.message
 import dns.rdatatype
 import pytest
@@ -46,7 +48,7 @@ def test_edns_goes_along_above_512_bytes(udp_bytes, edns) -> None:
 
 def chain(make_reply, links: int, *more: str) -> bytes:
     names = ["www.example.com.", *(f"alias{index}.example." for index in range(links))]
-    records = [f"{owner} 9 CNAME {target}" for owner, target in zip(names, names[1:], strict=False)]
+    records = [f"{owner} 9 CNAME {target}" for owner, target in itertools.pairwise(names)]
     return make_reply(
         build_query(QUESTION, 4711, 512), *records, f"{names[-1]} 60 A 10.0.0.1", *more
     ).to_wire()
@@ -99,8 +101,9 @@ def test_an_alias_is_open_unless_a_soa_says_otherwise(make_reply) -> None:
 
 def test_a_ttl_beyond_31_bits_is_zero(make_reply) -> None:
     """RFC 2181 section 8."""
-    packet = bytearray(make_reply(build_query(QUESTION, 4711, 512), "www.example.com. 7 A 1.2.3.4")
-                       .to_wire())
+    packet = bytearray(
+        make_reply(build_query(QUESTION, 4711, 512), "www.example.com. 7 A 1.2.3.4").to_wire()
+    )
     packet[-10] = 0x80
     reply = judge(bytes(packet))
     assert reply is not None

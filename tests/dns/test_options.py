@@ -96,7 +96,7 @@ def test_unknown_settings_and_other_classes_are_ignored() -> None:
     assert OPTIONS.with_setting("ndots", "4", DNS_OPTION_SEARCH).ndots == 4
 
 
-@pytest.mark.parametrize("name", [name for name in _RESOLVER_RANGES])
+@pytest.mark.parametrize("name", list(_RESOLVER_RANGES))
 def test_resolver_options_have_both_limits(name) -> None:
     low, high = _RESOLVER_RANGES[name]
     ResolverOptions(**{name: low})
@@ -110,7 +110,7 @@ def test_resolver_options_have_both_limits(name) -> None:
             ResolverOptions(**{name: high + 1})
 
 
-@pytest.mark.parametrize("name", [name for name in _SERVER_RANGES])
+@pytest.mark.parametrize("name", list(_SERVER_RANGES))
 def test_server_options_have_limits(name) -> None:
     low, _ = _SERVER_RANGES[name]
     DnsServerOptions(**{name: low})
@@ -122,9 +122,6 @@ def test_the_idle_time_of_a_server_may_be_for_ever_but_not_zero() -> None:
     assert DnsServerOptions(tcp_idle_s=None).tcp_idle_s is None
     with pytest.raises(DnsArgumentError):
         DnsServerOptions(tcp_idle_s=0)
-
-
-# ---- resolv.conf ----------------------------------------------------------------------------
 
 
 def test_resolv_conf_is_read_line_by_line() -> None:
@@ -213,9 +210,7 @@ def test_classes_choose_the_directives(load) -> None:
     assert resolver.count_nameservers() == 0
 
 
-def test_without_a_domain_in_the_file_the_host_names_domain_is_searched(
-    load, monkeypatch
-) -> None:
+def test_without_a_domain_in_the_file_the_host_names_domain_is_searched(load, monkeypatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "host.example.org")
     resolver, _ = load("", DNS_OPTION_SEARCH | DNS_OPTION_NAMESERVERS)
     assert [str(suffix) for suffix in resolver._search] == ["example.org."]
@@ -283,9 +278,6 @@ def test_the_hosts_class_reads_the_hosts_file(base, tmp_path, results) -> None:
         resolver.resolv_conf_parse(DNS_OPTION_HOSTSFILE, None)
         resolver.getaddrinfo("host", 1, None, results)
         assert results[0][0] == 0
-
-
-# ---- nameservers and the search list --------------------------------------------------------
 
 
 def test_nameservers_are_added_counted_and_read_back(make_resolver) -> None:

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from evsvc.core import EVLOOP_NONBLOCK
+from evsvc.core import EVLOOP_NONBLOCK, ConnListener
 from evsvc.dns import (
     DNS_ERR_NONE,
     DNS_ERR_NOTIMPL,
@@ -175,3 +175,24 @@ def test_closing_the_resolver_closes_its_connections(both, make_resolver, result
     resolver.close()
     results.wait()
     assert len(results) == 1
+
+
+@pytest.mark.parametrize("stream", [b"\0\0", b"\0\5junk!\0\0"])
+def test_an_empty_message_ends_the_connection_and_junk_is_ignored(
+    base, make_resolver, results, stream
+) -> None:
+    accepted = []
+
+    def accept(listener, sock, address, arg) -> None:
+        accepted.append(sock)
+        sock.sendall(stream)
+
+    with ConnListener.new_bind(base, accept, None, 0, -1, ("127.0.0.1", 0)) as listener:
+        resolver = make_resolver(attempts=2)
+        resolver.nameserver_sockaddr_add(listener.address)
+        resolver.resolve_ipv4("h.example.com", DNS_QUERY_USEVC, results)
+        results.wait()
+    assert results[0][0] == DNS_ERR_TIMEOUT
+    assert len(accepted) == 2
+    for sock in accepted:
+        sock.close()

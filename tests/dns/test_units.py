@@ -84,9 +84,6 @@ def test_endpoints_are_the_same_by_host_port_and_scope() -> None:
     assert not same_endpoint(("fe80::1", 53, 0, 2), ("fe80::1", 53, 0, 3))
 
 
-# ---- hosts ----------------------------------------------------------------------------------
-
-
 def test_hosts_lines_that_make_no_sense_are_skipped() -> None:
     hosts = HostsTable(100)
     assert hosts.add_text(
@@ -115,8 +112,6 @@ def test_hosts_have_a_limit(limit, complete) -> None:
     assert hosts.add_text("10.0.0.1 a b c\n10.0.0.1 a\n") is complete
     assert len(hosts) == min(limit, 3)
 
-
-# ---- the cache ------------------------------------------------------------------------------
 
 GOOD = CachedAnswer(DNS_ERR_NONE, ("10.0.0.1",))
 BAD = CachedAnswer(DNS_ERR_NODATA)
@@ -159,9 +154,6 @@ def test_a_ttl_of_zero_removes_and_a_cache_of_zero_keeps_nothing() -> None:
     cache.put("a", 2, GOOD, 9, 0.0)
     cache.clear()
     assert len(cache) == 0
-
-
-# ---- nameservers ----------------------------------------------------------------------------
 
 
 def make_pool(count: int, **options) -> NameserverPool:
@@ -250,9 +242,6 @@ def test_a_nameserver_is_added_once_and_up_to_the_limit() -> None:
 def test_ids_are_unused_and_never_ffff() -> None:
     taken = set(range(65536)) - {7, 0xFFFF}
     assert choose_id(taken) == 7
-
-
-# ---- the rest -------------------------------------------------------------------------------
 
 
 def test_a_message_is_taken_when_it_is_complete() -> None:
