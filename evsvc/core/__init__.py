@@ -3,6 +3,7 @@
 Knows nothing of any protocol.  Everything public is here; the modules inside are private.
 """
 
+from . import util
 from .backends import supported_methods
 from .base import EventBase
 from .buffer import EvBuffer
@@ -76,6 +77,19 @@ from .flags import (
     LoopFlag,
 )
 from .listener import ConnListener
+from .log import (
+    EVENT_DBG_ALL,
+    EVENT_DBG_NONE,
+    EVENT_LOG_DEBUG,
+    EVENT_LOG_ERR,
+    EVENT_LOG_MSG,
+    EVENT_LOG_WARN,
+    FatalError,
+    LogSeverity,
+    enable_debug_logging,
+    set_fatal_callback,
+    set_log_callback,
+)
 from .resolver import (
     EVUTIL_EAI_ADDRFAMILY,
     EVUTIL_EAI_AGAIN,
@@ -97,6 +111,7 @@ from .resolver import (
     Resolver,
     gai_strerror,
 )
+from .util import EV_MONOT_FALLBACK, EV_MONOT_PRECISE, MonotonicFlag, MonotonicTimer
 
 __all__ = [
     "BEV_EVENT_CONNECTED",
@@ -124,6 +139,12 @@ __all__ = [
     "EVENT_BASE_FLAG_PRECISE_TIMER",
     "EVENT_BASE_FLAG_STARTUP_IOCP",
     "EVENT_BASE_FLAG_USE_SIGNALFD",
+    "EVENT_DBG_ALL",
+    "EVENT_DBG_NONE",
+    "EVENT_LOG_DEBUG",
+    "EVENT_LOG_ERR",
+    "EVENT_LOG_MSG",
+    "EVENT_LOG_WARN",
     "EVLOOP_NONBLOCK",
     "EVLOOP_NO_EXIT_ON_EMPTY",
     "EVLOOP_ONCE",
@@ -146,6 +167,8 @@ __all__ = [
     "EV_FEATURE_FDS",
     "EV_FEATURE_O1",
     "EV_FINALIZE",
+    "EV_MONOT_FALLBACK",
+    "EV_MONOT_PRECISE",
     "EV_PERSIST",
     "EV_READ",
     "EV_SIGNAL",
@@ -183,16 +206,24 @@ __all__ = [
     "EventConfig",
     "EventFlag",
     "FakeClock",
+    "FatalError",
     "Feature",
     "ListenerOption",
+    "LogSeverity",
     "LoopFlag",
     "MonotonicClock",
+    "MonotonicFlag",
+    "MonotonicTimer",
     "NoBackendError",
     "ResolveCallback",
     "Resolver",
     "SocketError",
     "StateError",
+    "enable_debug_logging",
     "event_self_cbarg",
     "gai_strerror",
+    "set_fatal_callback",
+    "set_log_callback",
     "supported_methods",
+    "util",
 ]

@@ -107,6 +107,11 @@ class ActiveQueues:
         while len(self.queues) < npriorities:
             self.queues.append(deque())
 
+    def clear(self) -> None:
+        """Drop the stale entries, and with them what they keep alive; none may be live."""
+        for queue in (*self.queues, self.later):
+            queue.clear()
+
     def __iter__(self) -> Iterator[Event]:
         for queue in (*self.queues, self.later):
             for event in queue:

@@ -253,6 +253,8 @@ class EventBase:
         self._wakeup.close()
         self._closed = True
         self._flush_list.waiting.clear()
+        self._active.clear()
+        self._timers.clear()
         self._backend.dealloc()
 
     def __enter__(self) -> Self:
@@ -388,7 +390,7 @@ class EventBase:
                 ran += 1
             try:
                 if event._events & SIGNAL and what != TIMEOUT:
-                    self._wakeup.signals.call(event, what)
+                    self._wakeup.signals.call(self, event, what)
                 else:
                     event._callback(event._fd, EVENT_FLAGS[what], event._arg)
             except Exception as exc:

@@ -345,8 +345,10 @@ class EvBuffer(ByteChain):
             chunks.clear()
             self._start = 0
             self._length = 0
-        else:
+        elif size > 0:
             gone = self._drop_some(size)
+        else:
+            return
         if gone:
             self._release_and_tell(gone, size)
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Self
 from .errors import ArgumentError, SocketError, StateError
 from .event import PERSIST, READ, Event
 from .flags import ListenerOption
-from .util import family_of, set_tcp_keepalive
+from .util import (
+    family_of,
+    make_listen_socket_ipv6only,
+    make_listen_socket_not_ipv6only,
+    make_listen_socket_reuseable,
+    make_listen_socket_reuseable_port,
+    make_tcp_listen_socket_deferred,
+    set_tcp_keepalive,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -235,17 +242,16 @@ class ConnListener:
 def _set_options(sock: socket.socket, family: int, flags: int) -> None:
     if family == socket.AF_UNIX:
         return
-    set_tcp_keepalive(sock, KEEPALIVE_IDLE_S)
-    if flags & ListenerOption.LEV_OPT_REUSEABLE and os.name == "posix":
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    set_tcp_keepalive(sock, True, KEEPALIVE_IDLE_S)
+    if flags & ListenerOption.LEV_OPT_REUSEABLE:
+        make_listen_socket_reuseable(sock)
     if flags & ListenerOption.LEV_OPT_REUSEABLE_PORT:
-        if not hasattr(socket, "SO_REUSEPORT"):
-            raise ArgumentError("LEV_OPT_REUSEABLE_PORT is not available on this system")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if flags & ListenerOption.LEV_OPT_DEFERRED_ACCEPT and hasattr(socket, "TCP_DEFER_ACCEPT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
-    if family == socket.AF_INET6:
-        v6only = ListenerOption.LEV_OPT_BIND_IPV6ONLY
-        both = ListenerOption.LEV_OPT_BIND_IPV4_AND_IPV6
-        if flags & (v6only | both):
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bool(flags & v6only))
+        make_listen_socket_reuseable_port(sock)
+    if flags & ListenerOption.LEV_OPT_DEFERRED_ACCEPT:
+        make_tcp_listen_socket_deferred(sock)
+    if family != socket.AF_INET6:
+        return
+    if flags & ListenerOption.LEV_OPT_BIND_IPV6ONLY:
+        make_listen_socket_ipv6only(sock)
+    elif flags & ListenerOption.LEV_OPT_BIND_IPV4_AND_IPV6:
+        make_listen_socket_not_ipv6only(sock)

@@ -21,12 +21,13 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from .errors import ArgumentError, StateError
-from .event import SIGNAL, check_signal
+from .event import SIGNAL, TIMEOUT, check_signal
 from .flags import EVENT_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .active import ActiveQueues
     from .base import EventBase
     from .event import Event
 
@@ -66,10 +67,10 @@ class _Catcher:
 class SignalMap:
     """The signal events of one base."""
 
-    __slots__ = ("_base", "_catchers", "_events", "_old_wakeup", "_wakeup_fd")
+    __slots__ = ("_active", "_catchers", "_events", "_old_wakeup", "_wakeup_fd")
 
-    def __init__(self, base: EventBase, wakeup_fd: int) -> None:
-        self._base = base
+    def __init__(self, active: ActiveQueues, wakeup_fd: int) -> None:
+        self._active = active
         self._wakeup_fd = wakeup_fd
         self._old_wakeup = _NO_WAKEUP
         self._events: dict[int, list[Event]] = {}
@@ -135,15 +136,15 @@ class SignalMap:
         """Activate the events of the signals that came, each as often as it came."""
         for signum, times in Counter(numbers).items():
             for event in self._events.get(signum, ()):
-                event._calls = event._calls + times if event._active else times
-                self._base._active.activate(event, SIGNAL)
+                counts = event._active and event._result != TIMEOUT  # a time-out has no calls
+                event._calls = event._calls + times if counts else times
+                self._active.activate(event, SIGNAL)
 
-    def call(self, event: Event, what: int) -> None:
+    def call(self, base: EventBase, event: Event, what: int) -> None:
         """Call back as often as the signal came, until the event is deleted or the loop broken.
 
         Calls that an exception cut off come in the next pass.
         """
-        base = self._base
         flags = EVENT_FLAGS[what]
         try:
             while event._calls > 0:
@@ -153,7 +154,7 @@ class SignalMap:
                     event._calls = 0
         finally:
             if event._calls > 0:
-                base._active.activate_later(event, what)
+                self._active.activate_later(event, what)
 
     def __iter__(self) -> Iterator[Event]:
         for events in self._events.values():

@@ -83,6 +83,10 @@ class TimerHeap:
         self._live -= 1
         return event
 
+    def clear(self) -> None:
+        """Drop the dead entries, and with them what they keep alive; none may be live."""
+        self._heap.clear()
+
     def __iter__(self) -> Iterator[Event]:
         for _, key, event in self._heap:
             if event._timer_key == key:

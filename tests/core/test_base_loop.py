@@ -455,3 +455,12 @@ def test_a_flush_list_does_not_make_a_fake_clock_jump(
         fake_base.dispatch()
     assert sent_at == [0.0]
     assert clock.monotonic() - start == pytest.approx(60)
+
+
+def test_a_wake_up_alone_is_no_callback_for_once(fake_base: EventBase) -> None:
+    """The reader of the wake-up socket is internal: ONCE goes on to the timer."""
+    ran: list[int] = []
+    fake_base.loopbreak()  # before the loop: lost, but for the byte that it wrote
+    fake_base.timer(lambda *_: ran.append(1)).add(5)
+    assert fake_base.loop(EVLOOP_ONCE) == 0
+    assert ran == [1]

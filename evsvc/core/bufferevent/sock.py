@@ -135,6 +135,7 @@ class BufferEvent(AbstractBufferEvent):
         self._hostname = hostname
         self._phase = _Phase.RESOLVING
         self._suspend_reading(SUSPENDED_LOOKUP)
+        self._update_timers()
         try:
             hostname.start(resolver)
         except BaseException:
@@ -321,7 +322,7 @@ class BufferEvent(AbstractBufferEvent):
             self._fail(WRITE, exc)
             return
         output._drop(sent)
-        if self._closed:
+        if not self._enabled & WRITE:  # by a callback of the output, or closed
             return
         if self._write_armed and sent and self._write_timer is not None:
             self._write_timer.last = self._base.now

@@ -1,14 +1,12 @@
-"""Sockets and addresses: the small functions of evutil that the rest of core needs."""
+"""Streams: what a bufferevent and a buffer need of a socket, and a pipe that can do the same."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 from typing import Protocol
 
-from .errors import ArgumentError, ArgumentTypeError, SocketError
-from .resolver import SocketAddress
+from ..errors import ArgumentError, ArgumentTypeError, SocketError
 
 
 class Stream(Protocol):
@@ -82,49 +80,3 @@ def _opened(fd: int | socket.socket) -> socket.socket | DescriptorStream:
         return DescriptorStream(fd)
     sock.setblocking(False)
     return sock
-
-
-def family_of(address: SocketAddress) -> socket.AddressFamily:
-    """Return the family of a socket address: a path, or a tuple with a numeric host.
-
-    Raises ArgumentError for a host that is a name, as only a resolver looks names up, and for a
-    port outside 0..65535.
-    """
-    if isinstance(address, (str, bytes)):
-        return socket.AF_UNIX
-    if not isinstance(address, tuple) or len(address) < 2:
-        raise ArgumentError(f"an address is a path or (host, port): {address!r}")
-    version = ip_version(address[0])
-    if version is None:
-        raise ArgumentError(f"not a numeric address: {address[0]!r}")
-    check_port(address[1])
-    return socket.AF_INET6 if version == 6 else socket.AF_INET
-
-
-def ip_version(host: str) -> int | None:
-    """Return 4 or 6 for a numeric IP address (with or without a zone), else None."""
-    if not isinstance(host, str):  # ipaddress takes integers for addresses, too
-        return None
-    try:
-        return ipaddress.ip_address(host).version
-    except ValueError:
-        return None
-
-
-def check_port(port: int, lowest: int = 0) -> int:
-    """Return `port`.  Raises ArgumentError unless it is an int in `lowest`..65535."""
-    if not isinstance(port, int) or not lowest <= port <= 0xFFFF:
-        raise ArgumentError(f"a port is {lowest}..65535: {port!r}")
-    return port
-
-
-def set_tcp_keepalive(sock: socket.socket, idle_s: int) -> None:
-    """Probe a silent TCP peer after `idle_s` seconds, three times (evutil_set_tcp_keepalive)."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (
-        ("TCP_KEEPIDLE", idle_s),
-        ("TCP_KEEPINTVL", max(idle_s // 3, 1)),
-        ("TCP_KEEPCNT", 3),
-    ):
-        if hasattr(socket, option):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

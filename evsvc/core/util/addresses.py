@@ -1,0 +1,271 @@
+"""Addresses as text, as packed bytes, and as the tuples of the `socket` module.  Asks no one.
+
+The texts are the strict ones of inet_pton(3): "1.2.3" and "01.2.3.4" are no addresses.  The text
+that comes out is one and the same for equal addresses on every platform.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+
+from ..errors import ArgumentError, ArgumentTypeError
+from ..resolver import SocketAddress
+
+MAX_BRACKETED_CHARACTERS = 127
+"""Most characters between the brackets of "[ip6]:port", as in libevent."""
+
+MAX_PORT = 65535
+_MAX_SCOPE_ID = 2**32 - 1
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
+# What libevent holds for useless to reach other hosts from; 10/8 and its like are not among them,
+# as they do reach other hosts, through address translation.
+_LOCAL = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/32",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/4",
+        "::/64",
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",
+        "ff00::/8",
+    )
+)
+
+
+def family_of(address: SocketAddress) -> socket.AddressFamily:
+    """Return the family of a socket address: a path, or a tuple with a numeric host.
+
+    Raises ArgumentError for a host that is a name, as only a resolver looks names up, and for a
+    port outside 0..65535.
+    """
+    if isinstance(address, (str, bytes)):
+        return socket.AF_UNIX
+    if not isinstance(address, tuple) or len(address) < 2:
+        raise ArgumentError(f"an address is a path or (host, port): {address!r}")
+    version = ip_version(address[0])
+    if version is None:
+        raise ArgumentError(f"not a numeric address: {address[0]!r}")
+    check_port(address[1])
+    return socket.AF_INET6 if version == 6 else socket.AF_INET
+
+
+def ip_version(host: str) -> int | None:
+    """Return 4 or 6 for a numeric IP address (with or without a zone), else None."""
+    if not isinstance(host, str):  # ipaddress takes integers for addresses, too
+        return None
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return None
+
+
+def check_port(port: int, lowest: int = 0) -> int:
+    """Return `port`.  Raises ArgumentError unless it is an int in `lowest`..65535."""
+    if not isinstance(port, int) or not lowest <= port <= MAX_PORT:
+        raise ArgumentError(f"a port is {lowest}..65535: {port!r}")
+    return port
+
+
+def inet_pton(family: int, text: str) -> bytes:
+    """Return the 4 or 16 bytes of an address in network order (evutil_inet_pton).
+
+    Raises ArgumentError for a text that is no address of the family, or another family than
+    AF_INET and AF_INET6, ArgumentTypeError for what is no text.
+    """
+    if not isinstance(text, str):
+        raise ArgumentTypeError(f"an address as text is wanted, not {type(text).__name__}")
+    if family not in _FAMILIES:
+        raise ArgumentError(f"the family is AF_INET or AF_INET6: {family!r}")
+    if "%" not in text:
+        try:
+            if family == socket.AF_INET:
+                return ipaddress.IPv4Address(text).packed
+            return ipaddress.IPv6Address(text).packed
+        except ValueError:
+            pass  # told below, with zones
+    version = 4 if family == socket.AF_INET else 6
+    raise ArgumentError(f"not an IPv{version} address: {text!r}")
+
+
+def inet_pton_scope(family: int, text: str) -> tuple[bytes, int]:
+    """Return the bytes and the scope id of an address; only an IPv6 address may have a zone.
+
+    The zone behind "%" is an interface's name or a decimal number; without one the scope id is 0.
+    Raises as `inet_pton`, and ArgumentError for a zone that does not exist.
+    Source: evutil_inet_pton_scope, RFC 4007 section 11.
+    """
+    if family != socket.AF_INET6 or not isinstance(text, str):
+        return inet_pton(family, text), 0
+    host, percent, zone = text.partition("%")
+    packed = inet_pton(family, host)
+    return packed, _scope_id(zone, text) if percent else 0
+
+
+def _scope_id(zone: str, text: str) -> int:
+    try:
+        return socket.if_nametoindex(zone)
+    except (OSError, ValueError):  # ValueError: an embedded NUL
+        number = int(zone) if zone.isascii() and zone.isdigit() and len(zone) <= 10 else -1
+    if not 0 <= number <= _MAX_SCOPE_ID:
+        raise ArgumentError(f"no such zone: {text!r}")
+    return number
+
+
+def inet_ntop(family: int, packed: bytes) -> str:
+    """Return the text of a packed address (evutil_inet_ntop, RFC 5952 section 4).
+
+    IPv6 is in lower case with its longest run of zeros, if longer than one group, as "::"; an
+    IPv4-mapped or IPv4-compatible address ends in dotted form.  Raises ArgumentError for another
+    number of bytes than the family has, or another family.
+    """
+    if family not in _FAMILIES:
+        raise ArgumentError(f"the family is AF_INET or AF_INET6: {family!r}")
+    wanted = 4 if family == socket.AF_INET else 16
+    if len(packed) != wanted:
+        raise ArgumentError(f"an address of {wanted} bytes is wanted: {packed!r}")
+    return _dotted(packed) if wanted == 4 else _ipv6_text(packed)
+
+
+def _dotted(packed: bytes) -> str:
+    return ".".join(map(str, packed))
+
+
+def _ipv6_text(packed: bytes) -> str:
+    groups = [packed[at] << 8 | packed[at + 1] for at in range(0, 16, 2)]
+    if not any(groups[:5]):
+        if groups[5] == 0xFFFF:
+            return f"::ffff:{_dotted(packed[12:])}"
+        if not groups[5] and groups[6] and groups[7]:  # "::" and "::1" are none
+            return f"::{_dotted(packed[12:])}"
+    start, length = _longest_zeros(groups)
+    if length < 2:
+        return _hexadecimal(groups)
+    return f"{_hexadecimal(groups[:start])}::{_hexadecimal(groups[start + length :])}"
+
+
+def _hexadecimal(groups: list[int]) -> str:
+    return ":".join(f"{group:x}" for group in groups)
+
+
+def _longest_zeros(groups: list[int]) -> tuple[int, int]:
+    """Return where the first of the longest runs of zeros starts, and its length."""
+    best_start = best_length = length = 0
+    for at, group in enumerate(groups):
+        length = 0 if group else length + 1
+        if length > best_length:
+            best_start, best_length = at + 1 - length, length
+    return best_start, best_length
+
+
+def parse_sockaddr_port(text: str) -> SocketAddress:
+    """Return the socket address of "ip4", "ip4:port", "ip6", "[ip6]" or "[ip6]:port".
+
+    The host comes out as `inet_ntop` writes it, a missing port as 0; IPv6 has four fields, with
+    the scope id of a zone in the last.  Raises ArgumentError for anything else, a host name, port
+    0 and what follows the port included, ArgumentTypeError for what is no text.
+    Source: evutil_parse_sockaddr_port.
+    """
+    if not isinstance(text, str):
+        raise ArgumentTypeError(f"an address as text is wanted, not {type(text).__name__}")
+    host, port_text = _split_port(text)
+    port = 0 if port_text is None else _port_of(port_text, text)
+    if ":" not in host:
+        return inet_ntop(socket.AF_INET, inet_pton(socket.AF_INET, host)), port
+    packed, scope_id = inet_pton_scope(socket.AF_INET6, host)
+    return inet_ntop(socket.AF_INET6, packed), port, 0, scope_id
+
+
+def _split_port(text: str) -> tuple[str, str | None]:
+    """Return the host and the text of the port; a host in brackets has a colon."""
+    if text.startswith("["):
+        host, closing, rest = text[1:].partition("]")
+        well_formed = closing and ":" in host and (not rest or rest.startswith(":"))
+        if not well_formed or len(host) > MAX_BRACKETED_CHARACTERS:
+            raise ArgumentError(f"not an IPv6 address in brackets with a port: {text!r}")
+        return host, rest[1:] if rest else None
+    if text.count(":") == 1:
+        host, _, port_text = text.partition(":")
+        return host, port_text
+    return text, None
+
+
+def _port_of(port_text: str, text: str) -> int:
+    if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5):
+        raise ArgumentError(f"not an address with a port: {text!r}")
+    return check_port(int(port_text), lowest=1)
+
+
+def format_sockaddr_port(address: SocketAddress) -> str:
+    """Return the text that `parse_sockaddr_port` reads as `address`; port 0 is left out.
+
+    A Unix socket's path is returned as it is.  Raises ArgumentError as `family_of` does.
+    """
+    family = family_of(address)
+    if family == socket.AF_UNIX:
+        return os.fsdecode(address)
+    host = inet_ntop(family, _packed(address))
+    port = f":{address[1]}" if address[1] else ""
+    if family == socket.AF_INET:
+        return f"{host}{port}"
+    zone = f"%{scope_id}" if (scope_id := _scope_of(address)) else ""
+    return f"[{host}{zone}]{port}"
+
+
+def _packed(address: SocketAddress) -> bytes:
+    host, _, _ = address[0].partition("%")
+    return inet_pton(family_of(address), host)
+
+
+def _scope_of(address: SocketAddress) -> int:
+    if len(address) == 4 and address[3]:
+        return int(address[3])
+    return inet_pton_scope(socket.AF_INET6, address[0])[1]
+
+
+def sockaddr_cmp(one: SocketAddress, other: SocketAddress, include_port: bool = False) -> int:
+    """Return a negative number, 0 or a positive one, as `one` sorts before `other`.
+
+    By family, then by the address's bytes, then, if wanted, by port; paths by their bytes.  How
+    a host is spelt and its scope do not count.  Raises ArgumentError as `family_of` does.
+    Source: evutil_sockaddr_cmp.
+    """
+    first, second = _sort_key(one, include_port), _sort_key(other, include_port)
+    return (first > second) - (first < second)
+
+
+def _sort_key(address: SocketAddress, include_port: bool) -> tuple[int, bytes, int]:
+    family = family_of(address)
+    if family == socket.AF_UNIX:
+        return family, os.fsencode(address), 0
+    return family, _packed(address), address[1] if include_port else 0
+
+
+def sockaddr_is_loopback(address: SocketAddress) -> bool:
+    """Tell whether the address is in 127/8 or is ::1; a path is not.
+
+    Raises ArgumentError as `family_of` does.  Source: evutil_sockaddr_is_loopback_.
+    """
+    family = family_of(address)
+    if family == socket.AF_UNIX:
+        return False
+    packed = _packed(address)
+    return packed[0] == 127 if family == socket.AF_INET else packed == b"\0" * 15 + b"\1"
+
+
+def sockaddr_is_local(address: SocketAddress) -> bool:
+    """Tell whether the address is of no use to reach hosts beyond the link; a path is not.
+
+    These are the unspecified, loopback, link-local and multicast addresses, and IPv6's private
+    (unique local) ones.  Raises ArgumentError as `family_of` does.
+    Source: evutil_v4addr_is_local_, evutil_v6addr_is_local_.
+    """
+    if family_of(address) == socket.AF_UNIX:
+        return False
+    ip = ipaddress.ip_address(_packed(address))
+    return any(ip in network for network in _LOCAL)
