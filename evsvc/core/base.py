@@ -18,16 +18,15 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
-from .active import NOTHING_RUNS, ActiveQueues
+from .active import NOTHING_RUNS
 from .backends import interests_of
 from .clock import Clock, MonotonicClock
 from .config import EventConfig
 from .errors import ArgumentError, StateError
 from .event import ET, IO, PERSIST, SIGNAL, TIMEOUT, Event, fd_of
-from .evmap import EvMap
 from .flags import EVENT_FLAGS, BaseFlag, Feature
 from .flushlist import FlushList
-from .timers import TimerHeap
+from .registry import Registry
 from .wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -62,12 +61,11 @@ class EventBase:
         "_caches_time",
         "_clock",
         "_closed",
-        "_evmap",
         "_exit",
         "_flush_list",
-        "_inserted_count",
         "_looping",
         "_monotonic",
+        "_registry",
         "_running",
         "_supported",
         "_timers",
@@ -83,16 +81,16 @@ class EventBase:
         self._clock: Clock = clock or MonotonicClock()
         self._monotonic = self._clock.monotonic
         self._cached_time: float | None = None
-        self._evmap = EvMap(self._backend)
-        self._timers = TimerHeap()
-        self._active = ActiveQueues()
-        self._inserted_count = 0
+        self._registry = Registry(self._backend)
+        self._timers = self._registry.timers
+        self._active = self._registry.active
         self._flush_list = FlushList()
         self._looping = self._exit = self._break = self._closed = False
         self._running: Event | None = None
         self.exception_handler: ExceptionHandler | None = None
         try:
             self._wakeup = Wakeup(self)
+            self._registry.signals = self._wakeup.signals
         except BaseException:
             self._backend.dealloc()
             raise
@@ -248,13 +246,10 @@ class EventBase:
             return
         if self._looping:
             raise StateError("a base cannot be closed while its loop is running")
-        for event in [*self._wakeup.signals, *self._active, *self._evmap, *self._timers]:
-            self._delete(event)
+        self._registry.clear()
         self._wakeup.close()
         self._closed = True
         self._flush_list.waiting.clear()
-        self._active.clear()
-        self._timers.clear()
         self._backend.dealloc()
 
     def __enter__(self) -> Self:
@@ -292,14 +287,17 @@ class EventBase:
             now = self._monotonic()
             if self._caches_time:
                 self._cached_time = now
-            if ready:
-                self._activate_ready(ready)
-            if self._timers:
+            self._registry.pass_number += 1
+            if ready and self._is_simple(now):
+                ran += self._run_ready(ready)
+            else:
+                if ready:
+                    self._activate_ready(ready)
                 self._activate_expired(now)
-            if active.count:
+                if nonblock and not (active.count or flush_list.waiting):
+                    return 0
+            if active.count and not (self._break or active.preempted):
                 ran += self._run_active()
-            elif nonblock and not flush_list.waiting:
-                return 0
             if flush_list.waiting and not self._break:
                 ran += flush_list.run(self)
             if once and ran and not active.count:
@@ -307,13 +305,7 @@ class EventBase:
             ran = 0
 
     def _has_events(self) -> bool:
-        return bool(
-            self._inserted_count
-            or self._active.count
-            or self._timers
-            or self._flush_list.waiting
-            or self._wakeup.posted
-        )
+        return bool(self._registry or self._flush_list.waiting or self._wakeup.posted)
 
     def _time_to_wait(self) -> float | None:
         deadline = self._timers.next_deadline()
@@ -328,29 +320,65 @@ class EventBase:
         self._clock.advance(timeout)
         return []
 
+    def _is_simple(self, now: float) -> bool:
+        """Whether the order of the callbacks is the order in which descriptors were found ready:
+        one priority, nothing active already, no timer due."""
+        if self._active.count or len(self._active.queues) > 1:
+            return False
+        deadline = self._timers.next_deadline()
+        return deadline is None or deadline > now
+
+    def _run_ready(self, ready: list[tuple[int, int]]) -> int:
+        """Run the callbacks of what is ready as it was found; return how many ran.
+
+        Queueing each event first would cost 0.4 of 0.7 us.  What does not go so, one of several
+        events on a descriptor or one that is not persistent, is queued and runs after these; so
+        is what is left when a callback raises or breaks the loop.
+        """
+        active = self._active
+        by_fd = self._registry.evmap.by_fd
+        number = self._registry.pass_number
+        ran = 0
+        turns = iter(ready)
+        try:
+            for fd, what in turns:
+                interest = by_fd.get(fd)
+                if interest is None:
+                    continue
+                event = interest.sole
+                if event is None or event._active or event._interval is not None:
+                    self._activate_ready([(fd, what)])
+                    continue
+                hit = event._interest & what
+                if not hit or event._born == number:
+                    continue
+                self._running = event
+                ran += 1
+                try:
+                    event._callback(fd, EVENT_FLAGS[hit], event._arg)
+                except Exception as exc:
+                    if self.exception_handler is None:
+                        raise
+                    self.exception_handler(exc)
+                if self._break or active.preempted:
+                    break
+        finally:
+            self._activate_ready(list(turns))
+        self._running = None
+        return ran
+
     def _activate_ready(self, ready: list[tuple[int, int]]) -> None:
-        """Queue the events of what is ready: `ActiveQueues.activate` unrolled, as this runs for
-        every readiness and the call would cost a fifth of it.  Nothing runs, so none preempts."""
-        by_fd = self._evmap.by_fd
-        queues = self._active.queues
-        activated = 0
+        """Queue the events of what is ready, but for those that were added since it was found."""
+        by_fd = self._registry.evmap.by_fd
+        number = self._registry.pass_number
         for fd, what in ready:
             interest = by_fd.get(fd)
             if interest is None:
                 continue
             for event in interest.events:
-                wanted = event._interest
-                hit = wanted & what
-                if not hit:
-                    continue
-                if event._active:
-                    event._result |= hit | wanted & ET
-                else:
-                    event._active = True
-                    event._result = hit | wanted & ET
-                    queues[event._priority].append(event)
-                    activated += 1
-        self._active.count += activated
+                hit = event._interest & what
+                if hit and event._born != number:
+                    self._active.activate(event, hit | event._interest & ET)
 
     def _activate_expired(self, now: float) -> None:
         while (event := self._timers.pop_due(now)) is not None:
@@ -384,7 +412,7 @@ class EventBase:
                 if event._interval is not None:
                     self._timers.restart(event, self.now, on_beat=bool(what & TIMEOUT))
             elif event._inserted or event._timer_key:
-                self._unlist(event)
+                self._registry.unlist(event)
             self._running = event
             if not event._internal:
                 ran += 1
@@ -401,44 +429,6 @@ class EventBase:
                 break
         self._running = None
         return ran
-
-    def _add(self, event: Event, timeout: float | None) -> None:
-        self._require_open()
-        if timeout is not None and not timeout >= 0:
-            raise ArgumentError(f"a timeout is seconds, 0 or more: {timeout!r}")
-        if event._events & (IO | SIGNAL) and not (event._inserted or event._active):
-            if event._events & SIGNAL:
-                self._wakeup.signals.add(event)
-            elif event._fd != -1:
-                self._evmap.add(event)
-            event._inserted = True
-            self._inserted_count += not event._internal
-        if timeout is not None:
-            if event._active and event._result & TIMEOUT:
-                self._active.deactivate(event)
-            event._interval = timeout if event._persist else None
-            event._deadline = self.now + timeout
-            self._timers.push(event, event._deadline)
-
-    def _delete(self, event: Event) -> None:
-        if event._inserted or event._timer_key:
-            self._unlist(event)
-        event._interval = None
-        event._calls = 0
-        if event._active:
-            self._active.deactivate(event)
-
-    def _unlist(self, event: Event) -> None:
-        """Make a pending event idle; an activation stays."""
-        if event._inserted:
-            if event._events & SIGNAL:
-                self._wakeup.signals.remove(event)
-            elif event._fd != -1:
-                self._evmap.remove(event)
-            event._inserted = False
-            self._inserted_count -= not event._internal
-        if event._timer_key:
-            self._timers.remove(event)
 
     def _require_open(self) -> None:
         if self._closed:

@@ -335,27 +335,31 @@ class EvBuffer(ByteChain):
 
     def _drop(self, size: int) -> None:
         chunks = self._chunks
-        if size >= self._length:
-            size = self._length
-            if size == 0:
-                return
-            gone = None
-            if len(chunks) > 1 or type(chunks[0]) is not bytes:
-                gone = [chunk for chunk in chunks if type(chunk) is not bytes]
-            chunks.clear()
+        if size == self._length and len(chunks) == 1 and type(chunks[0]) is bytes:
+            chunks.clear()  # the usual case: all of one chunk was sent or taken
             self._start = 0
             self._length = 0
-        elif size > 0:
-            gone = self._drop_some(size)
+            if self._on_drain is not None:
+                self._on_drain()
+            if self._callbacks:
+                self._callbacks.report(self, 0, size)
+        elif size > 0 and self._length:
+            self._drop_chunks(size)
+
+    def _drop_chunks(self, size: int) -> None:
+        gone: list[Chunk] | None
+        if size >= self._length:
+            size = self._length
+            gone = [chunk for chunk in self._chunks if type(chunk) is not bytes]
+            self._chunks.clear()
+            self._start = 0
+            self._length = 0
         else:
-            return
+            gone = self._drop_some(size)
         if gone:
             self._release_and_tell(gone, size)
-            return
-        if self._on_drain is not None:
-            self._on_drain()
-        if self._callbacks:
-            self._callbacks.report(self, 0, size)
+        else:
+            self._after_drain(size)
 
     def _release_and_tell(self, gone: list[Chunk], size: int) -> None:
         try:

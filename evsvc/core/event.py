@@ -80,6 +80,7 @@ class Event:
         "_active",
         "_arg",
         "_base",
+        "_born",
         "_callback",
         "_calls",
         "_deadline",
@@ -90,6 +91,7 @@ class Event:
         "_internal",
         "_interval",
         "_persist",
+        "_plain",
         "_priority",
         "_result",
         "_stale",
@@ -117,11 +119,14 @@ class Event:
         self._events = flags & ~TIMEOUT
         self._interest = flags & base._supported if flags & IO else 0  # the backend's part
         self._persist = bool(flags & PERSIST)
+        # Nothing but calling it to be done when its descriptor is ready; see EventBase._run_ready.
+        self._plain = self._persist and not flags & (SIGNAL | ET)
         self._callback = callback
         self._arg: Any = self if arg is event_self_cbarg else arg
         self._priority = base.npriorities // 2
         self._internal = False
         self._inserted = False  # in the base's descriptor or signal map
+        self._born = 0  # the pass in which it was inserted: what that pass's wait found is older
         self._timer_key = 0  # this event's live entry in the timer heap
         self._deadline = 0.0  # monotonic; means something while _timer_key is set
         self._interval: float | None = None  # what a persistent timeout starts anew with
@@ -138,7 +143,9 @@ class Event:
         number that cannot be watched, SocketError when the kernel refuses it, StateError when
         the event or its base is closed.  Source: event_add.
         """
-        self._live_base()._add(self, timeout)
+        base = self._live_base()
+        base._require_open()
+        base._registry.add(self, timeout, base.now)
 
     def delete(self) -> None:
         """Take back what `add` and `active` did: the callback does not run.
@@ -146,7 +153,7 @@ class Event:
         Fine on an event that is neither.  Source: event_del.
         """
         if self._base is not None:
-            self._base._delete(self)
+            self._base._registry.delete(self)
 
     def remove_timer(self) -> None:
         """Forget the timeout, and keep the rest pending (event_remove_timer)."""

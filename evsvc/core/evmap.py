@@ -25,11 +25,16 @@ MAX_FD = 1 << 26
 class FdInterest:
     """The events of one descriptor and the union of their interests."""
 
-    __slots__ = ("events", "union")
+    __slots__ = ("events", "sole", "union")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.sole: Event | None = None  # the one event, where there is one and it is plain
         self.union = 0
+
+    def find_sole(self) -> None:
+        """Note the event that can be called without more ado; see EventBase._run_ready."""
+        self.sole = self.events[0] if len(self.events) == 1 and self.events[0]._plain else None
 
 
 class EvMap:
@@ -62,6 +67,7 @@ class EvMap:
                 raise ArgumentError(f"{self._backend.name} cannot watch {fd}: {exc}") from exc
         interest.union = old | new
         interest.events.insert(0, event)
+        interest.find_sole()
         self.by_fd[fd] = interest
 
     def remove(self, event: Event) -> None:
@@ -69,6 +75,7 @@ class EvMap:
         fd = event._fd
         interest = self.by_fd[fd]
         interest.events.remove(event)
+        interest.find_sole()
         old = interest.union
         union = 0
         for other in interest.events:

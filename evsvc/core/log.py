@@ -5,7 +5,7 @@ or gives one callback here that gets severity and text.  The callbacks are kept 
 logger `evsvc`, which is there as long as something is set.
 
 While there is a log callback, records go to it instead of up to the root logger, from
-EVENT_LOG_MSG on; the program's own level of the logger `evsvc`, if it has set one, holds too.
+EVENT_LOG_MSG on; a level that the program had set for the logger `evsvc` before holds, too.
 """
 
 from __future__ import annotations
@@ -145,12 +145,12 @@ def _handler() -> Iterator[_CallbackHandler]:
 
 
 def set_log_callback(cb: LogCallback | None) -> None:
-    """Have `cb(severity, text)` get what evsvc logs; None restores logging (event_set_log_callback).
+    """Have `cb(severity, text)` get what evsvc logs; None restores the way it was before.
 
     severity: EVENT_LOG_*.  text: at most MAX_TEXT_BYTES; the text of an exception that goes with
     the record is appended.  `cb` is called by whatever thread logs, one at a time; what it makes
     evsvc log is dropped, and what it raises goes to stderr, as with any handler.  Raises
-    ArgumentTypeError for what cannot be called.
+    ArgumentTypeError for what cannot be called.  Source: event_set_log_callback.
     """
     _require_callable(cb)
     with _handler() as handler:

@@ -49,6 +49,7 @@ class Wakeup:
         self._post_event = Event(base, -1, 0, self._run_posted)
         self._event = Event(base, self._reader, READ | PERSIST, self._on_wake)
         self._event._internal = True
+        self._event._plain = False
         self._event._priority = 0
         try:
             self._event.add()

@@ -82,15 +82,14 @@ def inet_pton(family: int, text: str) -> bytes:
         raise ArgumentTypeError(f"an address as text is wanted, not {type(text).__name__}")
     if family not in _FAMILIES:
         raise ArgumentError(f"the family is AF_INET or AF_INET6: {family!r}")
-    if "%" not in text:
-        try:
-            if family == socket.AF_INET:
-                return ipaddress.IPv4Address(text).packed
-            return ipaddress.IPv6Address(text).packed
-        except ValueError:
-            pass  # told below, with zones
-    version = 4 if family == socket.AF_INET else 6
-    raise ArgumentError(f"not an IPv{version} address: {text!r}")
+    ipv4 = family == socket.AF_INET
+    try:
+        packed = (ipaddress.IPv4Address(text) if ipv4 else ipaddress.IPv6Address(text)).packed
+    except ValueError:
+        packed = b""
+    if not packed or "%" in text:
+        raise ArgumentError(f"not an IPv{4 if ipv4 else 6} address: {text!r}")
+    return packed
 
 
 def inet_pton_scope(family: int, text: str) -> tuple[bytes, int]:
