@@ -46,6 +46,9 @@ from .flags import (
     EVBUFFER_EOL_CRLF_STRICT,
     EVBUFFER_EOL_LF,
     EVBUFFER_EOL_NUL,
+    EVENT_BASE_COUNT_ACTIVE,
+    EVENT_BASE_COUNT_ADDED,
+    EVENT_BASE_COUNT_VIRTUAL,
     EVENT_BASE_FLAG_EPOLL_DISALLOW_TIMERFD,
     EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST,
     EVENT_BASE_FLAG_IGNORE_ENV,
@@ -70,6 +73,7 @@ from .flags import (
     BaseFlag,
     BevEvent,
     BevOption,
+    CountKind,
     EolStyle,
     EventFlag,
     Feature,
@@ -112,6 +116,7 @@ from .resolver import (
     gai_strerror,
 )
 from .util import EV_MONOT_FALLBACK, EV_MONOT_PRECISE, MonotonicFlag, MonotonicTimer
+from .watch import CheckInfo, CheckWatcher, PrepareInfo, PrepareWatcher
 
 __all__ = [
     "BEV_EVENT_CONNECTED",
@@ -131,6 +136,9 @@ __all__ = [
     "EVBUFFER_EOL_CRLF_STRICT",
     "EVBUFFER_EOL_LF",
     "EVBUFFER_EOL_NUL",
+    "EVENT_BASE_COUNT_ACTIVE",
+    "EVENT_BASE_COUNT_ADDED",
+    "EVENT_BASE_COUNT_VIRTUAL",
     "EVENT_BASE_FLAG_EPOLL_DISALLOW_TIMERFD",
     "EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST",
     "EVENT_BASE_FLAG_IGNORE_ENV",
@@ -195,8 +203,11 @@ __all__ = [
     "BufferEvent",
     "Cancellable",
     "ChangeInfo",
+    "CheckInfo",
+    "CheckWatcher",
     "Clock",
     "ConnListener",
+    "CountKind",
     "EaiError",
     "EolStyle",
     "Error",
@@ -215,6 +226,8 @@ __all__ = [
     "MonotonicFlag",
     "MonotonicTimer",
     "NoBackendError",
+    "PrepareInfo",
+    "PrepareWatcher",
     "ResolveCallback",
     "Resolver",
     "SocketError",

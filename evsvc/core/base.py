@@ -1,16 +1,4 @@
-"""EventBase: the loop.
-
-One pass, in libevent's order: wait for descriptors until the nearest timeout, activate what is
-ready, activate expired timers, run the callbacks of the most urgent priority that has any, and
-send what those callbacks wrote.  Then the next pass.
-
-Invariants
-    * User code runs only from the thread that is in `loop`, one callback at a time.
-    * A callback that raises leaves the base whole: the rest stays active and runs in the next
-      `loop`.
-    * `_cached_time` is set from the end of the wait to the end of the pass, and only then; with
-      EVENT_BASE_FLAG_NO_CACHE_TIME never.
-"""
+"""EventBase: the loop as a program sees it; `passes` is how it runs, `inspection` looks into it."""
 
 from __future__ import annotations
 
@@ -20,30 +8,21 @@ from typing import TYPE_CHECKING, Self
 
 from .active import NOTHING_RUNS
 from .backends import interests_of
-from .clock import Clock, MonotonicClock
 from .config import EventConfig
 from .errors import ArgumentError, StateError
-from .event import ET, IO, PERSIST, SIGNAL, TIMEOUT, Event, fd_of
-from .flags import EVENT_FLAGS, BaseFlag, Feature
-from .flushlist import FlushList
-from .registry import Registry
+from .event import IO, PERSIST, SIGNAL, TIMEOUT, Event, fd_of
+from .flags import EVENT_FLAGS, Feature
+from .inspection import Inspection
 from .wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from collections import deque
     from types import TracebackType
 
+    from .clock import Clock
     from .event import EventCallback, HasFileno
 
-# The longest single wait: some kernels overflow on more (epoll counts milliseconds in an int).
-MAX_WAIT_S = 35 * 60.0
 
-_ONCE, _NONBLOCK, _NO_EXIT_ON_EMPTY = 0x01, 0x02, 0x04
-
-ExceptionHandler = Callable[[Exception], object]
-
-
-class EventBase:
+class EventBase(Inspection):
     """The loop that waits for events and calls their callbacks, in one thread.
 
     config: which backend to take (default: the platform's best); clock: the monotonic clock.
@@ -53,41 +32,12 @@ class EventBase:
     With None the exception leaves `loop`, as KeyboardInterrupt and SystemExit always do.
     """
 
-    __slots__ = (
-        "_active",
-        "_backend",
-        "_break",
-        "_cached_time",
-        "_caches_time",
-        "_clock",
-        "_closed",
-        "_exit",
-        "_flush_list",
-        "_looping",
-        "_monotonic",
-        "_registry",
-        "_running",
-        "_supported",
-        "_timers",
-        "_wakeup",
-        "exception_handler",
-    )
+    __slots__ = ("_closed", "_looping", "_supported")
 
     def __init__(self, config: EventConfig | None = None, *, clock: Clock | None = None) -> None:
-        config = config or EventConfig()
-        self._backend = config.choose_backend()
+        super().__init__(config or EventConfig(), clock)
         self._supported = interests_of(self._backend.features)
-        self._caches_time = not config.flags & BaseFlag.EVENT_BASE_FLAG_NO_CACHE_TIME
-        self._clock: Clock = clock or MonotonicClock()
-        self._monotonic = self._clock.monotonic
-        self._cached_time: float | None = None
-        self._registry = Registry(self._backend)
-        self._timers = self._registry.timers
-        self._active = self._registry.active
-        self._flush_list = FlushList()
-        self._looping = self._exit = self._break = self._closed = False
-        self._running: Event | None = None
-        self.exception_handler: ExceptionHandler | None = None
+        self._looping = self._closed = False
         try:
             self._wakeup = Wakeup(self)
             self._registry.signals = self._wakeup.signals
@@ -193,15 +143,6 @@ class EventBase:
         self._require_open()
         self._wakeup.post(fn, args)
 
-    @property
-    def now(self) -> float:
-        """The loop's time in monotonic seconds: one value for all callbacks of a pass.
-
-        Outside the loop, the present time.
-        """
-        cached = self._cached_time
-        return self._monotonic() if cached is None else cached
-
     def update_cache_time(self) -> None:
         """Read the clock again, in the middle of a pass (event_base_update_cache_time)."""
         if self._cached_time is not None:
@@ -250,6 +191,8 @@ class EventBase:
         self._wakeup.close()
         self._closed = True
         self._flush_list.waiting.clear()
+        for watcher in (*self._prepare_watchers, *self._check_watchers):
+            watcher.close()
         self._backend.dealloc()
 
     def __enter__(self) -> Self:
@@ -262,173 +205,6 @@ class EventBase:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _run_passes(self, flags: int) -> int:
-        once = flags & _ONCE
-        nonblock = flags & _NONBLOCK
-        stay = flags & _NO_EXIT_ON_EMPTY
-        active = self._active
-        flush_list = self._flush_list
-        ran = flush_list.run(self) if flush_list.waiting else 0
-        while True:
-            active.preempted = False
-            if self._exit or self._break:
-                return 0
-            if not stay and not self._has_events():
-                return 1
-            if active.later:
-                active.promote_later()
-            hurry = nonblock or active.count or flush_list.waiting or (once and ran)
-            timeout = 0.0 if hurry else self._time_to_wait()
-            self._cached_time = None
-            ready = self._backend.dispatch(0 if self._clock.jumps else timeout)
-            if self._clock.jumps and not ready:
-                ready = self._jump(timeout)
-            now = self._monotonic()
-            if self._caches_time:
-                self._cached_time = now
-            self._registry.pass_number += 1
-            if ready and self._is_simple(now):
-                ran += self._run_ready(ready)
-            else:
-                if ready:
-                    self._activate_ready(ready)
-                self._activate_expired(now)
-                if nonblock and not (active.count or flush_list.waiting):
-                    return 0
-            if active.count and not (self._break or active.preempted):
-                ran += self._run_active()
-            if flush_list.waiting and not self._break:
-                ran += flush_list.run(self)
-            if once and ran and not active.count:
-                return 0
-            ran = 0
-
-    def _has_events(self) -> bool:
-        return bool(self._registry or self._flush_list.waiting or self._wakeup.posted)
-
-    def _time_to_wait(self) -> float | None:
-        deadline = self._timers.next_deadline()
-        if deadline is None:
-            return None
-        return min(max(deadline - self._monotonic(), 0.0), MAX_WAIT_S)
-
-    def _jump(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Let a fake clock pass `timeout`; with no timer to wait for, wait for real I/O."""
-        if timeout is None:
-            return self._backend.dispatch(None)
-        self._clock.advance(timeout)
-        return []
-
-    def _is_simple(self, now: float) -> bool:
-        """Whether the order of the callbacks is the order in which descriptors were found ready:
-        one priority, nothing active already, no timer due."""
-        if self._active.count or len(self._active.queues) > 1:
-            return False
-        deadline = self._timers.next_deadline()
-        return deadline is None or deadline > now
-
-    def _run_ready(self, ready: list[tuple[int, int]]) -> int:
-        """Run the callbacks of what is ready as it was found; return how many ran.
-
-        Queueing each event first would cost 0.4 of 0.7 us.  What does not go so, one of several
-        events on a descriptor or one that is not persistent, is queued and runs after these; so
-        is what is left when a callback raises or breaks the loop.
-        """
-        active = self._active
-        by_fd = self._registry.evmap.by_fd
-        number = self._registry.pass_number
-        ran = 0
-        turns = iter(ready)
-        try:
-            for fd, what in turns:
-                interest = by_fd.get(fd)
-                if interest is None:
-                    continue
-                event = interest.sole
-                if event is None or event._active or event._interval is not None:
-                    self._activate_ready([(fd, what)])
-                    continue
-                hit = event._interest & what
-                if not hit or event._born == number:
-                    continue
-                self._running = event
-                ran += 1
-                try:
-                    event._callback(fd, EVENT_FLAGS[hit], event._arg)
-                except Exception as exc:
-                    if self.exception_handler is None:
-                        raise
-                    self.exception_handler(exc)
-                if self._break or active.preempted:
-                    break
-        finally:
-            self._activate_ready(list(turns))
-        self._running = None
-        return ran
-
-    def _activate_ready(self, ready: list[tuple[int, int]]) -> None:
-        """Queue the events of what is ready, but for those that were added since it was found."""
-        by_fd = self._registry.evmap.by_fd
-        number = self._registry.pass_number
-        for fd, what in ready:
-            interest = by_fd.get(fd)
-            if interest is None:
-                continue
-            for event in interest.events:
-                hit = event._interest & what
-                if hit and event._born != number:
-                    self._active.activate(event, hit | event._interest & ET)
-
-    def _activate_expired(self, now: float) -> None:
-        while (event := self._timers.pop_due(now)) is not None:
-            self._active.activate(event, TIMEOUT)
-
-    def _run_active(self) -> int:
-        """Run the most urgent priority that has a user's callback; return how many ran."""
-        active = self._active
-        for priority, queue in enumerate(active.queues):
-            if queue:
-                active.running_priority = priority
-                ran = self._run_queue(queue)
-                if ran or self._break or active.preempted:
-                    active.running_priority = NOTHING_RUNS
-                    return ran
-        active.running_priority = NOTHING_RUNS
-        return 0
-
-    def _run_queue(self, queue: deque[Event]) -> int:
-        active = self._active
-        ran = 0
-        while queue:
-            event = queue.popleft()
-            if event._stale:
-                event._stale -= 1
-                continue
-            active.count -= 1
-            event._active = False
-            what = event._result
-            if event._persist:
-                if event._interval is not None:
-                    self._timers.restart(event, self.now, on_beat=bool(what & TIMEOUT))
-            elif event._inserted or event._timer_key:
-                self._registry.unlist(event)
-            self._running = event
-            if not event._internal:
-                ran += 1
-            try:
-                if event._events & SIGNAL and what != TIMEOUT:
-                    self._wakeup.signals.call(self, event, what)
-                else:
-                    event._callback(event._fd, EVENT_FLAGS[what], event._arg)
-            except Exception as exc:
-                if self.exception_handler is None:
-                    raise
-                self.exception_handler(exc)
-            if self._break or active.preempted:
-                break
-        self._running = None
-        return ran
 
     def _require_open(self) -> None:
         if self._closed:

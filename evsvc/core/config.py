@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .backends import BACKENDS
-from .errors import Error
+from .errors import ArgumentError, Error
 from .flags import BaseFlag, Feature
 
 if TYPE_CHECKING:
@@ -20,18 +20,27 @@ class NoBackendError(Error, RuntimeError):
     """No backend of this platform satisfies the configuration."""
 
 
+class DispatchLimits(NamedTuple):
+    """How long one pass may call back before the loop looks for more urgent events."""
+
+    max_interval: float | None
+    max_callbacks: int | None
+    min_priority: int
+
+
 class EventConfig:
     """What a base may be made of; read when the base is made, so it can be used again.
 
     Source: event_config_new.
     """
 
-    __slots__ = ("avoided", "features", "flags")
+    __slots__ = ("avoided", "features", "flags", "limits")
 
     def __init__(self) -> None:
         self.avoided: set[str] = set()
         self.features = Feature(0)
         self.flags = BaseFlag(0)
+        self.limits: DispatchLimits | None = None
 
     def avoid_method(self, name: str) -> None:
         """Never take the backend `name`; unknown names are fine (event_config_avoid_method)."""
@@ -44,6 +53,29 @@ class EventConfig:
     def set_flag(self, flag: int) -> None:
         """Add an option; there is no way to take one back (event_config_set_flag)."""
         self.flags |= BaseFlag(flag)
+
+    def set_max_dispatch_interval(
+        self, max_interval: float | None, max_callbacks: int, min_priority: int
+    ) -> None:
+        """Look for new events after `max_interval` seconds or `max_callbacks` callbacks of a pass.
+
+        Holds for callbacks of priority `min_priority` and less urgent; at least one always runs.
+        None and a negative number are no limit.  Raises ArgumentError for a negative interval.
+        Source: event_config_set_max_dispatch_interval.
+        """
+        if max_interval is not None and not max_interval >= 0:
+            raise ArgumentError(f"an interval is seconds, 0 or more: {max_interval!r}")
+        if max_interval is None and max_callbacks < 0:
+            self.limits = None
+        else:
+            most = max_callbacks if max_callbacks >= 0 else None
+            self.limits = DispatchLimits(max_interval, most, max(min_priority, 0))
+
+    def set_num_cpus_hint(self, cpus: int) -> None:
+        """Accept libevent's hint for Windows completion ports, which has no effect here.
+
+        Source: event_config_set_num_cpus_hint.
+        """
 
     def choose_backend(self) -> Backend:
         """Make the best backend that is allowed.  Raises NoBackendError, saying why none was.

@@ -173,7 +173,7 @@ class Event:
         if not 0 <= what < len(EVENT_FLAGS):
             raise ArgumentError(f"unknown event flags: {int(what):#x}")
         self._calls = calls
-        base._active.activate(self, int(what))
+        base._registry.activate(self, int(what))
 
     def pending(self, what: int = 0xFF) -> EventFlag:
         """Return those of the flags `what` for which the event is pending or active.

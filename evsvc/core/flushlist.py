@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from .base import EventBase
+    from .passes import Passes
 
 
 class Flushable(Protocol):
@@ -27,7 +27,7 @@ class FlushList:
     def __init__(self) -> None:
         self.waiting: list[Flushable] = []
 
-    def run(self, base: EventBase) -> int:
+    def run(self, base: Passes) -> int:
         """Let every owner send once and return how many did.
 
         Owners that come back meanwhile wait for the next run.  An exception goes to the base's

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
 class Registry:
     """The pending and active events of one base.  `signals` is set by the base that owns it."""
 
-    __slots__ = ("active", "evmap", "inserted_count", "pass_number", "signals", "timers")
+    __slots__ = (
+        "active",
+        "evmap",
+        "inserted_count",
+        "most_active",
+        "most_added",
+        "pass_number",
+        "signals",
+        "timers",
+    )
 
     signals: SignalMap
 
@@ -37,6 +46,7 @@ class Registry:
         self.timers = TimerHeap()
         self.active = ActiveQueues()
         self.inserted_count = 0
+        self.most_active = self.most_added = 0
         self.pass_number = 0
 
     def add(self, event: Event, timeout: float | None, now: float) -> None:
@@ -57,6 +67,25 @@ class Registry:
             event._interval = timeout if event._persist else None
             event._deadline = now + timeout
             self.timers.push(event, event._deadline)
+        self.note(self.active.count)
+
+    def activate(self, event: Event, what: int) -> None:
+        """Make an event active by hand; see `Event.active`."""
+        self.active.activate(event, what)
+        self.note(self.active.count)
+
+    @property
+    def pending_count(self) -> int:
+        """How many places pending events are in: descriptor or signal map, and timer heap."""
+        return self.inserted_count + len(self.timers)
+
+    def note(self, active_count: int) -> None:
+        """Keep the highest counts so far."""
+        if active_count > self.most_active:
+            self.most_active = active_count
+        added = self.inserted_count + len(self.timers) + active_count
+        if added > self.most_added:
+            self.most_added = added
 
     def delete(self, event: Event) -> None:
         """Make an event neither pending nor active; see `Event.delete`."""

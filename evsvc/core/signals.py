@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .active import ActiveQueues
-    from .base import EventBase
     from .event import Event
+    from .passes import Passes
 
 _Handler = Callable[[int, FrameType | None], object] | int | None
 
@@ -140,7 +140,7 @@ class SignalMap:
                 event._calls = event._calls + times if counts else times
                 self._active.activate(event, SIGNAL)
 
-    def call(self, base: EventBase, event: Event, what: int) -> None:
+    def call(self, base: Passes, event: Event, what: int) -> None:
         """Call back as often as the signal came, until the event is deleted or the loop broken.
 
         Calls that an exception cut off come in the next pass.

@@ -1,0 +1,103 @@
+"""Watchers: callbacks before and after each wait of the loop (event2/watch.h).
+
+They see how long the loop is about to wait, and when it has waited, which is what latency and load
+are measured from.  A watcher keeps no loop alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from .errors import ArgumentTypeError, StateError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .base import EventBase
+
+
+class PrepareInfo(NamedTuple):
+    """What a prepare watcher is told: the seconds of the wait to come, None for no limit.
+
+    Source: evwatch_prepare_get_timeout.
+    """
+
+    timeout: float | None
+
+
+class CheckInfo(NamedTuple):
+    """What a check watcher is told: so far nothing, as in libevent."""
+
+
+WatchCallback = Callable[[Any, Any, Any], object]
+"""Called as `cb(watcher, info, arg)`."""
+
+
+class Watcher:
+    """What both kinds of watcher have in common.  Raises StateError when the base is closed."""
+
+    __slots__ = ("_arg", "_base", "_cb", "_list")
+
+    def __init__(
+        self, base: EventBase, watchers: list[Watcher], cb: WatchCallback, arg: object
+    ) -> None:
+        base._require_open()
+        if not callable(cb):
+            raise ArgumentTypeError(f"the callback cannot be called: {cb!r}")
+        self._base: EventBase | None = base
+        self._list = watchers
+        self._cb: WatchCallback | None = cb
+        self._arg: Any = arg
+        watchers.append(self)
+
+    @property
+    def base(self) -> EventBase:
+        """The event base (evwatch_base).  Raises StateError once closed."""
+        if self._base is None:
+            raise StateError("the watcher is closed")
+        return self._base
+
+    def close(self) -> None:
+        """Watch no more; safe to repeat, and from inside its own callback (evwatch_free)."""
+        if self._base is not None:
+            self._base = None
+            self._cb = self._arg = None
+            self._list.remove(self)
+
+    def run(self, info: PrepareInfo | CheckInfo) -> None:
+        """Call the callback, unless the watcher was closed a moment ago."""
+        if self._cb is not None:
+            self._cb(self, info, self._arg)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class PrepareWatcher(Watcher):
+    """Calls `cb(watcher, PrepareInfo, arg)` before each wait (evwatch_prepare_new)."""
+
+    __slots__ = ()
+
+    def __init__(self, base: EventBase, cb: WatchCallback, arg: object = None) -> None:
+        super().__init__(base, base._prepare_watchers, cb, arg)
+
+
+class CheckWatcher(Watcher):
+    """Calls `cb(watcher, CheckInfo, arg)` after each wait, before the events' callbacks.
+
+    Source: evwatch_check_new.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, base: EventBase, cb: WatchCallback, arg: object = None) -> None:
+        super().__init__(base, base._check_watchers, cb, arg)

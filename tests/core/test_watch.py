@@ -1,0 +1,122 @@
+"""Watchers: callbacks around each wait of the loop."""
+
+from __future__ import annotations
+
+import pytest
+
+from evsvc.core import (
+    EV_PERSIST,
+    EVLOOP_ONCE,
+    ArgumentTypeError,
+    CheckWatcher,
+    Event,
+    EventBase,
+    FakeClock,
+    PrepareInfo,
+    PrepareWatcher,
+    StateError,
+)
+
+
+@pytest.fixture
+def log() -> list[object]:
+    return []
+
+
+def test_watchers_run_around_the_wait_in_the_order_of_their_making(
+    base: EventBase, log: list[object]
+) -> None:
+    """Prepare1, prepare2, poll, check1, check2 each pass."""
+    for name in ("prepare1", "prepare2"):
+        PrepareWatcher(base, lambda watcher, info, arg: log.append(arg), name)
+    for name in ("check1", "check2"):
+        CheckWatcher(base, lambda watcher, info, arg: log.append(arg), name)
+    base.timer(lambda fd, what, arg: log.append("timer")).add(0)
+    base.dispatch()
+    assert log == ["prepare1", "prepare2", "check1", "check2", "timer"]
+
+
+def test_closing_one_watcher_leaves_the_other_running(base: EventBase, log: list[object]) -> None:
+    """Freeing one leaves the other running."""
+    first = PrepareWatcher(base, lambda watcher, info, arg: log.append(1))
+    PrepareWatcher(base, lambda watcher, info, arg: log.append(2))
+    first.close()
+    first.close()
+    base.timer(lambda fd, what, arg: None).add(0)
+    base.dispatch()
+    assert log == [2]
+
+
+def test_prepare_is_told_how_long_the_loop_will_wait(log: list[object]) -> None:
+    """With a 1 s timer just added prepare sees 995..1005 ms."""
+    with EventBase(clock=FakeClock()) as base:
+        PrepareWatcher(base, lambda watcher, info, arg: log.append(info))
+        base.timer(lambda fd, what, arg: None).add(1.0)
+        base.dispatch()
+    assert log == [PrepareInfo(timeout=1.0)]
+
+
+def test_prepare_is_told_none_when_there_is_no_limit(base: EventBase, log: list[object]) -> None:
+    PrepareWatcher(base, lambda watcher, info, arg: (log.append(info.timeout), base.loopbreak()))
+    CheckWatcher(base, lambda watcher, info, arg: log.append("waited"))
+    base.post(lambda: None)
+    base.loop(EVLOOP_ONCE)
+    assert log[0] in (None, 0.0)
+
+
+def test_watchers_alone_do_not_keep_the_loop_alive(base: EventBase, log: list[object]) -> None:
+    """On an empty base dispatch returns 1 with no watcher call."""
+    PrepareWatcher(base, lambda watcher, info, arg: log.append("prepare"))
+    CheckWatcher(base, lambda watcher, info, arg: log.append("check"))
+    assert base.dispatch() == 1
+    assert log == []
+
+
+def test_a_watcher_may_close_itself_and_its_neighbour(base: EventBase, log: list[object]) -> None:
+    def close_both(watcher: PrepareWatcher, info: PrepareInfo, arg: object) -> None:
+        log.append("first")
+        watcher.close()
+        second.close()
+
+    PrepareWatcher(base, close_both)
+    second = PrepareWatcher(base, lambda watcher, info, arg: log.append("second"))
+    tick = Event(base, -1, EV_PERSIST, lambda fd, what, arg: base.loopexit())
+    tick.add(0.0)
+    base.dispatch()
+    assert log == ["first"]
+
+
+def test_what_a_watcher_raises_goes_where_a_callback_s_does(
+    base: EventBase, log: list[object]
+) -> None:
+    def boom(watcher: CheckWatcher, info: object, arg: object) -> None:
+        watcher.close()
+        raise ValueError("boom")
+
+    CheckWatcher(base, boom)
+    base.timer(lambda fd, what, arg: log.append("timer")).add(0)
+    with pytest.raises(ValueError, match="boom"):
+        base.dispatch()
+    base.dispatch()
+    assert log == ["timer"]
+    CheckWatcher(base, boom)
+    base.exception_handler = log.append
+    base.timer(lambda fd, what, arg: None).add(0)
+    base.dispatch()
+    assert [str(entry) for entry in log[1:]] == ["boom"]
+
+
+def test_closing_the_base_closes_its_watchers() -> None:
+    base = EventBase()
+    watcher = CheckWatcher(base, lambda watcher, info, arg: None)
+    assert watcher.base is base
+    base.close()
+    with pytest.raises(StateError):
+        _ = watcher.base
+    with pytest.raises(StateError):
+        CheckWatcher(base, lambda watcher, info, arg: None)
+
+
+def test_a_callback_that_cannot_be_called_is_refused(base: EventBase) -> None:
+    with pytest.raises(ArgumentTypeError, match="'no'"):
+        PrepareWatcher(base, "no")  # type: ignore[arg-type]  # the mistake under test
