@@ -6,14 +6,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# Stamps: the environment, the run-time install, the install with the development tools.
+# Stamps: the environment, the run-time install, those with the development tools and the peers.
 CREATED := $(VENV)/.created
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_BENCH := $(VENV)/.installed-bench
 
 # Extra arguments, for example: make test PYTEST_ARGS='-k buffer'
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+LOOP_BENCH_ARGS ?=
 
 .PHONY: help venv demo test lint format bench clean
 
@@ -43,8 +45,9 @@ format: $(INSTALLED_DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(INSTALLED)
-	$(BIN)/python bench/http_hello_bench.py $(BENCH_ARGS)
+bench: $(INSTALLED_BENCH)
+	$(BIN)/python -m bench.http_hello_bench $(BENCH_ARGS)
+	$(BIN)/python -m bench.event_loop_bench $(LOOP_BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist evsvc.egg-info bench/build .coverage .hypothesis
@@ -69,4 +72,8 @@ $(INSTALLED): $(CREATED) pyproject.toml
 # Holds all that the run-time install holds, so that `make demo` after it has nothing to do.
 $(INSTALLED_DEV): $(CREATED) pyproject.toml
 	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $(INSTALLED) $@
+
+$(INSTALLED_BENCH): $(CREATED) pyproject.toml
+	$(PIP_INSTALL) --editable '.[bench]'
 	@touch $(INSTALLED) $@

@@ -14,8 +14,6 @@ import json
 import os
 import re
 import select
-import shlex
-import shutil
 import statistics
 import subprocess
 import sys
@@ -24,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench.tools import ROOT, BenchError, build_c, cores, find_program, pinned, positive
+
 C_SOURCE = ROOT / "bench" / "evhttp_hello.c"
-C_PROGRAM = ROOT / "bench" / "build" / "evhttp_hello"
 PYTHON_PROGRAM = ROOT / "bench" / "http_hello.py"
 VARY_SCRIPT = ROOT / "bench" / "vary.lua"
 
@@ -37,10 +35,6 @@ STOP_LIMIT_S = 5.0
 
 C_NAME = "libevent C"
 OUR_NAME = "evsvc"
-
-
-class BenchError(Exception):
-    """The benchmark cannot be run, or a server answered wrongly; the message is for the user."""
 
 
 class Reply(NamedTuple):
@@ -106,69 +100,6 @@ class Summary:
             "median_of_round_ratios": self.median_ratio,
         }
         return json.dumps(figures, indent=2)
-
-
-def find_program(name: str, package: str) -> str:
-    """Return the path of a program.  Raises BenchError with the Debian package that brings it."""
-    path = shutil.which(name)
-    if path is None:
-        raise BenchError(f"the program {name!r} is missing (Debian, Ubuntu: apt install {package})")
-    return path
-
-
-def libevent_flags() -> list[str]:
-    """Return what the compiler needs for libevent: pkg-config's word, else plain `-levent`."""
-    if shutil.which("pkg-config") is not None:
-        command = ["pkg-config", "--cflags", "--libs", "libevent"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return shlex.split(done.stdout)
-    return ["-levent"]
-
-
-def build_c_server(program: Path = C_PROGRAM) -> Path:
-    """Compile the C server when its source is newer, and return the program's path.
-
-    Raises BenchError when there is no compiler, or when it fails, as without libevent's headers.
-    """
-    if program.exists() and program.stat().st_mtime >= C_SOURCE.stat().st_mtime:
-        return program
-    compiler = find_program("cc", "gcc libc6-dev")
-    program.parent.mkdir(parents=True, exist_ok=True)
-    command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(program), str(C_SOURCE)]
-    done = subprocess.run(command + libevent_flags(), capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        hint = "is libevent missing? (Debian, Ubuntu: apt install libevent-dev)"
-        raise BenchError(f"cannot build {C_SOURCE.name}; {hint}\n{done.stderr.rstrip()}")
-    return program
-
-
-def cores() -> tuple[set[int], set[int]]:
-    """Return the cores of the server and of the load; all for both where none can be chosen.
-
-    Raises BenchError when the machine grants a single core: the two would measure each other.
-    """
-    if not hasattr(os, "sched_setaffinity"):
-        everywhere = set(range(os.cpu_count() or 1))
-        return everywhere, everywhere
-    granted = sorted(os.sched_getaffinity(0))
-    if len(granted) < 2:
-        raise BenchError("two cores are needed: one for the server, one for the load")
-    return {granted[0]}, {granted[-1]}
-
-
-@contextlib.contextmanager
-def pinned(to: set[int]) -> Iterator[None]:
-    """Let the programs started in this block inherit `to` as their cores, where that can be set."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, to)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 @contextlib.contextmanager
@@ -263,7 +194,7 @@ def run(python: str, rounds: int, seconds: int, vary: bool) -> Summary:
     """Check both servers, then measure them in turn.  Raises BenchError when anything is faulty."""
     find_program(python, "python3")
     find_program("wrk", "wrk")
-    libevent: list[str | Path] = [build_c_server()]
+    libevent: list[str | Path] = [build_c(C_SOURCE)]
     evsvc: list[str | Path] = [python, PYTHON_PROGRAM]
     check_same_reply(libevent, evsvc)
     return Summary(
@@ -272,14 +203,6 @@ def run(python: str, rounds: int, seconds: int, vary: bool) -> Summary:
             for _ in range(rounds)
         )
     )
-
-
-def positive(text: str) -> int:
-    """Read a command-line number that must be at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive")
-    return number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from typing import NoReturn
 import pytest
 
 from bench import http_hello_bench as bench
+from bench.tools import BenchError, build_c
 
 WRK_OUTPUT = """\
 Running 4s test @ http://127.0.0.1:8080/
@@ -34,8 +35,8 @@ def c_server(
     """The C server, freshly built."""
     program("cc")
     try:
-        return bench.build_c_server(tmp_path_factory.mktemp("bench") / "evhttp_hello")
-    except bench.BenchError as error:
+        return build_c(bench.C_SOURCE, tmp_path_factory.mktemp("bench") / "evhttp_hello")
+    except BenchError as error:
         missing(str(error))
 
 
@@ -65,7 +66,7 @@ def test_both_servers_send_the_same_reply_and_keep_the_connection(c_server: Path
 
 def test_a_server_that_prints_no_port_is_an_error() -> None:
     with (
-        pytest.raises(bench.BenchError, match="printed no port"),
+        pytest.raises(BenchError, match="printed no port"),
         bench.running([sys.executable, "-c", "print('no')"]),
     ):
         pytest.fail("the block must not be entered")
@@ -84,14 +85,14 @@ def test_the_rate_is_read_from_wrk() -> None:
 )
 def test_errors_that_wrk_counts_are_errors(line: str) -> None:
     output = WRK_OUTPUT.replace("Requests/sec", line + "Requests/sec")
-    with pytest.raises(bench.BenchError, match=line.strip()):
+    with pytest.raises(BenchError, match=line.strip()):
         bench.parse_wrk(output)
 
 
 def test_a_run_without_replies_is_an_error() -> None:
-    with pytest.raises(bench.BenchError, match="no replies"):
+    with pytest.raises(BenchError, match="no replies"):
         bench.parse_wrk(WRK_OUTPUT.replace("78026.31", "0.00"))
-    with pytest.raises(bench.BenchError, match="no replies"):
+    with pytest.raises(BenchError, match="no replies"):
         bench.parse_wrk("")
 
 
@@ -108,7 +109,7 @@ def test_the_two_ratios() -> None:
 
 
 def test_a_missing_program_is_named_with_its_package() -> None:
-    with pytest.raises(bench.BenchError, match=r"'no-such-program' is missing .* no-such-package"):
+    with pytest.raises(BenchError, match=r"'no-such-program' is missing .* no-such-package"):
         bench.find_program("no-such-program", "no-such-package")
 
 

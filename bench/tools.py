@@ -1,0 +1,91 @@
+"""What the benchmarks share: building the C peers, pinning to cores, complaining clearly."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "bench" / "build"
+
+
+class BenchError(Exception):
+    """The benchmark cannot be run, or a server answered wrongly; the message is for the user."""
+
+
+def find_program(name: str, package: str) -> str:
+    """Return the path of a program.  Raises BenchError with the Debian package that brings it."""
+    path = shutil.which(name)
+    if path is None:
+        raise BenchError(f"the program {name!r} is missing (Debian, Ubuntu: apt install {package})")
+    return path
+
+
+def libevent_flags() -> list[str]:
+    """Return what the compiler needs for libevent: pkg-config's word, else plain `-levent`."""
+    if shutil.which("pkg-config") is not None:
+        command = ["pkg-config", "--cflags", "--libs", "libevent"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return shlex.split(done.stdout)
+    return ["-levent"]
+
+
+def build_c(source: Path, program: Path | None = None) -> Path:
+    """Compile a C program when its source is newer, and return the program's path.
+
+    Raises BenchError when there is no compiler, or when it fails, as without libevent's headers.
+    """
+    program = program or BUILD / source.stem
+    if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
+        return program
+    compiler = find_program("cc", "gcc libc6-dev")
+    program.parent.mkdir(parents=True, exist_ok=True)
+    command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)]
+    done = subprocess.run(command + libevent_flags(), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        hint = "is libevent missing? (Debian, Ubuntu: apt install libevent-dev)"
+        raise BenchError(f"cannot build {source.name}; {hint}\n{done.stderr.rstrip()}")
+    return program
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """Return the cores of the server and of the load; all for both where none can be chosen.
+
+    Raises BenchError when the machine grants a single core: the two would measure each other.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        everywhere = set(range(os.cpu_count() or 1))
+        return everywhere, everywhere
+    granted = sorted(os.sched_getaffinity(0))
+    if len(granted) < 2:
+        raise BenchError("two cores are needed: one for the server, one for the load")
+    return {granted[0]}, {granted[-1]}
+
+
+@contextlib.contextmanager
+def pinned(to: set[int]) -> Iterator[None]:
+    """Let the programs started in this block inherit `to` as their cores, where that can be set."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, to)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def positive(text: str) -> int:
+    """Read a command-line number that must be at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
