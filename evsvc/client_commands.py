@@ -10,10 +10,8 @@ import sys
 
 from .core import EVLOOP_ONCE, ArgumentError, EventBase
 from .dns import EVDNS_BASE_INITIALIZE_NAMESERVERS, Resolver
-from .http import ClientOptions, HttpConnection, HttpRequest
-from .http.uri import HttpUri
-from .rpc import PayloadLimits, Rpc, RpcPool
-from .rpc.call import RpcStatus
+from .http import ClientOptions, HttpConnection, HttpRequest, HttpUri
+from .rpc import PayloadLimits, Rpc, RpcPool, RpcStatus
 
 DEFAULT_TIMEOUT_S = 10.0
 
