@@ -5,16 +5,18 @@ next request goes out when the response before it is complete.
 
 Invariants
     * `_queue[0]` is the request under way in WAITING and BODY.
-    * A request leaves the queue before its callbacks run, so they may queue more, cancel, close.
+    * A request leaves the queue before its completion and error callbacks and the close callback
+      run, so they may queue more, cancel, close.  What one that raises leaves to do is done.
+    * `_timer` runs while connecting, and while a body waits for 100 Continue.
 """
 
 from __future__ import annotations
 
 import enum
-import logging
 import socket
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,11 +27,14 @@ from ..core import (
     BEV_EVENT_WRITING,
     BEV_OPT_CLOSE_ON_FREE,
     EV_READ,
+    EV_TIMEOUT,
     ArgumentError,
     BufferEvent,
+    Error,
     StateError,
 )
 from ..core.util import check_port, ip_version
+from .client_request import CompletionCallback, HttpRequest, host_field
 from .errors import (
     ConnectFailed,
     ConnectionClosed,
@@ -38,6 +43,7 @@ from .errors import (
     RequestTimeout,
     ResolveFailed,
 )
+from .grammar import is_uri_host
 from .options import ClientOptions
 from .response import ResponseReader
 
@@ -46,9 +52,6 @@ if TYPE_CHECKING:
 
     from ..core import EventBase
     from ..core.resolver import Resolver
-    from .client_request import HttpRequest
-
-logger = logging.getLogger("evsvc.http")
 
 
 class Phase(enum.Enum):
@@ -62,24 +65,28 @@ class Phase(enum.Enum):
     CLOSED = enum.auto()
 
 
+_CONNECTED = frozenset((Phase.READY, Phase.WAITING, Phase.BODY))
+_UNDER_WAY = frozenset((Phase.CONNECTING, Phase.WAITING, Phase.BODY))
+
+
 class HttpConnection:
     """A client's connection to `address`:`port` (evhttp_connection_base_new).
 
     resolver: looks the address up without blocking; None will do for a numeric address.
-    Raises ArgumentError for a bad port, or a name without resolver.
+    Raises ArgumentError for a bad port, what is no host, or a name without resolver.
     """
 
     __slots__ = (
         "_base",
         "_bev",
         "_closecb",
-        "_connect_timer",
         "_family",
-        "_keep_alive",
+        "_holds_body",
         "_phase",
         "_queue",
         "_reader",
         "_resolver",
+        "_timer",
         "address",
         "options",
         "port",
@@ -93,8 +100,11 @@ class HttpConnection:
         port: int,
         options: ClientOptions | None = None,
     ) -> None:
-        if not address or (resolver is None and ip_version(address) is None):
-            raise ArgumentError(f"a resolver is wanted to look up {address!r}")
+        if ip_version(address) is None:
+            if not address or not is_uri_host(address):
+                raise ArgumentError(f"not a host: {address!r}")
+            if resolver is None:
+                raise ArgumentError(f"a resolver is wanted to look up {address!r}")
         self._base = base
         self._resolver = resolver
         self.address = address
@@ -105,9 +115,9 @@ class HttpConnection:
         self._queue: deque[HttpRequest] = deque()
         self._bev: BufferEvent | None = None
         self._reader = ResponseReader(self.options.limits)
-        self._keep_alive = True
+        self._holds_body = False
         self._closecb: tuple[Callable[[Any, Any], object], Any] | None = None
-        self._connect_timer = base.timer(self._on_connect_timeout)
+        self._timer = base.timer(self._on_timer)
 
     @property
     def base(self) -> EventBase:
@@ -153,35 +163,32 @@ class HttpConnection:
         """Send a request as soon as it is its turn (evhttp_make_request).
 
         method: "GET" and so on.  uri: the request target, as a rule a path with its query.  Host
-        and Content-Length are added where they are missing.  The outcome comes to the request's
-        callback, never before the return.  Raises ArgumentError for what is no HTTP,
-        LocalProtocolError for a request under way, StateError when `max_queued` requests wait
-        already or the connection is closed.
+        and Content-Length are added where they are missing; the rest of the header, and the body,
+        are taken as they are now.  With `Expect: 100-continue` the body waits for the server's
+        consent.  The outcome comes to the request's callback, never before the return.
+
+        Raises ArgumentError for what is no HTTP, LocalProtocolError for a request that was made
+        already, StateError when `max_queued` requests wait already or the connection is closed.
         """
         if self._phase is Phase.CLOSED:
             raise StateError("the connection is closed")
         if len(self._queue) >= self.options.max_queued:
             raise StateError(f"{len(self._queue)} requests wait already")
-        request.prepare(method, uri)
-        request.check_headers()
+        request.prepare(method, uri, host_field(self.address, self.port))
         request.connection = self
         self._queue.append(request)
         self._go_on()
 
     def cancel(self, request: HttpRequest) -> None:
         """Give a request up; see `HttpRequest.cancel`."""
-        if request not in self._queue:
+        if request.connection is not self:
             return
-        under_way = self._queue[0] is request and self._phase is not Phase.READY
-        self._queue.remove(request)
-        request.connection = None
-        if under_way:
-            self._reset()
-            error_cb = request._error_cb
-            request.error = RequestCancelled(f"cancelled: {request!r}")
-            if error_cb is not None:
-                error_cb(request.error.code, request.arg)
-            self._go_on()
+        if request in self._queue:
+            under_way = self._queue[0] is request and self._phase in _UNDER_WAY
+            self._queue.remove(request)
+            if under_way:
+                self._settle(request, RequestCancelled(f"cancelled: {request!r}"), reset=True)
+        request.drop()
 
     def close(self) -> None:
         """End it; requests that are not complete are dropped without a callback.
@@ -190,13 +197,13 @@ class HttpConnection:
         """
         if self._phase is Phase.CLOSED:
             return
-        for request in self._queue:
-            request.connection = None
-        self._queue.clear()
-        self._reset()
-        self._phase = Phase.CLOSED
-        self._connect_timer.close()
-        self._closecb = None
+        while self._queue:
+            self._queue.popleft().drop()
+        try:
+            self._reset(Phase.CLOSED)
+        finally:
+            self._timer.close()
+            self._closecb = None
 
     def __enter__(self) -> Self:
         return self
@@ -218,57 +225,114 @@ class HttpConnection:
         elif self._phase is Phase.READY:
             self._send(self._queue[0])
 
+    # ---- connecting -------------------------------------------------------------------------
+
     def _connect(self) -> None:
         self._phase = Phase.CONNECTING
         self._reader = ResponseReader(self.options.limits)
         bev = self._bev = BufferEvent(self._base, None, BEV_OPT_CLOSE_ON_FREE)
         bev.setcb(self._on_read, None, self._on_event)
-        self._connect_timer.add(self.options.connect_s)
-        bev.connect_hostname(self._resolver, self._family, self.address, self.port)
+        self._timer.add(self.options.connect_s)
+        try:
+            bev.connect_hostname(self._resolver, self._family, self.address, self.port)
+        except (Error, OSError) as exc:
+            # Such as a resolver that is closed.  The callbacks hear of it, from the loop.
+            self._base.once(-1, EV_TIMEOUT, self._on_refusal, (bev, f"{self.address}: {exc}"))
+
+    def _on_connected(self, bev: BufferEvent) -> None:
+        self._timer.delete()
+        self._phase = Phase.READY
+        assert bev.socket is not None
+        with suppress(OSError):  # the server has gone again: reading will tell
+            bev.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        bev.enable(EV_READ)
+        self._go_on()
+
+    def _on_refusal(self, fd: int, what: int, arg: tuple[BufferEvent, str]) -> None:
+        bev, text = arg
+        if self._bev is bev:
+            self._fail_all(ResolveFailed, text)
+
+    def _fail_all(self, kind: type[HttpError], text: str) -> None:
+        """No connection: every request that waits now has failed."""
+        self._reset()
+        failed, self._queue = self._queue, deque()
+        for request in failed:
+            request.error = kind(text)
+        self._tell_failed(-1, 0, failed)
+
+    def _tell_failed(self, fd: int, what: int, failed: deque[HttpRequest]) -> None:
+        """Run the callbacks; those behind one that raises have their turn in the next pass."""
+        try:
+            while failed:
+                request = failed.popleft()
+                if self._phase is Phase.CLOSED:
+                    request.drop()
+                elif request.connection is self:
+                    request.complete(request.error)
+        finally:
+            if failed:
+                self._base.once(-1, EV_TIMEOUT, self._tell_failed, failed)
+
+    def _on_timer(self, fd: int, what: int, arg: object) -> None:
+        if self._phase is Phase.CONNECTING:
+            text = f"{self.address} port {self.port}: no connection in time"
+            self._fail_all(ConnectFailed, text)
+        elif self._holds_body:
+            self._send_body(self._queue[0])
+
+    # ---- sending ----------------------------------------------------------------------------
 
     def _send(self, request: HttpRequest) -> None:
         bev = self._bev
         assert bev is not None
         self._phase = Phase.WAITING
-        self._keep_alive = "close" not in request.output_headers.tokens("connection")
         self._reader.expect(request.method)
-        bev.set_timeouts(self.options.read_s, self.options.write_s)
-        bev.write(request.wire(self._host()))
+        bev.write(request.head)
+        if request.expects_continue:
+            self._holds_body = True
+            self._timer.add(self.options.continue_s)
+            self._await_output()
+        else:
+            self._send_body(request)
 
-    def _host(self) -> str:
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return host if self.port == 80 else f"{host}:{self.port}"
+    def _send_body(self, request: HttpRequest) -> None:
+        assert self._bev is not None
+        self._holds_body = False
+        self._timer.delete()
+        self._bev.write_buffer(request.body)
+        self._await_output()
+
+    def _await_output(self) -> None:
+        """Limit the silence in writing first: a long request may take its time."""
+        assert self._bev is not None
+        self._bev.set_timeouts(None, self.options.write_s)
+        self._bev.setcb(self._on_read, self._on_written, self._on_event)
+
+    def _on_written(self, bev: BufferEvent, ctx: object) -> None:
+        """There is nothing more to send: from now on the server's silence counts."""
+        bev.setcb(self._on_read, None, self._on_event)
+        bev.set_timeouts(self.options.read_s, None)
+
+    # ---- reading ----------------------------------------------------------------------------
 
     def _on_event(self, bev: BufferEvent, what: int, ctx: object) -> None:
         if what & BEV_EVENT_CONNECTED:
-            self._connect_timer.delete()
-            self._phase = Phase.READY
-            bev.enable(EV_READ)
-            self._go_on()
+            self._on_connected(bev)
         elif self._phase is Phase.CONNECTING:
-            self._connect_failed()
+            kind = ResolveFailed if bev.dns_error else ConnectFailed
+            self._fail_all(kind, f"{self.address} port {self.port}: {bev.error}")
         elif what & BEV_EVENT_EOF:
             self._reader.receive_eof()
             self._read_on()
         elif what & BEV_EVENT_TIMEOUT:
             self._fail(RequestTimeout(f"{self.address}: silent for too long"))
-        elif not what & BEV_EVENT_WRITING:
-            self._fail(ConnectionClosed(f"{self.address}: {bev.error}"))
-        # A server may refuse a request before it has read all of it: the write fails, and the
-        # response is still to be read.  What follows it, or silence, ends the wait.
-
-    def _connect_failed(self) -> None:
-        bev = self._bev
-        assert bev is not None
-        if bev.dns_error:
-            self._fail_all(lambda: ResolveFailed(f"{self.address}: {bev.error}"), given=False)
+        elif what & BEV_EVENT_WRITING:
+            # A server may refuse a request before it has read all of it, and close: the response
+            # is still to be read.  What follows it, or silence, ends the wait.
+            self._on_written(bev, ctx)
         else:
-            text = f"{self.address} port {self.port}: {bev.error}"
-            self._fail_all(lambda: ConnectFailed(text), given=True)
-
-    def _on_connect_timeout(self, fd: int, what: int, arg: object) -> None:
-        text = f"{self.address} port {self.port}: no connection in time"
-        self._fail_all(lambda: ConnectFailed(text), given=True)
+            self._fail(ConnectionClosed(f"{self.address}: {bev.error}"))
 
     def _on_read(self, bev: BufferEvent, ctx: object) -> None:
         self._reader.receive(bev.input.remove())
@@ -277,36 +341,46 @@ class HttpConnection:
     def _read_on(self) -> None:
         """Make what has come into a response."""
         if self._phase is Phase.READY:
-            # Closed while idle, or bytes that nobody asked for: the next request connects anew.
-            self._reset()
-            return
-        try:
-            while self._phase is Phase.WAITING and self._read_head():
-                pass
-            while self._phase is Phase.BODY and self._read_body():
-                pass
-        except HttpError as exc:
-            self._fail(exc)
+            self._reset()  # closed while idle, or bytes that nobody asked for
+        while self._phase is Phase.WAITING and self._read_head():
+            pass
+        while self._phase is Phase.BODY and self._read_body():
+            pass
 
     def _read_head(self) -> bool:
-        head = self._reader.next_head()
+        """Read a head; whether another is to come, as it was an interim response."""
+        try:
+            head = self._reader.next_head()
+        except HttpError as exc:
+            self._fail(exc)
+            return False
         if head is None:
             return False
-        if head.status < 200 and head.status != 101:
-            return True  # an interim response: the answer is still to come
         request = self._queue[0]
+        if head.status < 200 and head.status != 101:
+            if head.status == 100 and self._holds_body:
+                self._send_body(request)
+            return True
         request.set_response(head)
-        self._keep_alive = self._keep_alive and head.keep_alive and head.status != 101
+        if self._holds_body:
+            self._holds_body = False  # and is never sent: what was announced is missing now
+            self._timer.delete()
+            request.keep_alive = False
         self._phase = Phase.BODY
         if request._header_cb is not None:
-            verdict = request._header_cb(request, request.arg)
+            verdict = self._call(request, request._header_cb)
             if isinstance(verdict, int) and verdict < 0 and self._is_under_way(request):
-                raise ConnectionClosed("the header callback gave the request up")
+                self._fail(ConnectionClosed("the header callback gave the request up"))
         return False
 
     def _read_body(self) -> bool:
+        """Read a piece of the body; whether there may be another."""
         request = self._queue[0]
-        piece = self._reader.read_body()
+        try:
+            piece = self._reader.read_body()
+        except HttpError as exc:
+            self._fail(exc)
+            return False
         if piece is None:
             self._complete(request)
             return False
@@ -314,50 +388,61 @@ class HttpConnection:
             return False
         request.input_buffer.add(piece)
         if request._chunked_cb is not None:
-            request._chunked_cb(request, request.arg)
+            self._call(request, request._chunked_cb)
             request.input_buffer.drain(len(request.input_buffer))
         return self._is_under_way(request)
+
+    def _call(self, request: HttpRequest, cb: CompletionCallback) -> object:
+        """Run a callback in the middle of a response; where it raises, the request has failed."""
+        try:
+            return cb(request, request.arg)
+        except Exception:
+            if self._is_under_way(request):
+                self._fail(ConnectionClosed("a callback of the request raised an exception"))
+            raise
 
     def _is_under_way(self, request: HttpRequest) -> bool:
         return bool(self._queue) and self._queue[0] is request
 
+    # ---- the outcome ------------------------------------------------------------------------
+
     def _complete(self, request: HttpRequest) -> None:
-        self._queue.popleft()
-        if self._keep_alive and not self._reader.buffered:
-            assert self._bev is not None
+        bev = self._bev
+        assert bev is not None
+        reset = not request.keep_alive or not self._reader.exhausted or len(bev.output) > 0
+        if not reset:
             self._phase = Phase.READY
-            self._bev.set_timeouts(None, None)
-        else:
-            self._reset()
-        request.complete(None, has_request=True)
-        self._go_on()
+            bev.set_timeouts(None, None)
+        self._queue.popleft()
+        self._settle(request, None, reset=reset)
 
     def _fail(self, error: HttpError) -> None:
         """The request under way has failed; the others go on over a new connection."""
-        under_way = self._phase in (Phase.WAITING, Phase.BODY)
-        self._reset()
-        if under_way:
-            self._queue.popleft().complete(error, has_request=False)
-        self._go_on()
+        if self._phase is Phase.READY:
+            self._reset()
+        else:
+            # A traceback would hold frames, and they the request.
+            self._settle(self._queue.popleft(), error.with_traceback(None), reset=True)
 
-    def _fail_all(self, make_error: Callable[[], HttpError], *, given: bool) -> None:
-        """No connection: every request that waits now has failed."""
-        self._reset()
-        failed, self._queue = self._queue, deque()
-        for request in failed:
-            if self._phase is Phase.CLOSED:
-                request.connection = None
-            elif request.connection is self:
-                request.complete(make_error(), has_request=given)
-        self._go_on()
+    def _settle(self, request: HttpRequest, error: HttpError | None, *, reset: bool) -> None:
+        """Run the callbacks of a request that has left the queue, and go on with the next."""
+        try:
+            if reset:
+                self._reset()
+        finally:
+            try:
+                if request.connection is self:
+                    request.complete(error)
+            finally:
+                self._go_on()
 
-    def _reset(self) -> None:
+    def _reset(self, phase: Phase = Phase.IDLE) -> None:
         """Drop the connection, if there is one, and tell whoever wants to know."""
         bev, self._bev = self._bev, None
-        was_connected = self._phase not in (Phase.IDLE, Phase.CONNECTING, Phase.CLOSED)
-        if self._phase is not Phase.CLOSED:
-            self._phase = Phase.IDLE
-            self._connect_timer.delete()
+        was_connected = self._phase in _CONNECTED
+        self._phase = phase
+        self._holds_body = False
+        self._timer.delete()
         if bev is not None:
             bev.close()
         if was_connected and self._closecb is not None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..core import ArgumentError
-from .errors import HttpError, LocalProtocolError
-from .grammar import TOKEN
+from ..core import ArgumentError, ArgumentTypeError, EvBuffer
+from .errors import (
+    ConnectFailed,
+    HttpError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    RequestCancelled,
+)
 from .headers import Headers
 from .request import AbstractRequest
+from .slow import judge_request_line
 
 if TYPE_CHECKING:
     from .client import HttpConnection
     from .response_head import ResponseHead
 
-_is_method = re.compile(rb"%b+" % TOKEN).fullmatch
+# Their requests announce a body even where it is empty (RFC 9110 8.6).
+_BODY_METHODS = frozenset(("POST", "PUT", "PATCH"))
 
 CompletionCallback = Callable[[Any, Any], object]
 """Called as `cb(request, arg)`; `request` is None when there is no response."""
@@ -25,7 +31,7 @@ ErrorCallback = Callable[[Any, Any], object]
 
 
 class HttpRequest(AbstractRequest):
-    """A request to be sent with `HttpConnection.make_request` (evhttp_request_new).
+    """A request to be sent, once, with `HttpConnection.make_request` (evhttp_request_new).
 
     `cb(request, arg)` is called once, with the response in the request: `response_code`,
     `input_headers`, `input_buffer`.  When no response came it is `cb(None, arg)`, and `error` of
@@ -34,6 +40,9 @@ class HttpRequest(AbstractRequest):
 
     connection: the connection, from `make_request` to the end of the callback.
     error: why there is no response; an HttpError.
+    head: the request line and the header as they are sent; b"" before `make_request`.
+    body: what is sent behind it.  expects_continue: whether it waits for 100 Continue.
+    keep_alive: whether the request, and then the response, let the connection stay open.
     """
 
     __slots__ = (
@@ -43,8 +52,12 @@ class HttpRequest(AbstractRequest):
         "_error_cb",
         "_header_cb",
         "arg",
+        "body",
         "connection",
         "error",
+        "expects_continue",
+        "head",
+        "keep_alive",
         "response_code_line",
     )
 
@@ -64,6 +77,10 @@ class HttpRequest(AbstractRequest):
         self.arg: Any = arg
         self.connection: HttpConnection | None = None
         self.error: HttpError | None = None
+        self.head = b""
+        self.body = EvBuffer()
+        self.expects_continue = False
+        self.keep_alive = True
 
     @property
     def input_headers(self) -> Headers:
@@ -98,60 +115,89 @@ class HttpRequest(AbstractRequest):
         if self.connection is not None:
             self.connection.cancel(self)
 
-    def prepare(self, method: str, uri: str) -> None:
-        """Set the request line.  Raises ArgumentError for what is none (RFC 9112 3)."""
-        if _is_method(method.encode(errors="replace")) is None:
-            raise ArgumentError(f"not a method: {method!r}")
-        if not uri or not (uri.isascii() and uri.isprintable()) or " " in uri:
-            raise ArgumentError(f"not a request target: {uri!r}")
-        if self.connection is not None:
-            raise LocalProtocolError(f"the request is under way already: {self!r}")
+    def prepare(self, method: str, uri: str, host: str) -> None:
+        """Make `head` and `body`; later changes to the output headers and buffer do not count.
+
+        host: the Host where the program named none, and the target has none in it.  Raises as
+        `HttpConnection.make_request`, and then nothing has changed.
+        """
+        if self.head:
+            raise LocalProtocolError(f"the request was made already: {self!r}")
+        authority = _judge_line(method, uri)
+        self._check_headers(method)
+        headers = self.output_headers
+        length = 0 if self._output_buffer is None else len(self._output_buffer)
+        text = f"{method} {uri} HTTP/1.1\r\n"
+        if "host" not in headers.keys:
+            text = f"{text}Host: {authority or host}\r\n"
+        if "content-length" not in headers.keys and (length or method in _BODY_METHODS):
+            text = f"{text}Content-Length: {length}\r\n"
+        self.head = b"%b%b\r\n" % (text.encode("ascii"), headers.to_block())
+        if self._output_buffer is not None:
+            self.body.add_buffer(self._output_buffer)
+        self.expects_continue = "100-continue" in headers.tokens("expect")
+        self.keep_alive = "close" not in headers.tokens("connection")
         self.method = method
         self.uri = uri
-        self.response_code = 0
-        self.error = None
 
-    def wire(self, host: str) -> bytes:
-        """Return the request as bytes; Host and Content-Length are added where missing.
-
-        Raises ArgumentError for a Transfer-Encoding, or a Content-Length that is not the body's.
-        """
+    def _check_headers(self, method: str) -> None:
+        """Raise ArgumentError for headers that contradict the body or each other (RFC 9112 6)."""
         headers = self.output_headers
-        body = b"" if self._output_buffer is None else self._output_buffer.remove()
-        text = f"{self.method} {self.uri} HTTP/1.1\r\n"
-        if "host" not in headers.keys:
-            text += f"Host: {host}\r\n"
-        for name, value in headers:
-            text = f"{text}{name}: {value}\r\n"
-        if "content-length" not in headers.keys and (
-            body or self.method in ("POST", "PUT", "PATCH")
-        ):
-            text = f"{text}Content-Length: {len(body)}\r\n"
-        return f"{text}\r\n".encode("latin-1") + body
-
-    def check_headers(self) -> None:
-        """Raise ArgumentError for headers that contradict the body (RFC 9112 6)."""
-        headers = self.output_headers
+        length = 0 if self._output_buffer is None else len(self._output_buffer)
+        announced = headers.get_all("Content-Length")
         if "transfer-encoding" in headers.keys:
             raise ArgumentError("Transfer-Encoding is set by the client itself")
-        announced = headers.get_all("Content-Length")
-        length = 0 if self._output_buffer is None else len(self._output_buffer)
         if announced and announced != [str(length)]:
             raise ArgumentError(f"Content-Length is {announced!r} and the body {length} bytes")
+        if len(headers.get_all("Host")) > 1:
+            raise ArgumentError(f"there is more than one Host: {headers!r}")
+        if length and method in ("TRACE", "CONNECT"):
+            raise ArgumentError(f"a {method} request has no body: {length} bytes")
+        if not length and "100-continue" in headers.tokens("expect"):
+            raise ArgumentError("without a body there is nothing to expect 100 Continue for")
 
     def set_response(self, head: ResponseHead) -> None:
         """Take the status line and the header of the response."""
-        self.response_code, self.response_code_line, self.minor, self._block, _, _ = head
+        self.response_code, self.response_code_line, self.minor, self._block, _, keeps = head
         self._input_headers = None
+        # After these another protocol follows on the connection (RFC 9110 9.3.6, 15.2.2).
+        ends_http = head.status == 101 or (self.method == "CONNECT" and head.status < 300)
+        self.keep_alive = self.keep_alive and keeps and not ends_http
 
-    def complete(self, error: HttpError | None, *, has_request: bool) -> None:
-        """Run the callbacks: the error callback, then the completion callback."""
+    def complete(self, error: HttpError | None) -> None:
+        """Run the callbacks that go with the outcome; None is a response."""
         self.error = error
-        cb, self._cb = self._cb, None
-        self._chunked_cb = self._header_cb = None
-        error_cb, self._error_cb = self._error_cb, None
-        if error is not None and error_cb is not None and not has_request:
-            error_cb(error.code, self.arg)
-        if cb is not None:
-            cb(self if has_request else None, self.arg)
+        cb, error_cb = self._cb, self._error_cb
+        given = error is None or isinstance(error, ConnectFailed)
+        try:
+            if error is not None and error_cb is not None and not given:
+                error_cb(error.code, self.arg)
+        finally:
+            try:
+                # The error callback may have cancelled it.
+                if cb is not None and self.connection and not isinstance(error, RequestCancelled):
+                    cb(self if given else None, self.arg)
+            finally:
+                self.drop()
+
+    def drop(self) -> None:
+        """Let go of the connection and the callbacks, which may well refer to us."""
         self.connection = None
+        self._cb = self._chunked_cb = self._header_cb = self._error_cb = None
+
+
+def host_field(address: str, port: int) -> str:
+    """Return the Host for a server's name or address and its port (RFC 9112 3.2)."""
+    host = f"[{address.partition('%')[0]}]" if ":" in address else address
+    return host if port == 80 else f"{host}:{port}"
+
+
+def _judge_line(method: str, uri: str) -> str | None:
+    """Refuse what our own server would; return the authority in the target, if there is one."""
+    if not isinstance(method, str) or not isinstance(uri, str):
+        raise ArgumentTypeError(f"a method and a request target are texts: {method!r}, {uri!r}")
+    try:
+        authority = judge_request_line(f"{method} {uri} HTTP/1.1".encode("ascii"))[3]
+    except (UnicodeEncodeError, RemoteProtocolError) as exc:
+        raise ArgumentError(f"not a method and a request target: {method!r}, {uri!r}") from exc
+    return uri if method == "CONNECT" else authority

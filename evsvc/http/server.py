@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
@@ -20,7 +21,6 @@ from .status import Method, method_name
 from .writer import DateLine
 
 if TYPE_CHECKING:
-    import socket
     from types import TracebackType
 
     from ..core import EventBase
@@ -213,6 +213,10 @@ class HttpServer:
         if self.closing:
             listener.close()
             raise StateError("the server is closed")
+        if listener.socket.family != socket.AF_UNIX:
+            # What is accepted inherits it.  All that is ready goes out at once anyhow, and a piece
+            # of a streamed reply must not wait for the client to acknowledge the one before.
+            listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bound = BoundSocket(self, listener)
         self._sockets.add(bound)
         return bound

@@ -158,8 +158,10 @@ class ServerConnection:
         self._bev.close()
         if self._request is not None:
             self._request.connection = None
-            self._request = None
-        self._completed.clear()
+            self._completed.append(self._request)
+        while self._completed:
+            self._completed.pop().take_complete_cb()
+        self._request = None
         self._chunk_cb = None
         self._server._forget(self)
         closecb, self._closecb = self._closecb, None
@@ -253,8 +255,9 @@ class ServerConnection:
             self._phase = _BODY
             if expect_continue and self._reader.exhausted:
                 self.send(CONTINUE)
-            self._set_deadline(self.options.body_s)
             self._read_body()
+            if self._phase is _BODY:
+                self._set_deadline(self.options.body_s)
         else:
             self._answer(request)
 
@@ -373,8 +376,8 @@ class ServerConnection:
             if not self._completed:
                 return  # closed
             request = self._completed.pop(0)
-            assert request._complete_cb is not None
-            request._complete_cb[0](request, request._complete_cb[1])
+            if (complete_cb := request.take_complete_cb()) is not None:
+                complete_cb[0](request, complete_cb[1])
         if self._chunk_cb is not None and not self._bev.output._length:
             (cb, arg), self._chunk_cb = self._chunk_cb, None
             cb(self, arg)
@@ -396,7 +399,7 @@ class ServerConnection:
         self._timer.delete()
         if not self._reader.exhausted:
             self._linger = True
-        if self._bev.output._length or self._completed:
+        if self._bev.output._length or self._completed or self._chunk_cb is not None:
             self._watch_output()
         else:
             self._end_output()

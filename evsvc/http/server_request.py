@@ -110,7 +110,13 @@ class ServerRequest(AbstractRequest):
         """
         if self._state is _DONE:
             raise self._out_of_turn("set_on_complete_cb")
-        self._complete_cb = (cb, arg)
+        if self.connection is not None:
+            self._complete_cb = (cb, arg)
+
+    def take_complete_cb(self) -> tuple[Callable[[Any, Any], object], Any] | None:
+        """Return the callback and its argument, and forget them: it may well refer to us."""
+        complete_cb, self._complete_cb = self._complete_cb, None
+        return complete_cb
 
     def send_reply(self, code: int, reason: str | None = None, body: Body = None) -> None:
         """Answer at once: status, `output_headers`, body (evhttp_send_reply).
@@ -135,10 +141,9 @@ class ServerRequest(AbstractRequest):
         headers = self._output_headers
         length: int | None = len(body)
         content_type = connection.options.default_content_type if body else None
-        if code in NO_BODY or self.method in _NO_BODY_METHODS:
-            if self._has_no_body(code):
-                body = b""
-                length, content_type = self._announced_without_body(code, length, content_type)
+        if (code in NO_BODY or self.method in _NO_BODY_METHODS) and self._has_no_body(code):
+            body = b""
+            length, content_type = self._announced_without_body(code, length, content_type)
         if headers is not None and headers.keys:
             self._check_headers(headers, code, length)
         head, keep_alive = writer.reply_head(
@@ -198,8 +203,9 @@ class ServerRequest(AbstractRequest):
         """Send a piece; an empty one is nothing (evhttp_send_reply_chunk_with_cb).
 
         `cb(connection, arg)` is called from the loop when all output has been handed to the
-        kernel, or there is none; a later piece's replaces it.  Raises LocalProtocolError before `send_reply_start`, after
-        `send_reply_end`, or beyond the Content-Length that the program announced.
+        kernel, or there is none; a later piece's replaces it.  Raises LocalProtocolError before
+        `send_reply_start`, after `send_reply_end`, or beyond the Content-Length that the program
+        announced.
         """
         if self._state is not _STREAMING:
             raise self._out_of_turn("send_reply_chunk")
