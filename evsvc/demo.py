@@ -128,9 +128,9 @@ class Demo:
             self.close()
             raise
         self.http.set_gencb(answer_any)
-        self.http.set_cb("/hello", answer_hello, methods=("GET", "HEAD"))
+        self.http.set_cb("/hello", answer_hello, methods=("GET",))
         self.http.set_cb("/echo", answer_echo, methods=("POST", "PUT"))
-        self.http.set_cb("/count", answer_count, base, methods=("GET", "HEAD"))
+        self.http.set_cb("/count", answer_count, base, methods=("GET",))
         self.rpc = RpcServer(self.http)
         self.rpc.register_rpc(Add, handle_add)
         self._signals = [base.signal(signum, self._on_signal) for signum in _stop_signals()]

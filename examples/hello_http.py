@@ -24,7 +24,7 @@ def greet(request, greeting):
 base = EventBase()
 server = HttpServer(base)
 server.set_gencb(hello, None)
-server.set_cb("/greet", greet, "Good morning", methods=("GET", "HEAD"))
+server.set_cb("/greet", greet, "Good morning", methods=("GET",))
 bound = server.bind_socket("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 8080)
 print(f"http://127.0.0.1:{bound.port}/", flush=True)
 base.dispatch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -13,14 +14,18 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+
+# This checkout's evsvc, installed or not.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @contextmanager
 def serving(name: str) -> Iterator[tuple[str, int]]:
     """Start an example that serves on a free port; give its first line, and the port in it."""
     command = [sys.executable, str(EXAMPLES / name), "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         try:
@@ -31,7 +36,9 @@ def serving(name: str) -> Iterator[tuple[str, int]]:
 
 def run(name: str, *args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(EXAMPLES / name), *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=30, check=False, env=ENVIRONMENT
+    )
 
 
 def test_every_example_has_a_test() -> None:

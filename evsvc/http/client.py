@@ -225,8 +225,6 @@ class HttpConnection:
         elif self._phase is Phase.READY:
             self._send(self._queue[0])
 
-    # ---- connecting -------------------------------------------------------------------------
-
     def _connect(self) -> None:
         self._phase = Phase.CONNECTING
         self._reader = ResponseReader(self.options.limits)
@@ -281,8 +279,6 @@ class HttpConnection:
         elif self._holds_body:
             self._send_body(self._queue[0])
 
-    # ---- sending ----------------------------------------------------------------------------
-
     def _send(self, request: HttpRequest) -> None:
         bev = self._bev
         assert bev is not None
@@ -313,8 +309,6 @@ class HttpConnection:
         """There is nothing more to send: from now on the server's silence counts."""
         bev.setcb(self._on_read, None, self._on_event)
         bev.set_timeouts(self.options.read_s, None)
-
-    # ---- reading ----------------------------------------------------------------------------
 
     def _on_event(self, bev: BufferEvent, what: int, ctx: object) -> None:
         if what & BEV_EVENT_CONNECTED:
@@ -403,8 +397,6 @@ class HttpConnection:
 
     def _is_under_way(self, request: HttpRequest) -> bool:
         return bool(self._queue) and self._queue[0] is request
-
-    # ---- the outcome ------------------------------------------------------------------------
 
     def _complete(self, request: HttpRequest) -> None:
         bev = self._bev

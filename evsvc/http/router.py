@@ -48,6 +48,8 @@ class Router:
         allowed = None if methods is None else frozenset(methods)
         if allowed is not None and not allowed:
             raise ArgumentError(f"no method is allowed for {path!r}")
+        if allowed is not None and "GET" in allowed:
+            allowed |= {"HEAD"}  # who answers GET answers HEAD (RFC 9110 9.1)
         self._paths[path] = Route(callback, arg, allowed)
 
     def remove(self, path: str) -> None:

@@ -84,8 +84,6 @@ class HttpServer:
         self.options = options or ServerOptions()
         self.methods = _method_names(self.options.allowed_methods)
 
-    # ---- callbacks --------------------------------------------------------------------------
-
     def set_cb(
         self,
         path: str,
@@ -96,8 +94,8 @@ class HttpServer:
     ) -> None:
         """Have `cb(request, arg)` answer requests for exactly `path` (evhttp_set_cb).
 
-        path: percent-decoded, without query.  methods: those that it takes; another is answered
-        405 with Allow.  Raises ArgumentError when the path has a callback already.
+        path: percent-decoded, without query.  methods: those that it takes, HEAD with GET; another
+        is answered 405 with Allow.  Raises ArgumentError when the path has a callback already.
         """
         self.router.add(path, cb, arg, methods)
 
@@ -111,8 +109,6 @@ class HttpServer:
         Source: evhttp_set_gencb.
         """
         self.router.set_general(cb, arg)
-
-    # ---- limits -----------------------------------------------------------------------------
 
     def set_max_headers_size(self, size: int) -> None:
         """Limit a request's head to `size` bytes (evhttp_set_max_headers_size)."""
@@ -142,8 +138,6 @@ class HttpServer:
         """Answer 501 to all but these EVHTTP_REQ_* bits (evhttp_set_allowed_methods)."""
         self.methods = _method_names(methods)
         self.options = replace(self.options, allowed_methods=methods)
-
-    # ---- sockets and connections ------------------------------------------------------------
 
     def bind_socket(self, address: str, port: int) -> BoundSocket:
         """Listen on a numeric address; port 0 takes a free one (evhttp_bind_socket_with_handle).

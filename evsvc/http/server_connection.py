@@ -179,8 +179,6 @@ class ServerConnection:
         """Answer 503 without having read a request, and close: there are too many clients."""
         self._refuse(RemoteProtocolError("there are too many connections", 503))
 
-    # ---- reading ----------------------------------------------------------------------------
-
     def _pump(self, bev: BufferEvent, data: bytes, ctx: object = None) -> None:
         """Read on, until a request is in the program's hands or more bytes must come."""
         phase = self._phase
@@ -295,16 +293,16 @@ class ServerConnection:
                 raise
 
     def _callback_failed(self, request: ServerRequest) -> None:
-        """The program's callback raised: tell the client, and close."""
+        """The program's callback raised: tell the client what is still to be told."""
         if self._phase is _CLOSED:
             return
-        self.keep_alive = False
         if request.state is ReplyState.PENDING:
+            self.keep_alive = False
             request.send_error(500)
         elif request.state is ReplyState.STREAMING:
             self.close()  # the missing end tells the client that the body is not whole
-        else:
-            self._close_after_output()
+        elif self._phase is _HEAD:
+            self._go_on()  # it was answered in full, so the client need not know
 
     def _refuse(self, fault: RemoteProtocolError) -> None:
         """Answer bytes that are no good request, and close (RFC 9112 9.6)."""
@@ -315,8 +313,6 @@ class ServerConnection:
         self._linger = True
         self.send(final_page(fault.status, self.date))
         self._close_after_output()
-
-    # ---- what a request calls ---------------------------------------------------------------
 
     def when_sent(self, cb: Callable[[Any, Any], object], arg: object) -> None:
         """Call `cb(self, arg)` from the loop when the output is empty; replaces one that waits."""
@@ -352,8 +348,6 @@ class ServerConnection:
     def _on_turn(self, fd: int, what: int, arg: object) -> None:
         if self._phase is _HEAD:
             self._pump(self._bev, b"")
-
-    # ---- sending, closing, waiting ----------------------------------------------------------
 
     def _watch_output(self) -> None:
         """Have `_on_sent` called when the output is empty: from the loop even where it is now."""

@@ -250,8 +250,6 @@ class ServerRequest(AbstractRequest):
         line = f"{self.method} {self.uri} HTTP/1.{self.minor}"
         return f'"{line}" {self.response_code} {self.bytes_sent}'
 
-    # ---- inside -----------------------------------------------------------------------------
-
     def _start_stream(self, connection: ServerConnection, code: int, reason: str | None) -> None:
         headers = self.output_headers
         length, content_type = None, connection.options.default_content_type

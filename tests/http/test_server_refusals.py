@@ -196,6 +196,20 @@ class TestRouting:
         assert (reply.status, reply.field("Allow")) == (405, "POST, PUT")
         assert peer.ask(request("/p", method="POST")).status == 200
 
+    def test_a_path_that_takes_get_takes_head(self, serve) -> None:
+        """RFC 9110 9.1: GET and HEAD are both mandatory."""
+        site = serve()
+        site.server.set_cb(
+            "/page", lambda got, arg: got.send_reply(200, None, b"text"), methods=["GET"]
+        )
+        peer = site.connect()
+        peer.send(request("/page", method="HEAD"))
+        head = peer.read_message(has_body=False)
+        assert (head.status, head.field("Content-Length")) == (200, "4")
+        assert peer.get("/page").body == b"text"
+        peer.send(request("/page", method="PUT"))
+        assert peer.read_message().field("Allow") == "GET, HEAD"
+
     @pytest.mark.parametrize("method", ["FLOOP", "PATCH", "get", "OPTIONS"])
     def test_a_method_that_is_not_allowed_is_501(self, peer, method) -> None:
         reply = peer.ask(request("/", method=method))
