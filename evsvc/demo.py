@@ -30,6 +30,8 @@ NOERROR, NXDOMAIN, REFUSED = 0, 3, 5
 COUNT_INTERVAL_S = 0.2
 COUNT_TO = 5
 
+FREE_PORT_TRIES = 8
+
 # After a signal, how long requests in flight may take to finish.
 GRACE_S = 10.0
 
@@ -121,9 +123,7 @@ class Demo:
         self.dns = DnsServer(base, answer_dns, host)
         try:
             self.http_port = self.http.bind_socket(host, http_port).port
-            udp = self.dns.bind_udp(host, dns_port)
-            self.dns_port = udp.port
-            self.dns.bind_tcp(host, self.dns_port)
+            self.dns_port = self._bind_dns(dns_port)
         except BaseException:
             self.close()
             raise
@@ -136,6 +136,20 @@ class Demo:
         self._signals = [base.signal(signum, self._on_signal) for signum in _stop_signals()]
         for event in self._signals:
             event.add()
+
+    def _bind_dns(self, port: int) -> int:
+        """Bind one port for UDP and TCP.  A free one is free for TCP first, and it may take a few
+        tries until the same number is free for UDP, too."""
+        tries = 1 if port else FREE_PORT_TRIES
+        while True:
+            tcp = self.dns.bind_tcp(self.host, port)
+            try:
+                return self.dns.bind_udp(self.host, tcp.port).port
+            except SocketError:
+                tcp.close()
+                tries -= 1
+                if not tries:
+                    raise
 
     def commands(self) -> list[tuple[str, str]]:
         """What to try: a line that says what comes of it, and the command."""

@@ -32,7 +32,7 @@ def on_query(request, ttl):
 
 base = EventBase()
 server = DnsServer(base, on_query, 300)
-udp = server.bind_udp("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 8053)
-server.bind_tcp("127.0.0.1", udp.port)
-print(f"dig @127.0.0.1 -p {udp.port} one.example", flush=True)
+tcp = server.bind_tcp("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 8053)
+server.bind_udp("127.0.0.1", tcp.port)
+print(f"dig @127.0.0.1 -p {tcp.port} one.example", flush=True)
 base.dispatch()

@@ -50,7 +50,13 @@ class RunningDemo:
             for says, command in zip(self.lines, self.lines[1:], strict=False)
             if says.startswith("# ")
         }
-        self.port = int(re.search(r"HTTP and RPC on port (\d+)", self.lines[0])[1])  # type: ignore[index]
+        first = re.match(
+            r"evsvc demo: HTTP and RPC on port (\d+)", self.lines[0] if self.lines else ""
+        )
+        if first is None:
+            _, errors = self.process.communicate(timeout=20)
+            pytest.fail(f"the demo did not start: {errors}")
+        self.port = int(first[1])
 
     def stop(self, signum: signal.Signals) -> int:
         self.process.send_signal(signum)
