@@ -35,10 +35,9 @@ class FlushList:
         because a callback broke the loop, stay on the list.
         """
         turn, self.waiting = self.waiting, []
-        done = 0
+        owners = iter(turn)
         try:
-            for owner in turn:
-                done += 1
+            for owner in owners:
                 try:
                     owner._flush_output()
                 except Exception as exc:
@@ -48,6 +47,7 @@ class FlushList:
                 if base._break:
                     break
         finally:
-            if done < len(turn):
-                self.waiting[:0] = turn[done:]
-        return done
+            left = list(owners)
+            if left:
+                self.waiting[:0] = left
+        return len(turn) - len(left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import TYPE_CHECKING
 
@@ -102,3 +103,14 @@ class HostnameConnect:
         code = result or EaiError.EVUTIL_EAI_NODATA
         error = socket.gaierror(code, f"{self._host}: {gai_strerror(code)}")
         self._bev._lookup_failed(error, int(code))
+
+
+def has_no_peer(stream: object) -> bool:
+    """Tell whether a stream that the program gave us is a socket that it wants connected."""
+    if not isinstance(stream, socket.socket):
+        return False
+    try:
+        stream.getpeername()
+    except OSError as exc:
+        return exc.errno == errno.ENOTCONN
+    return False

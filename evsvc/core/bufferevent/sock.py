@@ -19,7 +19,7 @@ from ..event import PERSIST, READ, WRITE, Event
 from ..flags import BevEvent, BevOption
 from ..util import DescriptorStream, family_of, stream_of
 from .abstract import SUSPENDED_LOOKUP, AbstractBufferEvent
-from .connect import HostnameConnect
+from .connect import HostnameConnect, has_no_peer
 
 if TYPE_CHECKING:
     from ..base import EventBase
@@ -310,12 +310,17 @@ class BufferEvent(AbstractBufferEvent):
         self._flush_listed = False
         output = self.output
         offered = output._length
-        if offered > self._max_single_write:
-            offered = self._max_single_write
         if not offered or self._phase is not _OPEN or not self._enabled & WRITE:
             return
+        if offered > self._max_single_write:
+            offered = self._max_single_write
+        stream: Any = self._stream  # never None while OPEN
+        chunk = output._chunks[0]
         try:
-            sent = output._send(self._stream, offered)  # type: ignore[arg-type]  # OPEN has one
+            if type(chunk) is bytes and len(chunk) == offered and not output._start:
+                sent = stream.send(chunk)  # the usual case of _send(), without a call
+            else:
+                sent = output._send(stream, offered)
         except BlockingIOError:
             sent = 0
         except OSError as exc:
@@ -425,18 +430,8 @@ class BufferEvent(AbstractBufferEvent):
     def _require_unconnected(self) -> None:
         self._require_open()
         phase = self._phase
-        if phase is not _Phase.UNCONNECTED and not (phase is _OPEN and self._has_no_peer()):
+        if phase is not _Phase.UNCONNECTED and not (phase is _OPEN and has_no_peer(self._stream)):
             raise StateError(f"the bufferevent is {phase.name.lower()} already")
-
-    def _has_no_peer(self) -> bool:
-        """Tell whether the program gave us a socket that it wants connected."""
-        if not isinstance(self._stream, socket.socket):
-            return False
-        try:
-            self._stream.getpeername()
-        except OSError as exc:
-            return exc.errno == errno.ENOTCONN
-        return False
 
     def _fail(self, direction: int, error: OSError) -> None:
         self.error = error.with_traceback(None)  # it would hold this frame, and us with it
