@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
+from .closing import Closing
 from .errors import ArgumentError, SocketError, StateError
 from .event import PERSIST, READ, Event
 from .flags import ListenerOption
@@ -22,8 +23,6 @@ from .util import (
 )
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .base import EventBase
     from .resolver import SocketAddress
 
@@ -50,7 +49,7 @@ AcceptCallback = Callable[["ConnListener", socket.socket, Any, Any], object]
 AcceptErrorCallback = Callable[["ConnListener", Any], object]
 
 
-class ConnListener:
+class ConnListener(Closing):
     """Listens on a bound socket and calls `cb(listener, sock, address, arg)` per connection.
 
     flags: LEV_OPT_*.  backlog: more than 0 to listen with that queue, negative for 128, 0 when
@@ -188,17 +187,6 @@ class ConnListener:
         self._cb = self._errorcb = None
         if self._flags & ListenerOption.LEV_OPT_CLOSE_ON_FREE:
             self.socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _require_open(self) -> None:
         if not self._event.initialized:

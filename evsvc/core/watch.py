@@ -7,13 +7,12 @@ are measured from.  A watcher keeps no loop alive.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .closing import Closing
 from .errors import ArgumentTypeError, StateError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .base import EventBase
 
 
@@ -34,7 +33,7 @@ WatchCallback = Callable[[Any, Any, Any], object]
 """Called as `cb(watcher, info, arg)`."""
 
 
-class Watcher:
+class Watcher(Closing):
     """What both kinds of watcher have in common.  Raises StateError when the base is closed."""
 
     __slots__ = ("_arg", "_base", "_cb", "_list")
@@ -69,17 +68,6 @@ class Watcher:
         """Call the callback, unless the watcher was closed a moment ago."""
         if self._cb is not None:
             self._cb(self, info, self._arg)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class PrepareWatcher(Watcher):

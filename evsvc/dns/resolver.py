@@ -8,11 +8,12 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import dns.name
 import dns.rdatatype
 
+from ..core.closing import Closing
 from .addresses import SocketAddress, normalize_sockaddr, parse_address
 from .addrinfo import AddrInfoLookup, AddrInfoResolver
 from .cache import AnswerCache
@@ -45,8 +46,6 @@ from .resolution import Answer, Resolution, list_candidates
 from .sysconfig import SystemConfig, domain_of_host, parse_resolv_conf, read_file
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ..core import AddrInfoHints, EventBase, ResolveCallback
 
 log = logging.getLogger("evsvc.dns")
@@ -60,7 +59,7 @@ _KNOWN_QUERY_FLAGS = int(sum(QueryFlag))
 _DEFAULT_NAMESERVER: SocketAddress = ("127.0.0.1", 53)
 
 
-class Resolver:
+class Resolver(Closing):
     """Looks names up on `base`, and is what `BufferEvent.connect_hostname` wants.
 
     flags: EVDNS_BASE_* bits.  With EVDNS_BASE_INITIALIZE_NAMESERVERS, the default, `resolv_conf`
@@ -400,17 +399,6 @@ class Resolver:
     def _require_open(self) -> None:
         if self._engine.closed:
             raise DnsStateError("the resolver is closed")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 _RECORD_TYPES = {

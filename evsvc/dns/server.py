@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import dns.rcode
 
 from ..core import LEV_OPT_CLOSE_ON_FREE, LEV_OPT_REUSEABLE, ConnListener, SocketError
+from ..core.closing import Closing
 from .addresses import SocketAddress, check_port, make_sockaddr, parse_ip
 from .errors import DnsArgumentError, DnsStateError
 from .options import DnsServerOptions
@@ -18,8 +19,6 @@ from .query import build_refusal, read_query
 from .request import DnsServerRequest
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ..core import EventBase
     from .request import ReplyPath
 
@@ -29,7 +28,7 @@ ServerCallback = Callable[[DnsServerRequest, Any], object]
 """Called as `cb(request, arg)` for each query; answers with `request.respond`, now or later."""
 
 
-class DnsServer:
+class DnsServer(Closing):
     """Calls `cb(request, arg)` for each query that reaches one of its ports.
 
     Give it ports with `bind_udp` and `bind_tcp`, or sockets of your own.  Malformed queries are
@@ -143,17 +142,6 @@ class DnsServer:
     def _require_open(self) -> None:
         if self._closed:
             raise DnsStateError("the server is closed")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _sockaddr_of(address: str, port: int) -> SocketAddress:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ..core import (
     BEV_EVENT_CONNECTED,
@@ -33,6 +33,7 @@ from ..core import (
     Error,
     StateError,
 )
+from ..core.closing import Closing
 from ..core.util import check_port, ip_version
 from .client_request import CompletionCallback, HttpRequest, host_field
 from .errors import (
@@ -48,8 +49,6 @@ from .options import ClientOptions
 from .response import ResponseReader
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ..core import EventBase
     from ..core.resolver import Resolver
 
@@ -69,7 +68,7 @@ _CONNECTED = frozenset((Phase.READY, Phase.WAITING, Phase.BODY))
 _UNDER_WAY = frozenset((Phase.CONNECTING, Phase.WAITING, Phase.BODY))
 
 
-class HttpConnection:
+class HttpConnection(Closing):
     """A client's connection to `address`:`port` (evhttp_connection_base_new).
 
     resolver: looks the address up without blocking; None will do for a numeric address.
@@ -204,17 +203,6 @@ class HttpConnection:
         finally:
             self._timer.close()
             self._closecb = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _go_on(self) -> None:
         """Connect or send, whatever the next request needs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from ..core import (
     LEV_OPT_CLOSE_ON_FREE,
@@ -14,6 +14,7 @@ from ..core import (
     ConnListener,
     StateError,
 )
+from ..core.closing import Closing
 from .options import ServerOptions
 from .router import RequestCallback, Router
 from .server_connection import ServerConnection
@@ -21,8 +22,6 @@ from .status import Method, method_name
 from .writer import DateLine
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ..core import EventBase
     from ..core.resolver import SocketAddress
 
@@ -55,7 +54,7 @@ class BoundSocket:
         self.listener.close()
 
 
-class HttpServer:
+class HttpServer(Closing):
     """An HTTP/1.1 server on an event base (evhttp_new).
 
     options: its limits and time-outs.  A connection keeps the options with which it came.
@@ -191,17 +190,6 @@ class HttpServer:
             bound.close()
         for connection in list(self._connections):
             connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _adopt(self, listener: ConnListener) -> BoundSocket:
         if self.closing:

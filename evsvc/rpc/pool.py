@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..core.closing import Closing
 from ..core.errors import ArgumentError, Error, StateError
 from ..http import ClientOptions, HttpRequest
 from .call import (
@@ -56,7 +56,7 @@ class Lane:
         self.timeout_s = 0.0
 
 
-class RpcPool:
+class RpcPool(Closing):
     """Makes calls over the HTTP connections that the program adds (evrpc_pool).
 
     timeout:          seconds for one call once it is sent; None leaves it to the connections'
@@ -185,17 +185,6 @@ class RpcPool:
                 self._release(lane.call)
             lane.timer.close()
             lane.connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _require_open(self) -> None:
         if self._closed:

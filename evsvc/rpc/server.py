@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ..core.closing import Closing
 from ..core.errors import ArgumentError, StateError
 from ..http.status import HTTP_OK, HTTP_SERVUNAVAIL
 from .definition import OCTET_STREAM, Rpc
@@ -113,7 +113,7 @@ class _Method:
         self.arg = arg
 
 
-class RpcServer:
+class RpcServer(Closing):
     """Serves RPCs at `/.rpc.<name>` of an HTTP server (evrpc_base).
 
     codec: how messages become bytes, and within which limits; MessagePack when None.
@@ -151,17 +151,6 @@ class RpcServer:
         """Unregister everything; calls under way may still be finished.  Safe to repeat."""
         for method in list(self._methods.values()):
             self.unregister_rpc(method.rpc)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _on_request(self, http_request: ServerRequest, method: _Method) -> None:
         rpc = method.rpc

@@ -11,19 +11,18 @@ Invariants
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ..buffer import EvBuffer
+from ..closing import Closing
 from ..errors import ArgumentError, StateError
 from ..event import READ, WRITE, Event
 from ..flags import BevEvent, BevOption, EventFlag
 from .inactivity import Inactivity
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ..base import EventBase
 
 DataCallback = Callable[[Any, Any], object]
@@ -41,7 +40,7 @@ _CONNECTED = int(BevEvent.BEV_EVENT_CONNECTED)
 _OPTIONS = 0x0F
 
 
-class AbstractBufferEvent(ABC):
+class AbstractBufferEvent(Closing):
     """The contract of all bufferevents.
 
     A fresh one has EV_WRITE enabled and EV_READ not.  `ctx` goes to each callback.
@@ -268,17 +267,6 @@ class AbstractBufferEvent(ABC):
         self._on_close()
         self.input.close()
         self.output.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _wants_to_read(self) -> bool:
         return bool(self._enabled & READ) and not self._read_suspended
