@@ -24,13 +24,6 @@ from evsvc.core import (
 from evsvc.core.buffer import MAX_GATHER_CHUNKS
 
 Pair = tuple[socket.socket, socket.socket]
-EOL_STYLES = [
-    EVBUFFER_EOL_ANY,
-    EVBUFFER_EOL_CRLF,
-    EVBUFFER_EOL_CRLF_STRICT,
-    EVBUFFER_EOL_LF,
-    EVBUFFER_EOL_NUL,
-]
 
 
 class Boom(Exception):

@@ -39,7 +39,6 @@ from evsvc.core import (
 from evsvc.core.bufferevent.sock import MAX_SINGLE_READ_BYTES, MAX_SINGLE_WRITE_BYTES
 
 Pair = tuple[socket.socket, socket.socket]
-MakeBev = Callable[..., BufferEvent]
 
 
 class Boom(Exception):

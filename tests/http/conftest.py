@@ -13,7 +13,7 @@ from evsvc.core import EventBase, FakeClock
 from evsvc.http import HttpConnection, HttpServer, ServerOptions, ServerRequest
 from evsvc.http.limits import ReaderLimits
 from tests.http.outcomes import Outcomes
-from tests.http.peers import Origin, Peer
+from tests.http.peers import Origin, Peer, request
 
 
 class Site:
@@ -140,3 +140,19 @@ def connect(base: EventBase, origin: Origin) -> Iterator[Callable[..., HttpConne
 def client(connect: Callable[..., HttpConnection]) -> Outcomes:
     """A client connection to `origin` that records its outcomes."""
     return Outcomes(connect())
+
+
+@pytest.fixture
+def ask(serve):
+    """Return `ask(cb, *lines, **how)`: have `cb(request)` answer one request; its response."""
+
+    def answer(cb, *lines, method="GET", version="1.1", has_body=True, to_end=False):
+        peer = serve(lambda got, arg: cb(got)).connect()
+        peer.send(request("/", *lines, method=method, version=version))
+        reply = peer.read_message(has_body=has_body, to_end=to_end)
+        peer.settle()
+        peer.take()
+        assert peer.received == b""
+        return reply
+
+    return answer

@@ -18,28 +18,6 @@ from evsvc.http.errors import (
 from tests.http.outcomes import Outcomes
 from tests.http.peers import Peer, response
 
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-MALFORMED = {
-    "no HTTP": b"SSH-2.0-x\r\n",
-    "HTTP/2": b"HTTP/2.0 200 OK\r\n\r\n",
-    "status 0": b"HTTP/1.1 000 X\r\n\r\n",
-    "no number": b"HTTP/1.1 abc X\r\n\r\n",
-    "negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -100\r\n\r\n",
-    "signed length": b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\nx",
-    "unequal lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
-    "both framings": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-    "other coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
-    "bare CR": b"HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n",
-    "NUL": b"HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n",
-    "no colon": b"HTTP/1.1 200 OK\r\nX\r\n\r\n",
-    "chunk size": CHUNKED + b"0x1\r\nx\r\n",
-    "chunk end": CHUNKED + b"1\r\nxy\r\n",
-    "first line": b"HTTP/1.1 200 " + b"x" * 9000,
-    "head": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 6000,
-    "fields": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 129 + b"\r\n",
-}
-
 
 class TestConnecting:
     def test_refused_gives_every_request_with_code_0_and_no_error_callback(

@@ -11,8 +11,6 @@ from evsvc.http import ClientOptions, HttpConnection, HttpRequest
 from evsvc.http.errors import LocalProtocolError
 from tests.http.peers import response
 
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
 
 class TestOrder:
     def test_the_next_request_goes_out_when_the_response_before_it_is_complete(

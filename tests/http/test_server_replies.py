@@ -19,22 +19,6 @@ from tests.http.peers import request
 DEFAULT_TYPE = "text/html; charset=ISO-8859-1"
 
 
-@pytest.fixture
-def ask(serve):
-    """Return `ask(cb, *lines, **how)`: have `cb(request)` answer one request; its response."""
-
-    def answer(cb, *lines, method="GET", version="1.1", has_body=True, to_end=False):
-        peer = serve(lambda got, arg: cb(got)).connect()
-        peer.send(request("/", *lines, method=method, version=version))
-        reply = peer.read_message(has_body=has_body, to_end=to_end)
-        peer.settle()
-        peer.take()
-        assert peer.received == b""
-        return reply
-
-    return answer
-
-
 class TestSendReply:
     def test_what_is_missing_is_added(self, ask) -> None:
         reply = ask(lambda got: got.send_reply(200, "OK", b"12345"))

@@ -8,24 +8,6 @@ from evsvc.core import EvBuffer
 from evsvc.http.errors import LocalProtocolError
 from tests.http.peers import request
 
-DEFAULT_TYPE = "text/html; charset=ISO-8859-1"
-
-
-@pytest.fixture
-def ask(serve):
-    """Return `ask(cb, *lines, **how)`: have `cb(request)` answer one request; its response."""
-
-    def answer(cb, *lines, method="GET", version="1.1", has_body=True, to_end=False):
-        peer = serve(lambda got, arg: cb(got)).connect()
-        peer.send(request("/", *lines, method=method, version=version))
-        reply = peer.read_message(has_body=has_body, to_end=to_end)
-        peer.settle()
-        peer.take()
-        assert peer.received == b""
-        return reply
-
-    return answer
-
 
 class TestStreams:
     def test_the_wire_form_of_chunks(self, serve) -> None:
