@@ -17,7 +17,7 @@ from .changes import ChangeInfo
 from .clock import Clock, FakeClock, MonotonicClock
 from .config import EventConfig, NoBackendError
 from .errors import ArgumentError, ArgumentTypeError, Error, SocketError, StateError
-from .event import Event, event_self_cbarg
+from .event import Assignment, Event, event_self_cbarg
 from .flags import (
     BEV_EVENT_CONNECTED,
     BEV_EVENT_EOF,
@@ -115,6 +115,7 @@ from .resolver import (
     Resolver,
     gai_strerror,
 )
+from .timers import CommonTimeout
 from .util import EV_MONOT_FALLBACK, EV_MONOT_PRECISE, MonotonicFlag, MonotonicTimer
 from .watch import CheckInfo, CheckWatcher, PrepareInfo, PrepareWatcher
 
@@ -197,6 +198,7 @@ __all__ = [
     "AddrInfoHints",
     "ArgumentError",
     "ArgumentTypeError",
+    "Assignment",
     "BaseFlag",
     "BevEvent",
     "BevOption",
@@ -206,6 +208,7 @@ __all__ = [
     "CheckInfo",
     "CheckWatcher",
     "Clock",
+    "CommonTimeout",
     "ConnListener",
     "CountKind",
     "EaiError",

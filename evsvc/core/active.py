@@ -87,6 +87,11 @@ class ActiveQueues:
         self.check_priority(priority)
         if event._active:
             raise StateError("the priority of an active event cannot change")
+        self.drop_stale(event)
+        event._priority = priority
+
+    def drop_stale(self, event: Event) -> None:
+        """Remove what deleting `event` left behind; it must not be active."""
         if event._stale:
             queue = self.queues[event._priority]
             live = [other for other in queue if other is not event]
@@ -94,7 +99,6 @@ class ActiveQueues:
             queue.extend(live)
             self.later = [other for other in self.later if other is not event]
             event._stale = 0
-        event._priority = priority
 
     def resize(self, npriorities: int) -> None:
         """Have `npriorities` queues.  Raises as `EventBase.priority_init` says."""

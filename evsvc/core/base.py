@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from time import time
+from typing import TYPE_CHECKING
 
 from .active import NOTHING_RUNS
 from .backends import interests_of
+from .closing import Closing
 from .config import EventConfig
 from .errors import ArgumentError, StateError
 from .event import IO, PERSIST, SIGNAL, TIMEOUT, Event, fd_of
+from .finalizers import Ending, queue_finalizer, run_finalizers
 from .flags import EVENT_FLAGS, Feature
 from .inspection import Inspection
 from .wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .clock import Clock
-    from .event import EventCallback, HasFileno
+    from .event import EventCallback, FinalizeCallback, HasFileno
+    from .timers import CommonTimeout
 
 
-class EventBase(Inspection):
+class EventBase(Inspection, Closing):
     """The loop that waits for events and calls their callbacks, in one thread.
 
     config: which backend to take (default: the platform's best); clock: the monotonic clock.
@@ -32,12 +35,13 @@ class EventBase(Inspection):
     With None the exception leaves `loop`, as KeyboardInterrupt and SystemExit always do.
     """
 
-    __slots__ = ("_closed", "_looping", "_supported")
+    __slots__ = ("_closed", "_looping", "_supported", "_wall_offset")
 
     def __init__(self, config: EventConfig | None = None, *, clock: Clock | None = None) -> None:
         super().__init__(config or EventConfig(), clock)
         self._supported = interests_of(self._backend.features)
         self._looping = self._closed = False
+        self._wall_offset: float | None = None
         try:
             self._wakeup = Wakeup(self)
             self._registry.signals = self._wakeup.signals
@@ -134,6 +138,16 @@ class EventBase(Inspection):
         else:
             event.add(timeout)
 
+    def init_common_timeout(self, seconds: float) -> CommonTimeout:
+        """Return a timeout to give to `Event.add` for many events: each then costs O(1).
+
+        The same seconds give the same one, one of this base gives itself, and one of another base
+        counts as its number.  Raises ArgumentError for a negative number, StateError for the
+        257th of a base.  Source: event_base_init_common_timeout.
+        """
+        self._require_open()
+        return self._timers.init_common(seconds)
+
     def post(self, fn: Callable[..., object], *args: object) -> None:
         """Run `fn(*args)` from the loop, after what is active now.  Thread-safe.
 
@@ -148,10 +162,33 @@ class EventBase(Inspection):
         if self._cached_time is not None:
             self._cached_time = self._monotonic()
 
+    def gettime_monotonic(self) -> float:
+        """Read the base's clock: monotonic seconds, never cached (event_gettime_monotonic)."""
+        return self._monotonic()
+
+    def gettimeofday_cached(self) -> float:
+        """Return the wall clock's seconds since 1970: one value for all callbacks of a pass.
+
+        Outside the loop and with EVENT_BASE_FLAG_NO_CACHE_TIME, the present time.  Inside, the
+        loop's time and the distance between the two clocks at the first such call: a wall clock
+        that is set later is not followed.  Source: event_base_gettimeofday_cached.
+        """
+        cached = self._cached_time
+        if cached is None:
+            return time()
+        if self._wall_offset is None:
+            self._wall_offset = time() - self._monotonic()
+        return cached + self._wall_offset
+
     @property
     def method(self) -> str:
         """The backend's name (event_base_get_method)."""
         return self._backend.name
+
+    @property
+    def signal_method(self) -> str:
+        """How signals reach the loop: always "signal" (event_base_get_signal_method)."""
+        return "signal"
 
     @property
     def features(self) -> Feature:
@@ -180,13 +217,26 @@ class EventBase(Inspection):
     def close(self) -> None:
         """Delete every event and give the kernel's objects back.  Safe to repeat.
 
-        No callback runs; descriptors of the program stay open.  Raises StateError from inside the
-        loop, and with signal events from another thread than the main.  Source: event_base_free.
+        Finalizers that wait run, and those that they queue; no other callback does.  Descriptors
+        of the program stay open.  Raises StateError from inside the loop or a finalizer, and with
+        signal events from another thread than the main; with no `exception_handler`, in the end
+        what a finalizer raised.  Source: event_base_free.
         """
         if self._closed:
             return
-        if self._looping:
-            raise StateError("a base cannot be closed while its loop is running")
+        self._require_not_looping()
+        self._looping = True
+        try:
+            run_finalizers(self)
+        finally:
+            self._looping = False
+            self.close_nofinalize()
+
+    def close_nofinalize(self) -> None:
+        """Do as `close` does, but run no finalizer (event_base_free_nofinalize)."""
+        if self._closed:
+            return
+        self._require_not_looping()
         self._registry.clear()
         self._wakeup.close()
         self._closed = True
@@ -195,20 +245,36 @@ class EventBase(Inspection):
             watcher.close()
         self._backend.dealloc()
 
-    def __enter__(self) -> Self:
-        return self
+    def reinit(self) -> None:
+        """Part from the parent process: call it in the child, before anything else, after a fork.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+        The backend and the wake-up sockets are made anew, and every inserted event is registered
+        again; the parent's are not touched.  Timers and active events are as they were, so what
+        was active or posted at the fork runs in both.  Raises SocketError, with the rest done,
+        when a descriptor is refused: its events keep their timeouts alone.  Raises StateError when
+        the base is closed.  Source: event_reinit.
+        """
+        self._require_open()
+        # A kqueue does not outlive a fork, and a new descriptor would get its number: the old one
+        # goes first.  Closing an epoll descriptor takes nothing from the parent's.
+        with contextlib.suppress(OSError):
+            self._backend.dealloc()
+        self._backend = type(self._backend)()
+        refusal = self._registry.reinit(self._backend)
+        self._wakeup.reinit()
+        if refusal is not None:
+            raise refusal
 
     def _require_open(self) -> None:
         if self._closed:
             raise StateError("the event base is closed")
+
+    def _require_not_looping(self) -> None:
+        if self._looping:
+            raise StateError("a base cannot be closed while its loop is running")
+
+    def _queue_finalizer(self, event: Event, callback: FinalizeCallback, closes: bool) -> None:
+        queue_finalizer(Ending(self, event, callback, event._arg, closes))
 
     def _on_loopexit(self, fd: int, what: int, arg: object) -> None:
         self._exit = True

@@ -10,22 +10,27 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from .closing import Closing
 from .errors import ArgumentError, ArgumentTypeError, StateError
 from .flags import EVENT_FLAGS, EventFlag
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .base import EventBase
+    from .timers import CommonQueue
 
 TIMEOUT, READ, WRITE, SIGNAL, PERSIST, ET, CLOSED = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x80
+FINALIZE = 0x40
 IO = READ | WRITE | CLOSED
 _ALLOWED = TIMEOUT | IO | SIGNAL | PERSIST | ET
 
 EventCallback = Callable[[int, EventFlag, Any], object]
 """Called as `cb(fd, what, arg)`: the descriptor or signal number, and what happened."""
+
+
+FinalizeCallback = Callable[["Event", Any], object]
+"""Called as `cb(event, arg)`, with the event's own argument."""
 
 
 class HasFileno(Protocol):
@@ -65,7 +70,17 @@ def fd_of(fd: int | HasFileno) -> int:
     return number
 
 
-class Event:
+class Assignment(NamedTuple):
+    """What an event was made with, or assigned last (event_get_assignment)."""
+
+    base: EventBase
+    fd: int
+    events: EventFlag
+    callback: EventCallback
+    arg: Any
+
+
+class Event(Closing):
     """An event on `base`: for a descriptor, a signal number, or (-1) a timeout alone.
 
     events: EV_READ, EV_WRITE, EV_CLOSED or EV_SIGNAL, with EV_PERSIST and EV_ET (edge-triggered
@@ -86,6 +101,7 @@ class Event:
         "_deadline",
         "_events",
         "_fd",
+        "_finalized",
         "_inserted",
         "_interest",
         "_internal",
@@ -93,6 +109,7 @@ class Event:
         "_persist",
         "_plain",
         "_priority",
+        "_queue",
         "_result",
         "_stale",
         "_timer_key",
@@ -114,8 +131,10 @@ class Event:
         if not callable(callback):
             raise ArgumentTypeError(f"the callback cannot be called: {callback!r}")
         base._require_open()
+        number = fd_of(fd)
+        # Nothing is stored before everything is checked: `assign` relies on it.
         self._base: EventBase | None = base
-        self._fd = fd_of(fd)
+        self._fd = number
         self._events = flags & ~TIMEOUT
         self._interest = flags & base._supported if flags & IO else 0  # the backend's part
         self._persist = bool(flags & PERSIST)
@@ -125,25 +144,46 @@ class Event:
         self._arg: Any = self if arg is event_self_cbarg else arg
         self._priority = base.npriorities // 2
         self._internal = False
+        self._finalized = False
         self._inserted = False  # in the base's descriptor or signal map
         self._born = 0  # the pass in which it was inserted: what that pass's wait found is older
         self._timer_key = 0  # this event's live entry in the timer heap
+        self._queue: CommonQueue | None = None  # that of the common timeout it waits for
         self._deadline = 0.0  # monotonic; means something while _timer_key is set
         self._interval: float | None = None  # what a persistent timeout starts anew with
         self._active = False
         self._result = 0  # what happened, while active
-        self._calls = 1  # how often the callback runs, for a signal
+        self._calls = 0  # how often the callback runs, for a signal
         self._stale = 0  # entries in the active queue that a delete left behind
+
+    def assign(
+        self,
+        base: EventBase,
+        fd: int | HasFileno,
+        events: int,
+        callback: EventCallback,
+        arg: object = None,
+    ) -> None:
+        """Make another event of this one, as if it were new; its priority, too.
+
+        Raises as the constructor does, and StateError while the event is pending or active, and
+        once it is closed or finalized; it is then what it was.  Source: event_assign.
+        """
+        self._require_idle()._active.drop_stale(self)
+        Event.__init__(self, base, fd, events, callback, arg)
 
     def add(self, timeout: float | None = None) -> None:
         """Make the event pending, with a timeout in seconds from the loop's time if given.
 
-        None keeps a timeout that is already running; a number replaces it.  Adding twice is one
-        pending event.  Raises ArgumentError for a negative timeout or a descriptor or signal
-        number that cannot be watched, SocketError when the kernel refuses it, StateError when
-        the event or its base is closed.  Source: event_add.
+        None keeps a timeout that is already running; a number replaces it; a common timeout of
+        the base saves the heap operation.  Adding twice is one pending event.  Raises
+        ArgumentError for a negative timeout or a descriptor or signal number that cannot be
+        watched, SocketError when the kernel refuses it, StateError when the event is closed or
+        finalized, or its base is closed.  Source: event_add.
         """
-        base = self._live_base()
+        base = self._base
+        if base is None or self._finalized:
+            raise StateError(f"the event is {'closed' if base is None else 'finalized'}")
         base._require_open()
         base._registry.add(self, timeout, base.now)
 
@@ -166,10 +206,12 @@ class Event:
 
         Repeated before the callback runs, the flags add up and it runs once.  `calls` is how
         often a signal event's callback runs.  Raises ArgumentError for unknown flags, StateError
-        when the event or its base is closed.  Source: event_active.
+        when the event or its base is closed.  A finalized event stays idle.  Source: event_active.
         """
         base = self._live_base()
         base._require_open()
+        if self._finalized:
+            return
         if not 0 <= what < len(EVENT_FLAGS):
             raise ArgumentError(f"unknown event flags: {int(what):#x}")
         self._calls = calls
@@ -189,8 +231,36 @@ class Event:
             flags |= TIMEOUT
         return EVENT_FLAGS[flags & int(what) & (TIMEOUT | IO | SIGNAL)]
 
+    def finalize(self, callback: FinalizeCallback) -> None:
+        """Delete the event, and have `callback(event, arg)` called as the last of it.
+
+        By the loop, at the event's priority, or else when the base is closed.  From here on `add`
+        raises StateError, `delete` and `active` do nothing, and no other callback of the event
+        begins.  Raises ArgumentTypeError for what is no callback, StateError when the event is
+        finalized already, or it or its base is closed.  Source: event_finalize.
+        """
+        self._finalize(callback, closes=False)
+
+    def free_finalize(self, callback: FinalizeCallback) -> None:
+        """Do as `finalize` does, and close the event after the callback (event_free_finalize)."""
+        self._finalize(callback, closes=True)
+
+    def _finalize(self, callback: FinalizeCallback, *, closes: bool) -> None:
+        base = self._live_base()
+        base._require_open()
+        if not callable(callback):
+            raise ArgumentTypeError(f"the callback cannot be called: {callback!r}")
+        if self._finalized:
+            raise StateError(f"the event is finalized already: {self!r}")
+        self.delete()
+        self._finalized = True
+        base._queue_finalizer(self, callback, closes)
+
     def close(self) -> None:
-        """Delete the event for good; the descriptor stays open.  Safe to repeat (event_free)."""
+        """Delete the event for good; the descriptor stays open.  Safe to repeat (event_free).
+
+        A finalizer that waits still runs.
+        """
         self.delete()
         self._base = None
         self._callback = _closed_callback
@@ -203,8 +273,31 @@ class Event:
 
     @property
     def base(self) -> EventBase:
-        """The event's base (event_get_base).  Raises StateError once closed."""
+        """The event's base (event_get_base, event_base_set).  Raises StateError once closed.
+
+        Setting moves the event, which gets the new base's middle priority.  Raises StateError
+        while the event is pending or active or once finalized, and when either is closed.
+        """
         return self._live_base()
+
+    @base.setter
+    def base(self, base: EventBase) -> None:
+        old_base = self._require_idle()
+        base._require_open()
+        old_base._active.drop_stale(self)
+        self._calls = 0
+        self._base = base
+        self._interest = self._events & base._supported if self._events & IO else 0
+        self._priority = base.npriorities // 2
+
+    @property
+    def assignment(self) -> Assignment:
+        """Base, descriptor, flags, callback and argument at once.  Raises StateError once closed.
+
+        Source: event_get_assignment.
+        """
+        base = self._live_base()
+        return Assignment(base, self._fd, self.events, self._callback, self._arg)
 
     @property
     def fd(self) -> int:
@@ -253,16 +346,13 @@ class Event:
             raise StateError("the event is closed")
         return self._base
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    def _require_idle(self) -> EventBase:
+        base = self._live_base()
+        if self._inserted or self._timer_key or self._active:
+            raise StateError(f"the event is pending or active: {self!r}")
+        if self._finalized:
+            raise StateError(f"the event is finalized: {self!r}")
+        return base
 
     def __repr__(self) -> str:
         if self._base is None:

@@ -61,8 +61,7 @@ class EvMap:
             try:
                 self._backend.add(fd, old, new)
             except OSError as exc:
-                refusal = f"cannot watch descriptor {fd}: {exc.strerror}"
-                raise SocketError(exc.errno, refusal) from exc
+                raise _refusal(fd, exc) from exc
             except ValueError as exc:
                 raise ArgumentError(f"{self._backend.name} cannot watch {fd}: {exc}") from exc
         interest.union = old | new
@@ -86,6 +85,30 @@ class EvMap:
         if not interest.events:
             del self.by_fd[fd]
 
+    def reinit(self, backend: Backend) -> tuple[list[Event], SocketError | None]:
+        """Have `backend`, a new one, watch what the old one does; call nothing of the old one.
+
+        Returns the events whose descriptors it refuses, which are here no more, and the first
+        refusal.
+        """
+        self._backend = backend
+        lost: list[Event] = []
+        first: SocketError | None = None
+        for fd, interest in list(self.by_fd.items()):
+            if not interest.union:
+                continue
+            try:
+                backend.add(fd, 0, interest.union)
+            except OSError as exc:
+                first = first or _refusal(fd, exc)
+                lost += interest.events
+                del self.by_fd[fd]
+        return lost, first
+
     def __iter__(self) -> Iterator[Event]:
         for interest in self.by_fd.values():
             yield from interest.events
+
+
+def _refusal(fd: int, exc: OSError) -> SocketError:
+    return SocketError(exc.errno, f"cannot watch descriptor {fd}: {exc.strerror}")

@@ -218,6 +218,9 @@ class Passes:
 
     def _activate_expired(self, now: float) -> None:
         while (event := self._timers.pop_due(now)) is not None:
+            if event._inserted and event._interest and not (event._persist or event._active):
+                # As in libevent: what becomes ready before the callback runs is not merged in.
+                self._registry.unlist(event)
             self._active.activate(event, TIMEOUT)
 
     def _run_watchers(self, watchers: list[Watcher], info: PrepareInfo | CheckInfo) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .backends import Backend
+    from .errors import SocketError
     from .event import Event
     from .signals import SignalMap
 
@@ -66,7 +67,7 @@ class Registry:
                 self.active.deactivate(event)
             event._interval = timeout if event._persist else None
             event._deadline = now + timeout
-            self.timers.push(event, event._deadline)
+            self.timers.push(event, event._deadline, timeout)
         self.note(self.active.count)
 
     def activate(self, event: Event, what: int) -> None:
@@ -107,6 +108,17 @@ class Registry:
             self.inserted_count -= not event._internal
         if event._timer_key:
             self.timers.remove(event)
+
+    def reinit(self, backend: Backend) -> SocketError | None:
+        """Have a new backend watch for every inserted event; see `EventBase.reinit`.
+
+        Returns the first refusal.  An event with a refused descriptor keeps its timeout alone.
+        """
+        lost, refusal = self.evmap.reinit(backend)
+        for event in lost:
+            event._inserted = False
+            self.inserted_count -= not event._internal
+        return refusal
 
     def clear(self) -> None:
         """Delete every event, and drop what deleted ones have left behind."""

@@ -122,6 +122,16 @@ class SignalMap:
             return -1
         return signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
 
+    def move_wakeup_fd(self, fd: int) -> None:
+        """Have the numbers written to `fd`, if it is this base that has the signals."""
+        old, self._wakeup_fd = self._wakeup_fd, fd
+        if not self._events or threading.current_thread() is not threading.main_thread():
+            return
+        current = signal.set_wakeup_fd(-1)
+        if current == old:
+            current = fd
+        signal.set_wakeup_fd(current, warn_on_full_buffer=False)
+
     def _restore_wakeup_fd(self) -> None:
         current = signal.set_wakeup_fd(-1)
         if current == self._wakeup_fd:

@@ -1,4 +1,6 @@
-"""The timer heap: which event is due next.  Does no I/O and reads no clock.
+"""The timer heap, and the queues of common timeouts: which event is due next.
+
+Does no I/O and reads no clock.
 
 Invariants
     * Deadlines are monotonic seconds, always passed in.
@@ -6,13 +8,21 @@ Invariants
     * A removal that leaves more dead entries than live ones, and `SLACK` besides, rebuilds the
       heap: adding and deleting for ever does not grow it.
     * Equal deadlines come out in the order in which they were added.
+    * Events with one common timeout become due in the order in which they were added, so they wait
+      in a queue.  Its head is live, and alone of them in the heap; when it goes, the next live one
+      takes its place.  Dead entries are bounded as in the heap.
+    * A deadline before the last of its queue (a persistent event that keeps its beat while another
+      was added late) goes into the heap as any other.
 """
 
 from __future__ import annotations
 
 import heapq
-from itertools import count
+from collections import deque
+from itertools import count, islice
 from typing import TYPE_CHECKING
+
+from .errors import ArgumentError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,27 +31,102 @@ if TYPE_CHECKING:
 
 SLACK = 64
 
+# libevent's number: each needs a place in the heap, and none is ever given back.
+MAX_COMMON_TIMEOUTS = 256
 
-class TimerHeap:
-    """Events by deadline.  An event carries `_timer_key`, its live entry's number, or 0."""
+_Entry = tuple[float, int, "Event"]
 
-    __slots__ = ("_heap", "_keys", "_live")
+
+class CommonTimeout(float):
+    """A timeout in seconds that many events have: adding one that takes it costs no heap operation.
+
+    Made by `EventBase.init_common_timeout`, for that base; anywhere else it is the plain number.
+    """
+
+    __slots__ = ("_queue",)
+
+    def __init__(self, seconds: float) -> None:
+        self._queue = CommonQueue()
+
+
+class CommonQueue:
+    """The events that wait for one common timeout, by deadline."""
+
+    __slots__ = ("entries", "live")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Event]] = []
+        self.entries: deque[_Entry] = deque()
+        self.live = 0
+
+    def append(self, entry: _Entry) -> None:
+        """Put an entry last."""
+        self.entries.append(entry)
+        self.live += 1
+
+    def pop_head(self) -> _Entry | None:
+        """Drop the head, and return the next live entry, if there is one."""
+        entries = self.entries
+        self.live -= 1
+        entries.popleft()
+        while entries and entries[0][2]._timer_key != entries[0][1]:
+            entries.popleft()
+        return entries[0] if entries else None
+
+    def note_dead(self) -> None:
+        """Count an entry behind the head as dead, and drop the dead ones if they are too many."""
+        self.live -= 1
+        if len(self.entries) > 2 * self.live + SLACK:
+            self.entries = deque(e for e in self.entries if e[2]._timer_key == e[1])
+
+
+class TimerHeap:
+    """Events by deadline.  An event carries `_timer_key`, its live entry's number, or 0, and
+    `_queue`, the common timeout's queue that the entry is in, or None."""
+
+    __slots__ = ("_common", "_heap", "_keys", "_live", "_waiting")
+
+    def __init__(self) -> None:
+        self._heap: list[_Entry] = []
         self._keys = count(1)
         self._live = 0
+        self._waiting = 0  # how many of those wait behind the head of a queue
+        self._common: dict[float, CommonTimeout] = {}
 
     def __len__(self) -> int:
         return self._live
 
-    def push(self, event: Event, deadline: float) -> None:
-        """Schedule `event`; one that is already here is moved."""
+    def init_common(self, seconds: float) -> CommonTimeout:
+        """Return the common timeout of `seconds`; see `EventBase.init_common_timeout`."""
+        if not seconds >= 0:
+            raise ArgumentError(f"a timeout is seconds, 0 or more: {seconds!r}")
+        common = self._common.get(seconds)
+        if common is None:
+            if len(self._common) >= MAX_COMMON_TIMEOUTS:
+                raise StateError(f"{seconds!r} s: {MAX_COMMON_TIMEOUTS} common timeouts are there")
+            common = self._common[float(seconds)] = CommonTimeout(seconds)
+        return common
+
+    def push(self, event: Event, deadline: float, timeout: float = 0.0) -> None:
+        """Schedule `event`, in the queue of `timeout` if it is one of this heap's common ones.
+
+        An event that is already here is moved.
+        """
         if event._timer_key:
             self.remove(event)
         key = event._timer_key = next(self._keys)
         self._live += 1
-        heapq.heappush(self._heap, (deadline, key, event))
+        entry = (deadline, key, event)
+        if isinstance(timeout, CommonTimeout) and self._common.get(timeout) is timeout:
+            queue = timeout._queue
+            if not queue.entries:
+                queue.append(entry)
+                event._queue = queue
+            elif queue.entries[-1][0] <= deadline:
+                queue.append(entry)
+                event._queue = queue
+                self._waiting += 1
+                return
+        heapq.heappush(self._heap, entry)
 
     def restart(self, event: Event, now: float, *, on_beat: bool) -> None:
         """Schedule a persistent event anew: one interval after its deadline, or from now on when
@@ -52,16 +137,33 @@ class TimerHeap:
         if deadline < now:
             deadline = now + interval
         event._deadline = deadline
-        self.push(event, deadline)
+        self.push(event, deadline, interval)
 
     def remove(self, event: Event) -> None:
         """Forget `event`'s deadline, if it has one."""
-        if event._timer_key:
-            event._timer_key = 0
-            self._live -= 1
-            if len(self._heap) > 2 * self._live + SLACK:
-                self._heap = [entry for entry in self._heap if entry[2]._timer_key == entry[1]]
-                heapq.heapify(self._heap)
+        key = event._timer_key
+        if not key:
+            return
+        event._timer_key = 0
+        self._live -= 1
+        queue = event._queue
+        if queue is not None:
+            event._queue = None
+            if queue.entries[0][1] != key:
+                self._waiting -= 1
+                queue.note_dead()
+                return
+            self._promote(queue)
+        if len(self._heap) > 2 * (self._live - self._waiting) + SLACK:
+            self._heap = [entry for entry in self._heap if entry[2]._timer_key == entry[1]]
+            heapq.heapify(self._heap)
+
+    def _promote(self, queue: CommonQueue) -> None:
+        """Let the next of a queue take the place of its head, which has gone."""
+        head = queue.pop_head()
+        if head is not None:
+            self._waiting -= 1
+            heapq.heappush(self._heap, head)
 
     def next_deadline(self) -> float | None:
         """When the earliest event is due, or None when there is none."""
@@ -81,13 +183,23 @@ class TimerHeap:
         event = heapq.heappop(self._heap)[2]
         event._timer_key = 0
         self._live -= 1
+        queue = event._queue
+        if queue is not None:
+            event._queue = None
+            self._promote(queue)
         return event
 
     def clear(self) -> None:
         """Drop the dead entries, and with them what they keep alive; none may be live."""
         self._heap.clear()
+        for common in self._common.values():
+            common._queue.entries.clear()
 
     def __iter__(self) -> Iterator[Event]:
         for _, key, event in self._heap:
             if event._timer_key == key:
                 yield event
+        for common in self._common.values():
+            for _, key, event in islice(common._queue.entries, 1, None):
+                if event._timer_key == key:
+                    yield event

@@ -42,9 +42,7 @@ class Wakeup:
         self.thread_id = 0  # of the thread in the loop; 0 when there is none
         self._sent = False
         self._active = base._active
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
+        self._open_sockets()
         self.signals = SignalMap(base._active, self._writer.fileno())
         self._post_event = Event(base, -1, 0, self._run_posted)
         self._event = Event(base, self._reader, READ | PERSIST, self._on_wake)
@@ -76,6 +74,23 @@ class Wakeup:
         """Run posted calls at `priority`."""
         self._post_event.priority = priority
 
+    def reinit(self) -> None:
+        """Take new sockets: in a forked child, the parent has the same ones.
+
+        What is in the old ones is the parent's; calls that were posted here run here.
+        """
+        old = self._reader, self._writer
+        self._open_sockets()
+        self._event.delete()
+        self._event._fd = self._reader.fileno()
+        self._event.add()
+        self.signals.move_wakeup_fd(self._writer.fileno())
+        for sock in old:
+            sock.close()
+        self._sent = False
+        if self.posted:
+            self._active.activate_later(self._post_event, 0)
+
     def close(self) -> None:
         """Drop what was posted and close the sockets."""
         self._sent = True  # nobody is left to be woken
@@ -84,6 +99,11 @@ class Wakeup:
         self._event.close()
         self._reader.close()
         self._writer.close()
+
+    def _open_sockets(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
 
     def _on_wake(self, fd: int, what: int, arg: object) -> None:
         self._sent = False  # first: what is posted from here on writes a byte of its own

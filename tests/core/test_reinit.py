@@ -1,0 +1,303 @@
+"""A base after a fork: the child's own backend, sockets and signals, and the parent's untouched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import traceback
+from collections.abc import Callable
+
+import pytest
+
+from evsvc.core import (
+    EV_PERSIST,
+    EV_READ,
+    EV_WRITE,
+    EVENT_BASE_COUNT_ADDED,
+    EVLOOP_NONBLOCK,
+    EVLOOP_ONCE,
+    Event,
+    EventBase,
+    SocketError,
+    StateError,
+)
+
+Pair = tuple[socket.socket, socket.socket]
+
+# Only ever reached when something is broken.
+PATIENCE_S = 20
+
+
+def never(*args: object) -> None:
+    pytest.fail("a callback ran that must not")
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Run `work` in a forked child and return its exit code: 0 when it raised nothing."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.alarm(PATIENCE_S)
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+class Reader:
+    """A persistent event that lists what comes over a socket."""
+
+    def __init__(self, base: EventBase, sock: socket.socket) -> None:
+        self.got: list[bytes] = []
+        self.sock = sock
+        self.event = Event(base, sock, EV_READ | EV_PERSIST, self.read)
+        self.event.add()
+
+    def read(self, fd: int, what: int, arg: object) -> None:
+        self.got.append(self.sock.recv(100))
+
+
+def test_child_and_parent_each_use_their_own(base: EventBase, pairs: Callable[[], Pair]) -> None:
+    """The child deletes what was added before and adds more; the parent sees none of it."""
+    shared, childs = pairs(), pairs()
+    before = Reader(base, shared[0])
+
+    def work() -> None:
+        base.reinit()
+        shared[1].send(b"to the child")
+        base.loop(EVLOOP_ONCE)
+        assert before.got == [b"to the child"]
+        before.event.delete()
+        after = Reader(base, childs[0])
+        childs[1].send(b"new")
+        base.loop(EVLOOP_ONCE)
+        assert after.got == [b"new"]
+        base.close()
+
+    assert in_child(work) == 0
+    assert base.loop(EVLOOP_NONBLOCK) == 0
+    assert before.got == []
+    shared[1].send(b"to the parent")
+    base.loop(EVLOOP_ONCE)
+    assert before.got == [b"to the parent"]
+
+
+def test_a_child_whose_parent_goes_on_meanwhile(base: EventBase, pairs: Callable[[], Pair]) -> None:
+    """What the parent deletes stays registered in the child."""
+    pair, control = pairs(), pairs()
+    reader = Reader(base, pair[0])
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.alarm(PATIENCE_S)
+            base.reinit()
+            control[0].send(b"ready")
+            base.loop(EVLOOP_ONCE)
+            code = 0 if reader.got == [b"after the parent's delete"] else 2
+        finally:
+            os._exit(code)
+    waiter = Reader(base, control[1])
+    base.loop(EVLOOP_ONCE)
+    assert waiter.got == [b"ready"]
+    reader.event.delete()
+    pair[1].send(b"after the parent's delete")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_every_kind_of_interest_is_registered_again(
+    base: EventBase, pairs: Callable[[], Pair]
+) -> None:
+    """Two events on one descriptor, and one that was edge-triggered or not; the method stays."""
+    both, other = pairs(), pairs()
+    ran: list[str] = []
+
+    def note(fd: int, what: int, name: str) -> None:
+        ran.append(name)
+
+    Event(base, both[0], EV_READ, note, "read").add()
+    Event(base, both[0], EV_WRITE, note, "write").add()
+    Event(base, other[0], EV_READ, note, "other").add()
+    both[1].send(b"x")
+    other[1].send(b"x")
+    method, added = base.method, base.num_events(EVENT_BASE_COUNT_ADDED)
+    base.reinit()
+    assert base.method == method
+    assert base.num_events(EVENT_BASE_COUNT_ADDED) == added
+    assert base.dispatch() == 1
+    assert sorted(ran) == ["other", "read", "write"]
+
+
+def test_the_old_wake_up_sockets_are_closed_and_new_ones_work(base: EventBase) -> None:
+    def work() -> None:
+        old = [sock.fileno() for sock in (base._wakeup._reader, base._wakeup._writer)]
+        base.reinit()
+        new = [sock.fileno() for sock in (base._wakeup._reader, base._wakeup._writer)]
+        assert not set(old) & set(new)
+        for number in old:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(number)
+        timer = base.timer(never)
+        timer.add(PATIENCE_S)
+        thread = threading.Thread(target=base.post, args=(timer.delete,))
+        thread.start()
+        assert base.dispatch() == 1
+        thread.join()
+
+    assert in_child(work) == 0
+    ran: list[int] = []
+    base.post(ran.append, 1)
+    assert base.dispatch() == 1
+    assert ran == [1]
+
+
+def test_the_childs_wake_ups_do_not_reach_the_parent(base: EventBase) -> None:
+    def work() -> None:
+        base.reinit()
+        base.post(never)  # wakes the child's loop, which is not run
+
+    assert in_child(work) == 0
+    with pytest.raises(BlockingIOError):
+        base._wakeup._reader.recv(1)
+
+
+def test_timers_are_untouched(base: EventBase) -> None:
+    ran: list[str] = []
+    near, far = base.timer(lambda *_: ran.append("near")), base.timer(never)
+    near.add(0.01)
+    far.add(3600)
+    deadlines = near.deadline, far.deadline
+
+    def work() -> None:
+        base.reinit()
+        assert (near.deadline, far.deadline) == deadlines
+        base.loop(EVLOOP_ONCE)
+        assert ran == ["near"]
+
+    assert in_child(work) == 0
+    base.loop(EVLOOP_ONCE)
+    assert ran == ["near"]
+
+
+def test_what_was_posted_or_active_at_the_fork_runs_in_both(base: EventBase) -> None:
+    ran: list[str] = []
+    base.post(ran.append, "posted")
+    base.timer(lambda *_: ran.append("active")).active(0)
+
+    def work() -> None:
+        base.reinit()
+        assert base.dispatch() == 1
+        assert sorted(ran) == ["active", "posted"]
+
+    assert in_child(work) == 0
+    assert base.dispatch() == 1
+    assert sorted(ran) == ["active", "posted"]
+
+
+def test_signals_added_before_the_fork_work_in_both(base: EventBase) -> None:
+    """Each receives only its own."""
+    before = signal.getsignal(signal.SIGUSR1)
+    ran: list[int] = []
+    event = base.signal(signal.SIGUSR1, lambda *_: ran.append(os.getpid()))
+    event.add()
+
+    def work() -> None:
+        base.reinit()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        base.loop(EVLOOP_ONCE)
+        assert ran == [os.getpid()] * 2
+        event.delete()
+        assert signal.getsignal(signal.SIGUSR1) == before
+        assert signal.set_wakeup_fd(-1) == -1
+
+    assert in_child(work) == 0
+    base.loop(EVLOOP_NONBLOCK)
+    assert ran == []
+    os.kill(os.getpid(), signal.SIGUSR1)
+    base.loop(EVLOOP_ONCE)
+    assert ran == [os.getpid()]
+    event.delete()
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_reinit_takes_the_signals_from_no_other_base(base: EventBase) -> None:
+    ran: list[str] = []
+    with EventBase() as owner:
+        first = base.signal(signal.SIGUSR1, lambda *_: ran.append("base"))
+        second = owner.signal(signal.SIGUSR1, lambda *_: ran.append("owner"))
+        first.add()
+        second.add()
+        base.reinit()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        owner.loop(EVLOOP_NONBLOCK)
+        assert ran == ["owner"]
+        second.close()
+        first.close()
+
+
+def test_a_fork_inside_a_callback(base: EventBase, pairs: Callable[[], Pair]) -> None:
+    """The child goes on in the running loop."""
+    pair = pairs()
+    reader = Reader(base, pair[0])
+    codes: list[int] = []
+
+    def fork(*args: object) -> None:
+        pid = os.fork()
+        if pid:
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            base.loopbreak()
+            return
+        signal.alarm(PATIENCE_S)
+        base.reinit()
+        pair[1].send(b"child")
+        base.timer(lambda *_: os._exit(0 if reader.got == [b"child"] else 2)).add(0.01)
+
+    base.timer(fork).add(0)
+    parent = os.getpid()
+    try:
+        base.dispatch()
+    finally:
+        if os.getpid() != parent:
+            os._exit(3)
+    assert codes == [0]
+    assert reader.got == []
+
+
+def test_a_descriptor_that_the_child_has_closed_is_named(
+    base: EventBase, pairs: Callable[[], Pair]
+) -> None:
+    """The rest is done; its events keep their timeouts and may be deleted."""
+    lost, kept = pairs(), pairs()
+    number = lost[0].fileno()
+    first = Event(base, lost[0], EV_READ | EV_PERSIST, never)
+    second = Event(base, lost[0], EV_WRITE, never)
+    first.add()
+    second.add(3600)
+    reader = Reader(base, kept[0])
+    lost[0].close()
+    with pytest.raises(SocketError, match=str(number)) as caught:
+        base.reinit()
+    assert caught.value.errno == 9
+    assert not first.pending()
+    assert second.pending(EV_WRITE) == 0
+    assert second.deadline is not None
+    kept[1].send(b"x")
+    base.loop(EVLOOP_ONCE)
+    assert reader.got == [b"x"]
+    for event in (first, second, reader.event):
+        event.delete()
+    assert base.num_events(EVENT_BASE_COUNT_ADDED) == 0
+    assert base.dispatch() == 1
+
+
+def test_a_closed_base_cannot_be_made_anew(base: EventBase) -> None:
+    base.close()
+    with pytest.raises(StateError, match="closed"):
+        base.reinit()
