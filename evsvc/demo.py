@@ -219,7 +219,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_commands(demo: Demo) -> None:
-    print(f"evsvc demo: HTTP and RPC on port {demo.http_port}, DNS on port {demo.dns_port}.")
+    print(f"Serving HTTP and RPC on port {demo.http_port}, DNS on port {demo.dns_port}.")
     print("Paste these into another shell; Ctrl-C here ends the demo.")
     if shutil.which("evsvc") is None:
         folder = os.path.dirname(sys.executable)

@@ -41,3 +41,10 @@ def program(missing: Callable[[str], NoReturn]) -> Callable[[str], str]:
         return path
 
     return find
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests ran and how many did not, even when none was skipped."""
+    outcomes = terminalreporter.stats
+    ran = sum(len(outcomes.get(outcome, ())) for outcome in ("passed", "failed", "error"))
+    terminalreporter.write_line(f"{ran} tests ran, {len(outcomes.get('skipped', ()))} were skipped")

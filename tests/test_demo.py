@@ -50,9 +50,7 @@ class RunningDemo:
             for says, command in zip(self.lines, self.lines[1:], strict=False)
             if says.startswith("# ")
         }
-        first = re.match(
-            r"evsvc demo: HTTP and RPC on port (\d+)", self.lines[0] if self.lines else ""
-        )
+        first = re.match(r"Serving HTTP and RPC on port (\d+)", self.lines[0] if self.lines else "")
         if first is None:
             _, errors = self.process.communicate(timeout=20)
             pytest.fail(f"the demo did not start: {errors}")
@@ -94,7 +92,11 @@ def test_every_printed_command_gives_what_the_demo_says(
 
 
 def test_each_command_starts_with_its_program(demo: RunningDemo) -> None:
-    assert {command.split()[0] for command in demo.commands.values()} == {"curl", "dig", "evsvc"}
+    programs = {"curl", "dig", "evsvc"}
+    assert {command.split()[0] for command in demo.commands.values()} == programs
+    # And nothing else that is printed could be taken for a command.
+    commands = [line for line in demo.lines if line.split()[:1] and line.split()[0] in programs]
+    assert commands == list(demo.commands.values())
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
