@@ -19,8 +19,6 @@ browser's eleven lines (512 bytes); h11 needs 12 and 28 us for them.
 """
 
 import re
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from .grammar import TOKEN, VALUE, any_case
@@ -97,9 +95,8 @@ _REQUEST_HEAD: Final = re.compile(
 
 _match: Final = _REQUEST_HEAD.match
 _new: Final = tuple.__new__
-_METHODS: Final[Mapping[bytes, str]] = MappingProxyType(
-    {name.encode(): name for name in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH")}
-)
+_METHODS: Final = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH")
+_method_name: Final = {name.encode(): name for name in _METHODS}.get
 _KEEP_ALIVE_LENGTH: Final = len(b"keep-alive")
 
 
@@ -113,7 +110,7 @@ def parse_request_head(data: bytes | bytearray, pos: int = 0) -> tuple[RequestHe
     if found is None:
         return None
     raw_method, target, minor, block, host, connection, length = found.groups()
-    method = _METHODS.get(raw_method)
+    method = _method_name(raw_method)
     if method is None:
         # CONNECT has another form of target, and TRACE must not have a body.
         if raw_method == b"CONNECT" or raw_method == b"TRACE":

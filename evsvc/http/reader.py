@@ -58,16 +58,16 @@ class RequestReader(MessageReader):
         intake = self._intake
         pos = intake.pos
         if pos == len(intake.data):
-            intake.data = data
-            intake.pos = pos = 0
+            if data == self._last_bytes:
+                # Many a client sends the very same head again: equal bytes have an equal meaning.
+                return self._last_head
             if not data:
                 return None
+            intake.data = data
+            intake.pos = pos = 0
         elif data:
             intake.receive(data)
             pos = 0
-        if self._last_head is not None and intake.data.startswith(self._last_bytes, pos):
-            intake.pos = pos + len(self._last_bytes)
-            return self._last_head
         found = parse_request_head(intake.data, pos) if self._searched < 0 else None
         try:
             if found is None:
@@ -77,31 +77,22 @@ class RequestReader(MessageReader):
             elif found[1] - pos > self._surely_within_limits_bytes:
                 self._hold_limits(found[1])
             head, end = found
-            self._remember(head, intake.data, intake.pos, end)
             intake.pos = end
             self._searched = -1
             self._blank_lines = 0
             if head.content_length:
                 self._start_body(head.content_length)
+            elif end == len(data) <= MAX_REMEMBERED_BYTES and intake.data is data:
+                self._last_head = head
+                self._last_bytes = data
         except RemoteProtocolError as fault:
             raise self._die(fault) from None
         return head
 
-    def _remember(self, head: RequestHead, data: bytes | bytearray, pos: int, end: int) -> None:
-        """Keep a head without a body: many a client sends the very same one again.
-
-        Equal bytes have an equal meaning, so the next one is compared instead of judged.
-        """
-        if head.content_length or end - pos > MAX_REMEMBERED_BYTES:
-            self._last_head = None
-        else:
-            self._last_head = head
-            self._last_bytes = bytes(data[pos:end])
-
     def _search_head(self) -> tuple[RequestHead, int] | None:
         """Look for the end of the head in what is new, and judge what can be judged so far."""
         # Taking the remembered head would skip the reset of what a search leaves behind.
-        self._last_head = None
+        self._last_head, self._last_bytes = None, b""
         if not self._skip_blank_lines():
             return None
         data, pos = self._intake.data, self._intake.pos
