@@ -273,21 +273,10 @@ class AbstractBufferEvent(Closing):
 
     def _bytes_came(self) -> None:
         """The input has grown: pause at the high watermark, tell the program from the low one."""
-        length = self.input._length
-        if self._read_high and length >= self._read_high:
-            self._suspend_reading(SUSPENDED_WATERMARK)
-            self.input._on_drain = self._check_high_watermark
-        if length < self._read_low or self._readcb is None:
-            return
-        if self._defers:
+        if self._read_high:
+            self._check_high_watermark()
+        if self.input._length >= self._read_low:
             self._run_readcb()
-            return
-        # _run_readcb() unrolled: this is the way of every read.
-        try:
-            self._readcb(self, self._ctx)
-        finally:
-            if self._read_high and self.input._length >= self._read_high:
-                self._call_again()
 
     def _bytes_left(self) -> None:
         """The output has shrunk: tell the program from the low watermark down."""
