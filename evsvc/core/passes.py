@@ -121,6 +121,9 @@ class Passes:
                 self._cached_time = now
             self._registry.pass_number += 1
             if self._check_watchers:
+                # Queued first: what was found ready is not lost when a watcher raises.
+                self._activate_ready(ready)
+                ready = []
                 self._run_watchers(self._check_watchers, CheckInfo())
             if ready and self._is_simple(now):
                 ran += self._run_ready(ready)

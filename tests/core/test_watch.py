@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from evsvc.core import (
+    EV_ET,
     EV_PERSIST,
+    EV_READ,
+    EVLOOP_NONBLOCK,
     EVLOOP_ONCE,
     ArgumentTypeError,
     CheckWatcher,
@@ -120,3 +125,28 @@ def test_closing_the_base_closes_its_watchers() -> None:
 def test_a_callback_that_cannot_be_called_is_refused(base: EventBase) -> None:
     with pytest.raises(ArgumentTypeError, match="'no'"):
         PrepareWatcher(base, "no")  # type: ignore[arg-type]  # the mistake under test
+
+
+def test_what_was_found_ready_outlives_a_watcher_that_raises(
+    base: EventBase, log: list[object]
+) -> None:
+    """An edge is reported once, so it must not be lost with the pass that a watcher ends."""
+
+    def boom(watcher: CheckWatcher, info: object, arg: object) -> None:
+        watcher.close()
+        raise ValueError("boom")
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        event = Event(
+            base, ours, EV_READ | EV_ET | EV_PERSIST, lambda fd, what, arg: log.append(fd)
+        )
+        event.add()
+        theirs.send(b"x")
+        CheckWatcher(base, boom)
+        with pytest.raises(ValueError, match="boom"):
+            base.dispatch()
+        base.loop(EVLOOP_ONCE | EVLOOP_NONBLOCK)
+        assert log == [ours.fileno()]
+        event.close()
