@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -11,34 +12,72 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
+
+from evsvc.core import supported_methods
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 
-# This checkout's evsvc, installed or not.
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+# This checkout's evsvc, installed or not; a warning is an error, or a line in stderr.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+
+# The backends that can do edge-triggering.
+EDGE_METHODS = [method for method in supported_methods() if method in ("epoll", "kqueue")]
+
+
+@contextmanager
+def started(
+    name: str, *args: str, directory: Path | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Start an example that runs until it is told to end."""
+    with subprocess.Popen(
+        [sys.executable, str(EXAMPLES / name), *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=directory,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def next_line(process: subprocess.Popen[str], stream: IO[str] | None) -> str:
+    """Read a line of one of the two pipes of a started example."""
+    assert stream is not None
+    line = stream.readline()
+    assert line, process.communicate(timeout=30)
+    return line
 
 
 @contextmanager
 def serving(name: str) -> Iterator[tuple[str, int]]:
     """Start an example that serves on a free port; give its first line, and the port in it."""
-    command = [sys.executable, str(EXAMPLES / name), "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        try:
-            yield line, int(re.findall(r"\d+", line.split("127.0.0.1")[-1])[0])
-        finally:
-            process.terminate()
+    with started(name, "0") as process:
+        line = next_line(process, process.stdout)
+        yield line, int(re.findall(r"\d+", line.split("127.0.0.1")[-1])[0])
 
 
-def run(name: str, *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(EXAMPLES / name), *args]
+def run(name: str, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=30, check=False, env=ENVIRONMENT
+        [sys.executable, str(EXAMPLES / name), *args],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env=ENVIRONMENT | environment,
     )
+
+
+def lines_of(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the lines that an example printed, which must have gone well."""
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
 
 
 def test_every_example_has_a_test() -> None:
@@ -84,12 +123,184 @@ def test_connect_by_name_prints_the_answer() -> None:
 
 
 def test_rpc_add_prints_both_replies() -> None:
-    done = run("rpc_add.py")
-    assert done.stderr == ""
-    assert done.stdout.splitlines() == [
+    assert lines_of(run("rpc_add.py")) == [
         "[1, 2, 3.5] -> SumReply(total=6.5, count=3)",
         "[] -> SumReply(total=0.0, count=0)",
     ]
+
+
+def test_repeating_timer_stops_after_its_ticks() -> None:
+    assert lines_of(run("repeating_timer.py", "3", "0.001")) == [
+        "tick 1 of 3",
+        "tick 2 of 3",
+        "tick 3 of 3",
+    ]
+
+
+@pytest.mark.parametrize("option", [[], ["-p"]], ids=["one-shot", "persistent"])
+def test_ticks_are_counted_and_timed(option: list[str]) -> None:
+    lines = lines_of(run("ticks.py", *option, "0.001", "3"))
+    found = [re.fullmatch(r"tick (\d+): after (\S+) s, (\S+) s in all", line) for line in lines]
+    assert [match and int(match[1]) for match in found] == [1, 2, 3]
+    totals = [float(match[3]) for match in found if match]
+    assert totals == sorted(totals)
+    assert totals[-1] >= 0.003
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGUSR1"])
+def test_signal_handler_ends_with_the_second_signal(name: str) -> None:
+    arguments = [] if name == "SIGINT" else [name]
+    with started("signal_handler.py", *arguments) as process:
+        assert next_line(process, process.stdout) == f"kill -s {name[3:]} {process.pid}\n"
+        process.send_signal(signal.Signals[name])
+        assert next_line(process, process.stdout) == f"{name} came: 1\n"
+        process.send_signal(signal.Signals[name])
+        assert process.communicate(timeout=30) == (f"{name} came: 2\n", "")
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize("method", supported_methods())
+def test_priorities_run_the_urgent_before_the_ordinary(method: str) -> None:
+    others = {f"EVENT_NO{other.upper()}": "1" for other in supported_methods() if other != method}
+    lines = lines_of(run("priorities.py", **others))
+    # Within one priority the kernel decides.
+    assert sorted(lines[:2]) == ["urgent, left", "urgent, right"]
+    assert sorted(lines[2::2]) == ["ordinary, left", "ordinary, right"]
+    assert lines[3::2] == ["alarm", "alarm"]
+
+
+@pytest.mark.skipif(not EDGE_METHODS, reason="no backend of this system can do edge-triggering")
+def test_edge_triggered_is_called_once_for_what_came_at_once() -> None:
+    assert lines_of(run("edge_triggered.py")) == [
+        f"{EDGE_METHODS[0]}, edge-triggered: calls for 5 bytes: 1"
+    ]
+
+
+def test_edge_triggered_falls_back_when_the_environment_forbids_it() -> None:
+    done = run("edge_triggered.py", EVENT_NOEPOLL="1", EVENT_NOKQUEUE="1")
+    assert re.fullmatch(r"\w+, level-triggered: calls for 5 bytes: 5\n", done.stdout)
+    assert re.fullmatch(r"no edge-triggering: .*\n", done.stderr)
+    assert done.returncode == 0
+
+
+def test_edge_triggered_falls_back_when_the_methods_are_avoided() -> None:
+    done = run("edge_triggered.py", *EDGE_METHODS, "select")
+    assert done.stdout == "poll, level-triggered: calls for 5 bytes: 5\n"
+    assert re.fullmatch(r"no edge-triggering: .*\n", done.stderr)
+    assert done.returncode == 0
+
+
+def test_edge_triggered_fails_when_no_method_is_left() -> None:
+    done = run("edge_triggered.py", *supported_methods())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith("edge_triggered.py: no backend fits: ")
+
+
+def test_fifo_prints_what_comes_until_the_last_writer_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    with started("fifo.py", str(path)) as process:
+        assert next_line(process, process.stderr) == f"write to {path}\n"
+        # Refused, instead of waiting for ever, when nobody reads.
+        writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        with open(writer, "wb", buffering=0) as pipe:
+            pipe.write(b"hello\n")
+            assert next_line(process, process.stdout) == "hello\n"
+            pipe.write(b"world")
+        assert process.communicate(timeout=30) == ("world", "end of file\n")
+        assert process.returncode == 0
+    assert not path.exists()
+
+
+def test_fifo_removes_its_pipe_when_interrupted(tmp_path: Path) -> None:
+    path = tmp_path / "event.fifo"
+    with started("fifo.py", directory=tmp_path) as process:
+        assert next_line(process, process.stderr) == "write to event.fifo\n"
+        assert path.is_fifo()
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == ("", "interrupted\n")
+        assert process.returncode == 0
+    assert not path.exists()
+
+
+def test_fifo_leaves_alone_what_is_there_already(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("do not lose me")
+    done = run("fifo.py", str(path))
+    assert done.returncode == 1
+    assert done.stderr == f"fifo.py: {path}: File exists\n"
+    assert path.read_text() == "do not lose me"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_work_queue_does_the_work_in_threads_and_tells_it_in_the_loop(workers: int) -> None:
+    lines = lines_of(run("work_queue.py", "6", str(workers)))
+    assert lines[0] == "tick: 6 jobs to come"
+    results = [line for line in lines if not line.startswith("tick: ")]
+    pattern = r"job (\d): [0-9a-f]{8} from worker_(\d), told in MainThread"
+    found = [re.fullmatch(pattern, line) for line in results]
+    assert sorted(match[1] if match else "" for match in found) == list("123456")
+    assert {int(match[2]) for match in found if match} <= set(range(workers))
+    assert lines[-1] == results[-1]
+
+
+def test_work_queue_is_in_order_with_one_worker() -> None:
+    lines = lines_of(run("work_queue.py", "4", "1"))
+    assert [line[:5] for line in lines if line.startswith("job")] == [f"job {n}" for n in "1234"]
+
+
+def test_timing_histogram_counts_every_pass() -> None:
+    lines = lines_of(run("timing_histogram.py", "20", "0.001"))
+    totals: dict[str, int] = {}
+    bars: dict[str, int] = {}
+    for line in lines:
+        if not line.startswith(" "):
+            title, _, total = line.partition(": ")
+            totals[title], bars[title] = int(total), 0
+            continue
+        match = re.fullmatch(r"  below +\d+ us +(\d+) (#*)", line)
+        assert match
+        assert bool(match[2]) == (match[1] != "0")
+        bars[title] += int(match[1])
+    assert list(totals) == ["waits", "delays", "callbacks"]
+    assert bars == totals
+    # A wait may end a moment early, so that a tick takes two; the last callbacks have no wait
+    # after them.
+    assert totals["waits"] >= 20
+    assert totals["callbacks"] == totals["waits"] - 1
+    assert totals["waits"] >= totals["delays"] >= 1
+
+
+def test_timing_histogram_of_a_single_tick() -> None:
+    lines = lines_of(run("timing_histogram.py", "1", "0"))
+    assert lines[0] == "waits: 1"
+    assert lines[-1] == "callbacks: 0"
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "said"),
+    [
+        ("repeating_timer.py", ["many"], "'many'"),
+        ("repeating_timer.py", ["0"], "1 or more: 0"),
+        ("repeating_timer.py", ["1", "-1"], "0 or more: -1.0"),
+        ("repeating_timer.py", ["1", "nan"], "0 or more: nan"),
+        ("ticks.py", ["-q"], "'-q'"),
+        ("ticks.py", ["-p", "-1"], "0 or more: -1.0"),
+        ("ticks.py", ["1", "0"], "1 or more: 0"),
+        ("signal_handler.py", ["SIGNOTHING"], "SIGNOTHING"),
+        ("signal_handler.py", ["SIGKILL"], "cannot be caught"),
+        ("edge_triggered.py", ["pigeons"], "pigeons"),
+        ("fifo.py", ["/nowhere/pipe"], "/nowhere/pipe"),
+        ("work_queue.py", ["0"], "1 or more: 0"),
+        ("work_queue.py", ["some"], "'some'"),
+        ("work_queue.py", ["1", "0"], "workers"),
+        ("timing_histogram.py", ["-3"], "1 or more: -3"),
+        ("timing_histogram.py", ["3", "soon"], "'soon'"),
+    ],
+)
+def test_a_wrong_argument_is_told_in_one_line(name: str, args: list[str], said: str) -> None:
+    done = run(name, *args)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"{re.escape(name)}: .*{re.escape(said)}.*\n", done.stderr)
 
 
 @pytest.mark.interop
