@@ -25,7 +25,7 @@ from .core import (
 from .dns import DnsServer, Resolver
 from .http import HttpConnection, HttpRequest, HttpServer
 from .rpc import Rpc, RpcPool, RpcServer
-from .version import __version__
+from .version import __version__, version_number
 
 __all__ = [
     "EVLOOP_NONBLOCK",
@@ -50,4 +50,5 @@ __all__ = [
     "RpcPool",
     "RpcServer",
     "__version__",
+    "version_number",
 ]

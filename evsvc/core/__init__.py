@@ -3,7 +3,7 @@
 Knows nothing of any protocol.  Everything public is here; the modules inside are private.
 """
 
-from . import util
+from . import thread, util
 from .backends import supported_methods
 from .base import EventBase
 from .buffer import EvBuffer
@@ -14,9 +14,17 @@ from .bufferevent.abstract import (
     AbstractBufferEvent,
 )
 from .changes import ChangeInfo
-from .clock import Clock, FakeClock, MonotonicClock
+from .clock import Clock, FakeClock, MonotonicClock, RatchetClock
 from .config import EventConfig, NoBackendError
-from .errors import ArgumentError, ArgumentTypeError, Error, SocketError, StateError
+from .debug import enable_debug_mode
+from .errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DebugError,
+    Error,
+    SocketError,
+    StateError,
+)
 from .event import Assignment, Event, event_self_cbarg
 from .flags import (
     BEV_EVENT_CONNECTED,
@@ -211,6 +219,7 @@ __all__ = [
     "CommonTimeout",
     "ConnListener",
     "CountKind",
+    "DebugError",
     "EaiError",
     "EolStyle",
     "Error",
@@ -231,15 +240,18 @@ __all__ = [
     "NoBackendError",
     "PrepareInfo",
     "PrepareWatcher",
+    "RatchetClock",
     "ResolveCallback",
     "Resolver",
     "SocketError",
     "StateError",
     "enable_debug_logging",
+    "enable_debug_mode",
     "event_self_cbarg",
     "gai_strerror",
     "set_fatal_callback",
     "set_log_callback",
     "supported_methods",
+    "thread",
     "util",
 ]

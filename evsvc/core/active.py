@@ -5,6 +5,8 @@ Invariants
       counts those.
     * Deactivating is O(1): the entry stays behind as stale, and `event._stale` counts such
       entries.  The loop drops that many of the event's entries, and runs the one after them.
+    * A deactivation that leaves more stale entries than live ones, and `SLACK` besides, drops them
+      all: activating and deleting for ever does not grow the queues.
     * What is put in `later` waits until the kernel was asked again, so that callbacks that
       activate themselves for ever starve nobody.
     * `preempted` is set when something more urgent than what runs now becomes active: the pass
@@ -19,11 +21,13 @@ from typing import TYPE_CHECKING
 from .errors import ArgumentError, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, MutableSequence
 
     from .event import Event
 
 MAX_PRIORITIES = 255
+
+SLACK = 64
 
 # The running priority when nothing runs: not less urgent than anything, so nothing preempts it.
 NOTHING_RUNS = -1
@@ -32,13 +36,24 @@ NOTHING_RUNS = -1
 class ActiveQueues:
     """The active events of one base."""
 
-    __slots__ = ("count", "later", "npriorities", "preempted", "queues", "running_priority")
+    __slots__ = (
+        "count",
+        "later",
+        "middle_priority",
+        "npriorities",
+        "preempted",
+        "queues",
+        "running_priority",
+        "stale",
+    )
 
     def __init__(self) -> None:
         self.npriorities = 1
+        self.middle_priority = 0  # that of a new event
         self.queues: list[deque[Event]] = [deque()]
         self.later: list[Event] = []
         self.count = 0
+        self.stale = 0  # entries of deleted events
         self.running_priority = NOTHING_RUNS
         self.preempted = False
 
@@ -76,6 +91,21 @@ class ActiveQueues:
         event._active = False
         event._stale += 1
         self.count -= 1
+        self.stale += 1
+        if self.stale > self.count + SLACK:
+            for queue in (*self.queues, self.later):
+                self._drop(queue)
+
+    def _drop(self, queue: MutableSequence[Event]) -> None:
+        """Drop the stale entries of a queue, in place: the loop may be in it."""
+        entries = list(queue)
+        queue.clear()
+        for event in entries:
+            if event._stale:
+                event._stale -= 1
+                self.stale -= 1
+            else:
+                queue.append(event)
 
     def check_priority(self, priority: int) -> None:
         """Raise ArgumentError when there is no such priority."""
@@ -93,12 +123,9 @@ class ActiveQueues:
     def drop_stale(self, event: Event) -> None:
         """Remove what deleting `event` left behind; it must not be active."""
         if event._stale:
-            queue = self.queues[event._priority]
-            live = [other for other in queue if other is not event]
-            queue.clear()
-            queue.extend(live)
-            self.later = [other for other in self.later if other is not event]
-            event._stale = 0
+            for queue in (self.queues[event._priority], self.later):
+                self._drop(queue)
+            event._stale = 0  # those that a closed base had
 
     def resize(self, npriorities: int) -> None:
         """Have `npriorities` queues.  Raises as `EventBase.priority_init` says."""
@@ -107,6 +134,7 @@ class ActiveQueues:
         if self.count:
             raise StateError("priorities cannot change while events are active")
         self.npriorities = npriorities
+        self.middle_priority = npriorities // 2
         # Never shortened: an event made before keeps its number, and its place.
         while len(self.queues) < npriorities:
             self.queues.append(deque())
@@ -115,6 +143,7 @@ class ActiveQueues:
         """Drop the stale entries, and with them what they keep alive; none may be live."""
         for queue in (*self.queues, self.later):
             queue.clear()
+        self.stale = 0
 
     def __iter__(self) -> Iterator[Event]:
         for queue in (*self.queues, self.later):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from math import inf
 from time import time
 from typing import TYPE_CHECKING
 
 from .active import NOTHING_RUNS
-from .backends import interests_of
 from .closing import Closing
 from .config import EventConfig
 from .errors import ArgumentError, StateError
@@ -25,28 +25,38 @@ if TYPE_CHECKING:
     from .timers import CommonTimeout
 
 
+# How old the distance between wall clock and monotonic clock may be; libevent's number.
+CLOCK_SYNC_INTERVAL_S = 5.0
+
+
 class EventBase(Inspection, Closing):
     """The loop that waits for events and calls their callbacks, in one thread.
 
     config: which backend to take (default: the platform's best); clock: the monotonic clock.
-    Raises NoBackendError when no backend satisfies the configuration.  Source: event_base_new.
+    Raises NoBackendError when no backend satisfies the configuration.  Other threads may `post`
+    and `loopbreak`; for the rest see `thread.use_pthreads`.  Source: event_base_new.
 
     exception_handler: called as `handler(exc)` with what a callback raised; the loop goes on.
     With None the exception leaves `loop`, as KeyboardInterrupt and SystemExit always do.
     """
 
-    __slots__ = ("_closed", "_looping", "_supported", "_wall_offset")
+    __slots__ = ("_closed", "_looping", "_wall_measured", "_wall_offset")
 
     def __init__(self, config: EventConfig | None = None, *, clock: Clock | None = None) -> None:
         super().__init__(config or EventConfig(), clock)
-        self._supported = interests_of(self._backend.features)
         self._looping = self._closed = False
-        self._wall_offset: float | None = None
+        self._wall_offset = 0.0
+        self._wall_measured = -inf
         try:
             self._wakeup = Wakeup(self)
-            self._registry.signals = self._wakeup.signals
         except BaseException:
             self._backend.dealloc()
+            raise
+        self._registry.connect(self._wakeup)
+        try:
+            self._wakeup.start()
+        except BaseException:
+            self.close_nofinalize()
             raise
 
     def dispatch(self) -> int:
@@ -63,21 +73,25 @@ class EventBase(Inspection, Closing):
         lack of events, else 0.  Raises StateError when this base's loop is running already, and
         whatever a callback raised when there is no `exception_handler`.  Source: event_base_loop.
         """
-        self._require_open()
-        if self._looping:
-            raise StateError("the loop of this base is running already")
-        self._looping = True
-        self._wakeup.thread_id = threading.get_ident()
-        self._wakeup.signals.take_over()
-        self._exit = self._break = False
-        try:
-            return self._run_passes(int(flags))
-        finally:
-            self._looping = False
-            self._wakeup.thread_id = 0
-            self._cached_time = None
-            self._running = None
-            self._active.running_priority = NOTHING_RUNS
+        with self._registry.guard:
+            self._require_open()
+            if self._looping:
+                raise StateError("the loop of this base is running already")
+            self._looping = True
+            self._wakeup.thread_id = threading.get_ident()
+            self._wakeup.signals.take_over()
+            self._exit = self._break = False
+            try:
+                return self._run_passes(int(flags))
+            finally:
+                self._stop_looping()
+
+    def _stop_looping(self) -> None:
+        self._looping = False
+        self._wakeup.thread_id = 0
+        self._cached_time = None
+        self._registry.running = None
+        self._active.running_priority = NOTHING_RUNS
 
     def loopexit(self, timeout: float | None = None) -> None:
         """Stop after the callbacks that are active now, or after `timeout` seconds.
@@ -98,6 +112,7 @@ class EventBase(Inspection, Closing):
     def loopcontinue(self) -> None:
         """Leave the rest of this pass active and wait again (event_base_loopcontinue)."""
         self._active.preempted = True
+        self._registry.wake()
 
     def got_exit(self) -> bool:
         """Whether `loopexit` ended the last run (event_base_got_exit)."""
@@ -134,7 +149,7 @@ class EventBase(Inspection, Closing):
             raise ArgumentError(f"once() cannot wait for {EVENT_FLAGS[flags & 0xFF]!r}")
         event = Event(self, fd_of(fd), flags, cb, arg)
         if not flags & IO and not timeout:
-            self._active.activate(event, TIMEOUT)
+            self._registry.activate(event, TIMEOUT)
         else:
             event.add(timeout)
 
@@ -146,13 +161,15 @@ class EventBase(Inspection, Closing):
         257th of a base.  Source: event_base_init_common_timeout.
         """
         self._require_open()
-        return self._timers.init_common(seconds)
+        with self._registry.guard:
+            return self._timers.init_common(seconds)
 
     def post(self, fn: Callable[..., object], *args: object) -> None:
         """Run `fn(*args)` from the loop, after what is active now.  Thread-safe.
 
-        Calls run in the order in which they were posted, at the middle priority; one that posts
-        again lets ready descriptors and due timers come first.
+        Calls run in the order in which they were posted, at the middle priority, and ready
+        descriptors and due timers get their turn after every 32.  What is not posted yet keeps no
+        loop alive: while threads work, keep an event pending or loop with EVLOOP_NO_EXIT_ON_EMPTY.
         """
         self._require_open()
         self._wakeup.post(fn, args)
@@ -170,14 +187,16 @@ class EventBase(Inspection, Closing):
         """Return the wall clock's seconds since 1970: one value for all callbacks of a pass.
 
         Outside the loop and with EVENT_BASE_FLAG_NO_CACHE_TIME, the present time.  Inside, the
-        loop's time and the distance between the two clocks at the first such call: a wall clock
-        that is set later is not followed.  Source: event_base_gettimeofday_cached.
+        loop's time and the distance between the two clocks, which is measured again after
+        `CLOCK_SYNC_INTERVAL_S`: so late is a wall clock followed that is set meanwhile.
+        Source: event_base_gettimeofday_cached.
         """
         cached = self._cached_time
         if cached is None:
             return time()
-        if self._wall_offset is None:
+        if cached >= self._wall_measured + CLOCK_SYNC_INTERVAL_S:
             self._wall_offset = time() - self._monotonic()
+            self._wall_measured = cached
         return cached + self._wall_offset
 
     @property
@@ -197,8 +216,11 @@ class EventBase(Inspection, Closing):
 
     @property
     def running_event(self) -> Event | None:
-        """The event whose callback is running (event_base_get_running_event)."""
-        return self._running
+        """The event whose callback is running; for the loop's thread, None for any other.
+
+        Source: event_base_get_running_event.
+        """
+        return self._registry.running if self._wakeup.is_loop_thread() else None
 
     @property
     def npriorities(self) -> int:
@@ -211,7 +233,8 @@ class EventBase(Inspection, Closing):
         Raises ArgumentError outside 1..255, StateError while events are active.
         Source: event_base_priority_init.
         """
-        self._active.resize(npriorities)
+        with self._registry.guard:
+            self._active.resize(npriorities)
         self._wakeup.set_post_priority(npriorities // 2)
 
     def close(self) -> None:
@@ -255,11 +278,14 @@ class EventBase(Inspection, Closing):
         the base is closed.  Source: event_reinit.
         """
         self._require_open()
+        if self._looping and not self._wakeup.is_loop_thread():
+            self._stop_looping()  # the thread that was in the loop did not come along
+        self._registry.renew_lock()
         # A kqueue does not outlive a fork, and a new descriptor would get its number: the old one
         # goes first.  Closing an epoll descriptor takes nothing from the parent's.
         with contextlib.suppress(OSError):
             self._backend.dealloc()
-        self._backend = type(self._backend)()
+        self._backend = self._backend.renew()
         refusal = self._registry.reinit(self._backend)
         self._wakeup.reinit()
         if refusal is not None:

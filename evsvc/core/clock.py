@@ -1,11 +1,14 @@
-"""Where an event base takes its time from: the monotonic clock, or a fake one in tests."""
+"""Where an event base takes its time from: the monotonic clock, one kept from going back, or a
+fake one in tests."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from typing import Protocol
 
-from .errors import ArgumentError
+from .errors import ArgumentError, ArgumentTypeError
 
 
 class Clock(Protocol):
@@ -35,6 +38,46 @@ class MonotonicClock:
     def advance(self, seconds: float) -> None:
         """Refuse: real time cannot be moved.  Raises ArgumentError."""
         raise ArgumentError(f"the real clock cannot be advanced by {seconds!r} s")
+
+
+class RatchetClock:
+    """A clock over a source that may be set back: it never goes back itself (EV_MONOT_FALLBACK).
+
+    source: called for seconds, by default the wall clock.  Where it goes back, time stands still
+    for that reading, and then goes on from there as the source does: however far the step went, a
+    timer waits only for what is left of its timeout.  What had passed between the reading before
+    the step and the one that finds it cannot be known, and is not counted.  A step forwards is
+    time that has passed.  Raises ArgumentTypeError for a source that cannot be called.
+    Source: evutil_configure_monotonic_time.
+    """
+
+    __slots__ = ("_last", "_offset", "_source")
+
+    jumps = False
+
+    def __init__(self, source: Callable[[], float] = time.time) -> None:
+        if not callable(source):
+            raise ArgumentTypeError(f"the source of a clock cannot be called: {source!r}")
+        self._source = source
+        self._offset = 0.0
+        self._last = -math.inf
+
+    def monotonic(self) -> float:
+        """Return seconds that mean something only beside each other, and never go back."""
+        # All is read before the source is asked, and the offset is set, not added to: of two
+        # threads that find one step, the second changes nothing that the first has done.
+        offset, last = self._offset, self._last
+        reading = self._source()
+        now = reading + offset
+        if now < last:
+            self._offset = last - reading
+            return last
+        self._last = now
+        return now
+
+    def advance(self, seconds: float) -> None:
+        """Refuse: the source's time is not this clock's to move.  Raises ArgumentError."""
+        raise ArgumentError(f"the clock cannot be advanced by {seconds!r} s: its source says when")
 
 
 class FakeClock:

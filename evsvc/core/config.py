@@ -6,7 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from .backends import BACKENDS
+from .backends import BACKENDS, ChangelistEpollBackend, EpollBackend
 from .errors import ArgumentError, Error
 from .flags import BaseFlag, Feature
 
@@ -82,6 +82,7 @@ class EventConfig:
 
         An environment variable `EVENT_NO<BACKEND>`, whatever its value, forbids a backend unless
         EVENT_BASE_FLAG_IGNORE_ENV is set; `EVENT_SHOW_METHOD` logs the choice.
+        `EVENT_EPOLL_USE_CHANGELIST` and `EVENT_PRECISE_TIMER` are as the flags of these names.
         """
         use_env = not self.flags & BaseFlag.EVENT_BASE_FLAG_IGNORE_ENV
         refused = []
@@ -91,9 +92,24 @@ class EventConfig:
             elif use_env and f"EVENT_NO{kind.name.upper()}" in os.environ:
                 refused.append(f"{kind.name} is disabled by EVENT_NO{kind.name.upper()}")
             elif self.features & ~kind.features:
-                refused.append(f"{kind.name} lacks {self.features & ~kind.features!r}")
+                lacking = self.features & ~kind.features
+                refused.append(f"{kind.name} lacks {' and '.join(f.name or '' for f in lacking)}")
             else:
+                backend = self._make(kind, use_env=use_env)
                 if use_env and "EVENT_SHOW_METHOD" in os.environ:
-                    logger.info("using: %s", kind.name)
-                return kind()
+                    logger.info("using: %s", backend.name)
+                return backend
         raise NoBackendError("no backend fits: " + "; ".join(refused))
+
+    def _make(self, kind: type[Backend], *, use_env: bool) -> Backend:
+        if kind is not EpollBackend:
+            return kind()
+
+        def wanted(flag: BaseFlag, variable: str) -> bool:
+            return bool(self.flags & flag) or (use_env and variable in os.environ)
+
+        precise = wanted(BaseFlag.EVENT_BASE_FLAG_PRECISE_TIMER, "EVENT_PRECISE_TIMER")
+        changelist = BaseFlag.EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST
+        if wanted(changelist, "EVENT_EPOLL_USE_CHANGELIST"):
+            return ChangelistEpollBackend(precise=precise)
+        return EpollBackend(precise=precise)

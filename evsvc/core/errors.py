@@ -17,6 +17,10 @@ class StateError(Error, RuntimeError):
     """The call is not legal in the object's present state."""
 
 
+class DebugError(StateError):
+    """Debug mode, or a lock that is being debugged, found a misuse."""
+
+
 class SocketError(Error, OSError):
     """The operating system refused an operation; `errno` says why."""
 

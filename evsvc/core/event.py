@@ -13,17 +13,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .closing import Closing
-from .errors import ArgumentError, ArgumentTypeError, StateError
+from .debug import require_nonblocking
+from .errors import ArgumentError, ArgumentTypeError, DebugError, StateError
 from .flags import EVENT_FLAGS, EventFlag
 
 if TYPE_CHECKING:
     from .base import EventBase
+    from .evmap import Told
     from .timers import CommonQueue
 
 TIMEOUT, READ, WRITE, SIGNAL, PERSIST, ET, CLOSED = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x80
 FINALIZE = 0x40
 IO = READ | WRITE | CLOSED
-_ALLOWED = TIMEOUT | IO | SIGNAL | PERSIST | ET
+_ALLOWED = TIMEOUT | IO | SIGNAL | PERSIST | ET | FINALIZE
 
 EventCallback = Callable[[int, EventFlag, Any], object]
 """Called as `cb(fd, what, arg)`: the descriptor or signal number, and what happened."""
@@ -55,6 +57,10 @@ def _closed_callback(fd: int, what: EventFlag, arg: object) -> None:
     """Stand in for the callback of a closed event; the loop never gets to call it."""
 
 
+def _unassigned_callback(fd: int, what: EventFlag, arg: object) -> None:
+    """Stand in for the callback of an event that debug mode has unassigned."""
+
+
 def fd_of(fd: int | HasFileno) -> int:
     """Return the descriptor number of an int or of an object with `fileno()`.
 
@@ -83,12 +89,13 @@ class Assignment(NamedTuple):
 class Event(Closing):
     """An event on `base`: for a descriptor, a signal number, or (-1) a timeout alone.
 
-    events: EV_READ, EV_WRITE, EV_CLOSED or EV_SIGNAL, with EV_PERSIST and EV_ET (edge-triggered
-    where the backend can).  EV_SIGNAL goes with no descriptor flag.  The event gets the middle
-    priority of its base.  The callback is `callback(fd, what, arg)`.  A backend without
-    EV_FEATURE_EARLY_CLOSE never reports EV_CLOSED.  Raises ArgumentError for flags that do not
-    go together, ArgumentTypeError for what is no callback or descriptor, StateError when the base
-    is closed.  Source: event_new.
+    events: EV_READ, EV_WRITE, EV_CLOSED or EV_SIGNAL, with EV_PERSIST, EV_ET (edge-triggered
+    where the backend can) and EV_FINALIZE (deleting it from another thread does not wait for its
+    callback).  EV_SIGNAL goes with no descriptor flag.  The event gets the middle priority of its
+    base.  The callback is `callback(fd, what, arg)`.  A backend without EV_FEATURE_EARLY_CLOSE
+    never reports EV_CLOSED.  Raises ArgumentError for flags that do not go together,
+    ArgumentTypeError for what is no callback or descriptor, StateError when the base is closed,
+    in debug mode DebugError for a blocking descriptor.  Source: event_new.
     """
 
     __slots__ = (
@@ -103,17 +110,21 @@ class Event(Closing):
         "_fd",
         "_finalized",
         "_inserted",
-        "_interest",
         "_internal",
         "_interval",
-        "_persist",
-        "_plain",
         "_priority",
         "_queue",
         "_result",
         "_stale",
         "_timer_key",
+        "_told",
     )
+
+    # Not set before they mean something, which saves a timer a tenth of its cost.
+    _born: int  # while inserted: the pass in which it was; what that pass's wait found is older
+    _deadline: float  # while _timer_key is set: monotonic seconds
+    _result: int  # while active: what happened
+    _told: Told  # for a descriptor: what to tell the callback, by the backend's mask
 
     def __init__(
         self,
@@ -123,36 +134,34 @@ class Event(Closing):
         callback: EventCallback,
         arg: object = None,
     ) -> None:
-        flags = int(events)
+        flags = events if type(events) is int else int(events)
         if flags & ~_ALLOWED:
             raise ArgumentError(f"unknown event flags: {flags & ~_ALLOWED:#x}")
         if flags & SIGNAL and flags & IO:
             raise ArgumentError(f"EV_SIGNAL goes with no descriptor flag: {EVENT_FLAGS[flags]!r}")
         if not callable(callback):
             raise ArgumentTypeError(f"the callback cannot be called: {callback!r}")
-        base._require_open()
-        number = fd_of(fd)
-        # Nothing is stored before everything is checked: `assign` relies on it.
+        if base._closed:
+            base._require_open()
+        number = fd if type(fd) is int else fd_of(fd)
+        if flags & IO:
+            if base._debug:
+                require_nonblocking(number)
+            self._told = base._evmap.told[flags & (IO | ET)]
+        # Nothing else is stored before everything is checked: `assign` relies on it.
         self._base: EventBase | None = base
         self._fd = number
         self._events = flags & ~TIMEOUT
-        self._interest = flags & base._supported if flags & IO else 0  # the backend's part
-        self._persist = bool(flags & PERSIST)
-        # Nothing but calling it to be done when its descriptor is ready; see EventBase._run_ready.
-        self._plain = self._persist and not flags & (SIGNAL | ET)
         self._callback = callback
         self._arg: Any = self if arg is event_self_cbarg else arg
-        self._priority = base.npriorities // 2
+        self._priority = base._active.middle_priority
         self._internal = False
         self._finalized = False
         self._inserted = False  # in the base's descriptor or signal map
-        self._born = 0  # the pass in which it was inserted: what that pass's wait found is older
         self._timer_key = 0  # this event's live entry in the timer heap
         self._queue: CommonQueue | None = None  # that of the common timeout it waits for
-        self._deadline = 0.0  # monotonic; means something while _timer_key is set
         self._interval: float | None = None  # what a persistent timeout starts anew with
         self._active = False
-        self._result = 0  # what happened, while active
         self._calls = 0  # how often the callback runs, for a signal
         self._stale = 0  # entries in the active queue that a delete left behind
 
@@ -169,8 +178,22 @@ class Event(Closing):
         Raises as the constructor does, and StateError while the event is pending or active, and
         once it is closed or finalized; it is then what it was.  Source: event_assign.
         """
-        self._require_idle()._active.drop_stale(self)
+        if self._callback is not _unassigned_callback:
+            self._require_idle()._registry.drop_stale(self)
         Event.__init__(self, base, fd, events, callback, arg)
+
+    def debug_unassign(self) -> None:
+        """In debug mode, forget the assignment: every use raises DebugError until `assign`.
+
+        Without debug mode nothing happens.  Raises StateError while the event is pending or
+        active, and when it is closed or finalized.  Source: event_debug_unassign.
+        """
+        base = self._live_base()
+        if base._debug:
+            self._require_idle()._registry.drop_stale(self)
+            self._base = None
+            self._callback = _unassigned_callback
+            self._arg = None
 
     def add(self, timeout: float | None = None) -> None:
         """Make the event pending, with a timeout in seconds from the loop's time if given.
@@ -182,24 +205,43 @@ class Event(Closing):
         finalized, or its base is closed.  Source: event_add.
         """
         base = self._base
-        if base is None or self._finalized:
-            raise StateError(f"the event is {'closed' if base is None else 'finalized'}")
-        base._require_open()
-        base._registry.add(self, timeout, base.now)
+        if base is None or base._closed or self._finalized:
+            raise self._unusable()
+        if timeout is None:
+            base._registry.add(self, None, 0.0)
+        else:
+            cached = base._cached_time
+            base._registry.add(self, timeout, base._monotonic() if cached is None else cached)
 
     def delete(self) -> None:
         """Take back what `add` and `active` did: the callback does not run.
 
-        Fine on an event that is neither.  Source: event_del.
+        Fine on an event that is neither.  With `thread.use_pthreads`, and from another thread
+        than the loop's, waits until a callback of the event that is running has returned, unless
+        the event has EV_FINALIZE.  Source: event_del.
         """
         if self._base is not None:
             self._base._registry.delete(self)
+        else:
+            self._require_assigned()
+
+    def delete_block(self) -> None:
+        """Do as `delete` does, and wait with EV_FINALIZE, too (event_del_block)."""
+        self._require_assigned()
+        if self._base is not None:
+            self._base._registry.delete_block(self)
+
+    def delete_noblock(self) -> None:
+        """Do as `delete` does, and never wait for a callback (event_del_noblock)."""
+        self._require_assigned()
+        if self._base is not None:
+            self._base._registry.delete_noblock(self)
 
     def remove_timer(self) -> None:
         """Forget the timeout, and keep the rest pending (event_remove_timer)."""
-        if self._base is not None and self._timer_key:
-            self._base._timers.remove(self)
-            self._interval = None
+        self._require_assigned()
+        if self._base is not None:
+            self._base._registry.remove_timer(self)
 
     def active(self, what: int, calls: int = 1) -> None:
         """Activate by hand with the flags `what`, whether pending or not.
@@ -252,7 +294,7 @@ class Event(Closing):
             raise ArgumentTypeError(f"the callback cannot be called: {callback!r}")
         if self._finalized:
             raise StateError(f"the event is finalized already: {self!r}")
-        self.delete()
+        self.delete_noblock()
         self._finalized = True
         base._queue_finalizer(self, callback, closes)
 
@@ -284,11 +326,12 @@ class Event(Closing):
     def base(self, base: EventBase) -> None:
         old_base = self._require_idle()
         base._require_open()
-        old_base._active.drop_stale(self)
+        old_base._registry.drop_stale(self)
         self._calls = 0
         self._base = base
-        self._interest = self._events & base._supported if self._events & IO else 0
-        self._priority = base.npriorities // 2
+        if self._events & IO:
+            self._told = base._evmap.told[self._events & (IO | ET)]
+        self._priority = base._active.middle_priority
 
     @property
     def assignment(self) -> Assignment:
@@ -339,12 +382,24 @@ class Event(Closing):
 
     @priority.setter
     def priority(self, priority: int) -> None:
-        self._live_base()._active.set_priority(self, priority)
+        self._live_base()._registry.set_priority(self, priority)
 
     def _live_base(self) -> EventBase:
         if self._base is None:
-            raise StateError("the event is closed")
+            raise self._unusable()
         return self._base
+
+    def _require_assigned(self) -> None:
+        if self._callback is _unassigned_callback:
+            raise self._unusable()
+
+    def _unusable(self) -> StateError:
+        if self._callback is _unassigned_callback:
+            return DebugError("the event is not assigned")
+        if self._base is None:
+            return StateError("the event is closed")
+        fault = "the event base is closed" if self._base._closed else "the event is finalized"
+        return StateError(fault)
 
     def _require_idle(self) -> EventBase:
         base = self._live_base()
@@ -356,7 +411,8 @@ class Event(Closing):
 
     def __repr__(self) -> str:
         if self._base is None:
-            return "<Event closed>"
+            unassigned = self._callback is _unassigned_callback
+            return f"<Event {'not assigned' if unassigned else 'closed'}>"
         what = f"signal {self._fd}" if self._events & SIGNAL else f"fd {self._fd}"
         return f"<Event {what} {EVENT_FLAGS[self._events]!r} pending={self.pending()!r}>"
 

@@ -4,47 +4,78 @@ Invariants
     * The backend watches exactly the union of what a descriptor's inserted events want.
     * The events of a descriptor are kept newest first, and are activated in that order.
     * When the backend refuses an event, the map is as it was.
+    * What is in `sole` is alone on its descriptor, and there is nothing but its callback to be
+      called when that is ready: persistent, level-triggered, no timeout, not the base's own,
+      inserted before the last wait.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errors import ArgumentError, SocketError
+from .backends.protocol import interests_of
+from .errors import ArgumentError, DebugError, SocketError
+from .event import ET, IO, PERSIST
+from .flags import EVENT_FLAGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from .backends import Backend
     from .event import Event
+    from .flags import EventFlag
 
 # Far above any real limit; keeps a wild number away from backends that index by descriptor.
 MAX_FD = 1 << 26
+
+Told = dict[int, "EventFlag | None"]
+
+
+class ToldTables(dict[int, Told]):
+    """What an event is told, by the event's interest and the backend's mask: None for nothing.
+
+    Made at first need, and shared by all events of one interest.
+    """
+
+    __slots__ = ("_meanings", "_supported")
+
+    def __init__(self, meanings: Mapping[int, int], supported: int) -> None:
+        super().__init__()
+        self._meanings = meanings
+        self._supported = supported
+
+    def __missing__(self, interest: int) -> Told:
+        table: Told = {}
+        possible = interest & self._supported
+        for mask, what in self._meanings.items():
+            hit = what & possible & IO
+            table[mask] = EVENT_FLAGS[hit | possible & ET] if hit else None
+        self[interest] = table
+        return table
 
 
 class FdInterest:
     """The events of one descriptor and the union of their interests."""
 
-    __slots__ = ("events", "sole", "union")
+    __slots__ = ("events", "union")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.sole: Event | None = None  # the one event, where there is one and it is plain
         self.union = 0
-
-    def find_sole(self) -> None:
-        """Note the event that can be called without more ado; see EventBase._run_ready."""
-        self.sole = self.events[0] if len(self.events) == 1 and self.events[0]._plain else None
 
 
 class EvMap:
     """Events by descriptor, in step with a backend."""
 
-    __slots__ = ("_backend", "by_fd")
+    __slots__ = ("_backend", "_fresh", "by_fd", "sole", "supported", "told")
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self.supported = interests_of(backend.features)
+        self.told = ToldTables(backend.meanings, self.supported)
         self.by_fd: dict[int, FdInterest] = {}
+        self.sole: dict[int, Event] = {}
+        self._fresh: set[int] = set()  # descriptors that may belong to `sole` at the next wait
 
     def add(self, event: Event) -> None:
         """Insert an event.  Raises ArgumentError for a number that cannot be a descriptor, or is
@@ -56,7 +87,7 @@ class EvMap:
         if interest is None:
             interest = FdInterest()
         old = interest.union
-        new = event._interest & ~old
+        new = event._events & self.supported & ~old
         if new:
             try:
                 self._backend.add(fd, old, new)
@@ -66,24 +97,50 @@ class EvMap:
                 raise ArgumentError(f"{self._backend.name} cannot watch {fd}: {exc}") from exc
         interest.union = old | new
         interest.events.insert(0, event)
-        interest.find_sole()
         self.by_fd[fd] = interest
+        self._note_change(fd)
 
     def remove(self, event: Event) -> None:
         """Take an event out; never fails, whatever became of the descriptor."""
         fd = event._fd
         interest = self.by_fd[fd]
         interest.events.remove(event)
-        interest.find_sole()
         old = interest.union
         union = 0
         for other in interest.events:
-            union |= other._interest
+            union |= other._events & self.supported
         if union != old:
             interest.union = union
             self._backend.delete(fd, old, old & ~union)
-        if not interest.events:
+        if interest.events:
+            self._note_change(fd)
+        else:
             del self.by_fd[fd]
+            self.sole.pop(fd, None)
+
+    def _note_change(self, fd: int) -> None:
+        self.sole.pop(fd, None)
+        self._fresh.add(fd)
+
+    def find_sole(self) -> None:
+        """Find the new ones for `sole`, before a wait."""
+        if not self._fresh:
+            return
+        for fd in self._fresh:
+            interest = self.by_fd.get(fd)
+            if interest is not None and len(interest.events) == 1:
+                event = interest.events[0]
+                if (
+                    event._events & (PERSIST | ET) == PERSIST
+                    and event._interval is None
+                    and not event._internal
+                ):
+                    self.sole[fd] = event
+        self._fresh.clear()
+
+    def note_interval(self, event: Event) -> None:
+        """Know that an inserted event has a persistent timeout now."""
+        self.sole.pop(event._fd, None)
 
     def reinit(self, backend: Backend) -> tuple[list[Event], SocketError | None]:
         """Have `backend`, a new one, watch what the old one does; call nothing of the old one.
@@ -103,11 +160,25 @@ class EvMap:
                 first = first or _refusal(fd, exc)
                 lost += interest.events
                 del self.by_fd[fd]
+                self.sole.pop(fd, None)
         return lost, first
 
     def __iter__(self) -> Iterator[Event]:
         for interest in self.by_fd.values():
             yield from interest.events
+
+
+class DebugEvMap(EvMap):
+    """An EvMap that refuses what would go wrong later."""
+
+    __slots__ = ()
+
+    def add(self, event: Event) -> None:
+        """Insert an event.  Raises DebugError where level- and edge-triggered would be mixed."""
+        interest = self.by_fd.get(event._fd)
+        if interest is not None and (interest.events[0]._events ^ event._events) & ET:
+            raise DebugError(f"descriptor {event._fd} would be level- and edge-triggered at once")
+        super().add(event)
 
 
 def _refusal(fd: int, exc: OSError) -> SocketError:

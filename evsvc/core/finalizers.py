@@ -59,7 +59,7 @@ def run_finalizers(base: EventBase) -> None:
 
 
 def _finalize(fd: int, what: int, ending: Ending) -> None:
-    ending.base._running = None
+    ending.base._registry.running = None
     try:
         ending.callback(ending.event, ending.arg)
     finally:

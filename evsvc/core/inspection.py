@@ -62,14 +62,14 @@ class Inspection(Passes):
         By descriptor, then signals, timers, and what is only active.  A true result of `cb` ends
         it and is returned, else None.  Source: event_base_foreach_event.
         """
-        for event in list(self._registry):
+        for event in self._all_events():
             if verdict := cb(self, event, arg):
                 return verdict
         return None
 
     def dump_events(self, output: TextIO) -> None:
         """Write the inserted and the active events, a line each (event_base_dump_events)."""
-        events = list(self._registry)
+        events = self._all_events()
         offset = time() - self.now
         output.write("Inserted events:\n")
         for event in events:
@@ -89,22 +89,30 @@ class Inspection(Passes):
         that no event has.  Source: event_base_active_by_fd.
         """
         flags = int(what)
-        if flags & TIMEOUT:
-            for event in list(self._registry.timers):
-                if event._fd == fd and not event._events & SIGNAL:
-                    self._registry.activate(event, TIMEOUT)
-            return
-        interest = self._registry.evmap.by_fd.get(fd)
-        for event in [] if interest is None else list(interest.events):
-            if hit := event._events & flags & IO:
-                self._registry.activate(event, hit)
+        registry = self._registry
+        with registry.guard:
+            if flags & TIMEOUT:
+                for event in list(registry.timers):
+                    if event._fd == fd and not event._events & SIGNAL:
+                        registry.activate(event, TIMEOUT)
+                return
+            interest = registry.evmap.by_fd.get(fd)
+            for event in () if interest is None else tuple(interest.events):
+                if hit := event._events & flags & IO:
+                    registry.activate(event, hit)
 
     def active_by_signal(self, signum: int) -> None:
         """Activate the pending events of a signal, once each (event_base_active_by_signal)."""
-        for event in list(self._registry.signals):
-            if event._fd == signum:
-                event._calls = 1
-                self._registry.activate(event, SIGNAL)
+        registry = self._registry
+        with registry.guard:
+            for event in list(registry.signals):
+                if event._fd == signum:
+                    event._calls = 1
+                    registry.activate(event, SIGNAL)
+
+    def _all_events(self) -> list[Event]:
+        with self._registry.guard:
+            return list(self._registry)
 
     def _virtual_count(self) -> int:
         return len(self._wakeup.posted) + len(self._flush_list.waiting)

@@ -10,6 +10,7 @@ Invariants
       `loop`.
     * `_cached_time` is set from the end of the wait to the end of the pass, and only then; with
       EVENT_BASE_FLAG_NO_CACHE_TIME never.
+    * With locking the loop holds the lock, but for waits and the program's callbacks.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from typing import TYPE_CHECKING
 
 from .active import NOTHING_RUNS
 from .clock import Clock, MonotonicClock
-from .event import ET, SIGNAL, TIMEOUT
+from .debug import note_new_base
+from .event import IO, PERSIST, SIGNAL, TIMEOUT
 from .flags import EVENT_FLAGS, BaseFlag
 from .flushlist import FlushList
+from .locked import LockedRegistry
 from .registry import Registry
+from .thread import new_base_lock
 from .watch import CheckInfo, PrepareInfo
 
 if TYPE_CHECKING:
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 
     from .config import EventConfig
     from .event import Event
+    from .evmap import EvMap
     from .wakeup import Wakeup
     from .watch import Watcher
 
@@ -53,13 +58,15 @@ class Passes:
         "_caches_time",
         "_check_watchers",
         "_clock",
+        "_debug",
+        "_evmap",
         "_exit",
         "_flush_list",
         "_limits",
+        "_locked",
         "_monotonic",
         "_prepare_watchers",
         "_registry",
-        "_running",
         "_timers",
         "_wakeup",
         "exception_handler",
@@ -73,7 +80,14 @@ class Passes:
         self._clock: Clock = clock or MonotonicClock()
         self._monotonic = self._clock.monotonic
         self._cached_time: float | None = None
-        self._registry = Registry(self._backend)
+        self._debug = note_new_base()
+        lock = None if config.flags & BaseFlag.EVENT_BASE_FLAG_NOLOCK else new_base_lock()
+        self._locked: LockedRegistry | None = None
+        if lock is None:
+            self._registry = Registry(self._backend, debug=self._debug)
+        else:
+            self._registry = self._locked = LockedRegistry(self._backend, lock, debug=self._debug)
+        self._evmap: EvMap = self._registry.evmap
         self._timers = self._registry.timers
         self._active = self._registry.active
         self._flush_list = FlushList()
@@ -81,7 +95,6 @@ class Passes:
         self._prepare_watchers: list[Watcher] = []
         self._check_watchers: list[Watcher] = []
         self._exit = self._break = False
-        self._running: Event | None = None
         self.exception_handler: ExceptionHandler | None = None
 
     @property
@@ -98,8 +111,9 @@ class Passes:
         nonblock = flags & _NONBLOCK
         stay = flags & _NO_EXIT_ON_EMPTY
         active = self._active
+        locked = self._locked
         flush_list = self._flush_list
-        ran = flush_list.run(self) if flush_list.waiting else 0
+        ran = self._flush() if flush_list.waiting else 0
         while True:
             active.preempted = False
             if self._exit or self._break:
@@ -113,9 +127,15 @@ class Passes:
             if self._prepare_watchers:
                 self._run_watchers(self._prepare_watchers, PrepareInfo(timeout))
             self._cached_time = None
-            ready = self._backend.dispatch(0 if self._clock.jumps else timeout)
-            if self._clock.jumps and not ready:
-                ready = self._jump(timeout)
+            self._registry.prepare_wait()
+            if locked is None:
+                ready = self._wait(timeout)
+            else:
+                locked.give_up()
+                try:
+                    ready = self._wait(timeout)
+                finally:
+                    locked.take_back()
             now = self._monotonic()
             if self._caches_time:
                 self._cached_time = now
@@ -137,7 +157,7 @@ class Passes:
             if active.count and not (self._break or active.preempted):
                 ran += self._run_active()
             if flush_list.waiting and not self._break:
-                ran += flush_list.run(self)
+                ran += self._flush()
             if once and ran and not active.count:
                 return 0
             ran = 0
@@ -151,8 +171,16 @@ class Passes:
             return None
         return min(max(deadline - self._monotonic(), 0.0), MAX_WAIT_S)
 
-    def _jump(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Let a fake clock pass `timeout`; with no timer to wait for, wait for real I/O."""
+    def _wait(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait in the backend.
+
+        Where nothing is ready, a fake clock jumps to the timeout; without one it waits for I/O.
+        """
+        if not self._clock.jumps:
+            return self._backend.dispatch(timeout)
+        ready = self._backend.dispatch(0)
+        if ready:
+            return ready
         if timeout is None:
             return self._backend.dispatch(None)
         self._clock.advance(timeout)
@@ -161,40 +189,38 @@ class Passes:
     def _is_simple(self, now: float) -> bool:
         """Whether the order of the callbacks is the order in which descriptors were found ready:
         one priority, nothing active already, no timer due."""
-        if self._active.count or len(self._active.queues) > 1 or self._limits is not None:
+        active = self._active
+        if active.count or len(active.queues) > 1 or self._limits is not None:
+            return False
+        if self._locked is not None:
             return False
         deadline = self._timers.next_deadline()
         return deadline is None or deadline > now
 
-    def _run_ready(self, ready: list[tuple[int, int]]) -> int:
-        """Run the callbacks of what is ready as it was found; return how many ran.
+    def _run_ready(self, ready: list[tuple[int, int]]) -> bool:
+        """Run the callbacks of what is ready as it was found; return whether any ran.
 
         Queueing each event first would cost 0.4 of 0.7 us.  What does not go so, one of several
         events on a descriptor or one that is not persistent, is queued and runs after these; so
         is what is left when a callback raises or breaks the loop.
         """
+        registry = self._registry
         active = self._active
-        by_fd = self._registry.evmap.by_fd
-        number = self._registry.pass_number
-        ran = 0
-        self._registry.note(len(ready))
+        sole = self._evmap.sole
+        registry.note(len(ready))
         turns = iter(ready)
         try:
-            for fd, what in turns:
-                interest = by_fd.get(fd)
-                if interest is None:
+            for fd, mask in turns:
+                event = sole.get(fd)
+                if event is None or event._active:
+                    self._activate_ready([(fd, mask)])
                     continue
-                event = interest.sole
-                if event is None or event._active or event._interval is not None:
-                    self._activate_ready([(fd, what)])
+                told = event._told[mask]
+                if told is None:
                     continue
-                hit = event._interest & what
-                if not hit or event._born == number:
-                    continue
-                self._running = event
-                ran += 1
+                registry.running = event
                 try:
-                    event._callback(fd, EVENT_FLAGS[hit], event._arg)
+                    event._callback(fd, told, event._arg)
                 except Exception as exc:
                     if self.exception_handler is None:
                         raise
@@ -203,37 +229,51 @@ class Passes:
                     break
         finally:
             self._activate_ready(list(turns))
-        self._running = None
+        ran = registry.running is not None
+        registry.running = None
         return ran
 
     def _activate_ready(self, ready: list[tuple[int, int]]) -> None:
         """Queue the events of what is ready, but for those that were added since it was found."""
-        by_fd = self._registry.evmap.by_fd
+        by_fd = self._evmap.by_fd
         number = self._registry.pass_number
-        for fd, what in ready:
+        for fd, mask in ready:
             interest = by_fd.get(fd)
             if interest is None:
                 continue
             for event in interest.events:
-                hit = event._interest & what
-                if hit and event._born != number:
-                    self._active.activate(event, hit | event._interest & ET)
+                told = event._told[mask]
+                if told is not None and event._born != number:
+                    self._active.activate(event, told._value_)
 
     def _activate_expired(self, now: float) -> None:
         while (event := self._timers.pop_due(now)) is not None:
-            if event._inserted and event._interest and not (event._persist or event._active):
+            flags = event._events
+            if flags & IO and event._inserted and not (flags & PERSIST or event._active):
                 # As in libevent: what becomes ready before the callback runs is not merged in.
                 self._registry.unlist(event)
             self._active.activate(event, TIMEOUT)
 
     def _run_watchers(self, watchers: list[Watcher], info: PrepareInfo | CheckInfo) -> None:
-        for watcher in tuple(watchers):
-            try:
-                watcher.run(info)
-            except Exception as exc:
-                if self.exception_handler is None:
-                    raise
-                self.exception_handler(exc)
+        self._registry.give_up()
+        try:
+            for watcher in tuple(watchers):
+                try:
+                    watcher.run(info)
+                except Exception as exc:
+                    if self.exception_handler is None:
+                        raise
+                    self.exception_handler(exc)
+        finally:
+            self._registry.take_back()
+
+    def _flush(self) -> int:
+        """Let everyone send who has something to send; return how many did."""
+        self._registry.give_up()
+        try:
+            return self._flush_list.run(self)
+        finally:
+            self._registry.take_back()
 
     def _run_active(self) -> int:
         """Run the most urgent priority that has a user's callback; return how many ran."""
@@ -258,23 +298,28 @@ class Passes:
 
     def _run_queue(self, queue: deque[Event], most: float, until: float) -> int:
         active = self._active
+        registry = self._registry
+        locked = self._locked
         ran = 0
         while queue:
             event = queue.popleft()
             if event._stale:
                 event._stale -= 1
+                active.stale -= 1
                 continue
             active.count -= 1
             event._active = False
             what = event._result
-            if event._persist:
+            if event._events & PERSIST:
                 if event._interval is not None:
                     self._timers.restart(event, self.now, on_beat=bool(what & TIMEOUT))
             elif event._inserted or event._timer_key:
-                self._registry.unlist(event)
-            self._running = event
+                registry.unlist(event)
+            registry.running = event
             if not event._internal:
                 ran += 1
+                if locked is not None:
+                    locked.give_up()
             try:
                 if event._events & SIGNAL and what != TIMEOUT:
                     self._wakeup.signals.call(self, event, what)
@@ -284,9 +329,12 @@ class Passes:
                 if self.exception_handler is None:
                     raise
                 self.exception_handler(exc)
+            finally:
+                if locked is not None and not event._internal:
+                    locked.take_back()
             if self._break or active.preempted or ran >= most:
                 break
             if until != inf and self._monotonic() >= until:
                 break
-        self._running = None
+        registry.running = None
         return ran

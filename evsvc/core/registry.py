@@ -9,12 +9,13 @@ Invariants
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from .active import ActiveQueues
 from .errors import ArgumentError
-from .event import IO, SIGNAL, TIMEOUT
-from .evmap import EvMap
+from .event import IO, PERSIST, SIGNAL, TIMEOUT
+from .evmap import DebugEvMap, EvMap
 from .timers import TimerHeap
 
 if TYPE_CHECKING:
@@ -24,38 +25,53 @@ if TYPE_CHECKING:
     from .errors import SocketError
     from .event import Event
     from .signals import SignalMap
+    from .wakeup import Wakeup
 
 
 class Registry:
-    """The pending and active events of one base.  `signals` is set by the base that owns it."""
+    """The pending and active events of one base, which calls `connect` before anything else.
+
+    running: the event whose callback is running, or None.
+    guard: held while several things are looked at together; without locking it does nothing.
+    """
 
     __slots__ = (
         "active",
         "evmap",
+        "guard",
         "inserted_count",
         "most_active",
         "most_added",
         "pass_number",
+        "running",
         "signals",
         "timers",
     )
 
     signals: SignalMap
 
-    def __init__(self, backend: Backend) -> None:
-        self.evmap = EvMap(backend)
+    def __init__(self, backend: Backend, *, debug: bool = False) -> None:
+        self.evmap = DebugEvMap(backend) if debug else EvMap(backend)
         self.timers = TimerHeap()
         self.active = ActiveQueues()
+        self.running: Event | None = None
+        self.guard: AbstractContextManager[object] = nullcontext()
         self.inserted_count = 0
         self.most_active = self.most_added = 0
         self.pass_number = 0
+
+    def connect(self, wakeup: Wakeup) -> None:
+        """Know the base's signals, and how to wake its loop."""
+        self.signals = wakeup.signals
 
     def add(self, event: Event, timeout: float | None, now: float) -> None:
         """Make an event pending; see `Event.add`."""
         if timeout is not None and not timeout >= 0:
             raise ArgumentError(f"a timeout is seconds, 0 or more: {timeout!r}")
-        if event._events & (IO | SIGNAL) and not (event._inserted or event._active):
-            if event._events & SIGNAL:
+        flags = event._events
+        active = self.active
+        if flags & (IO | SIGNAL) and not (event._inserted or event._active):
+            if flags & SIGNAL:
                 self.signals.add(event)
             elif event._fd != -1:
                 self.evmap.add(event)
@@ -64,50 +80,104 @@ class Registry:
             self.inserted_count += not event._internal
         if timeout is not None:
             if event._active and event._result & TIMEOUT:
-                self.active.deactivate(event)
-            event._interval = timeout if event._persist else None
-            event._deadline = now + timeout
-            self.timers.push(event, event._deadline, timeout)
-        self.note(self.active.count)
+                active.deactivate(event)
+            if flags & PERSIST:
+                event._interval = timeout
+                if flags & IO:
+                    self.evmap.note_interval(event)
+            event._deadline = deadline = now + timeout
+            self.timers.push(event, deadline, timeout)
+        added = self.inserted_count + self.timers.live + active.count
+        if added > self.most_added:
+            self.most_added = added
+
+    def prepare_wait(self) -> None:
+        """Tidy up what has changed since the last wait."""
+        self.evmap.find_sole()
+        self.timers.drop_dead()
 
     def activate(self, event: Event, what: int) -> None:
         """Make an event active by hand; see `Event.active`."""
         self.active.activate(event, what)
         self.note(self.active.count)
 
+    def activate_later(self, event: Event, what: int) -> None:
+        """Do as `activate` does, but for the next pass."""
+        self.active.activate_later(event, what)
+        self.note(self.active.count)
+
     @property
     def pending_count(self) -> int:
         """How many places pending events are in: descriptor or signal map, and timer heap."""
-        return self.inserted_count + len(self.timers)
+        return self.inserted_count + self.timers.live
 
     def note(self, active_count: int) -> None:
         """Keep the highest counts so far."""
         if active_count > self.most_active:
             self.most_active = active_count
-        added = self.inserted_count + len(self.timers) + active_count
+        added = self.inserted_count + self.timers.live + active_count
         if added > self.most_added:
             self.most_added = added
 
     def delete(self, event: Event) -> None:
         """Make an event neither pending nor active; see `Event.delete`."""
-        if event._inserted or event._timer_key:
-            self.unlist(event)
-        event._interval = None
-        event._calls = 0
+        if event._timer_key:
+            self.timers.remove(event)
+        if event._inserted:
+            self._take_out(event)
         if event._active:
             self.active.deactivate(event)
+        event._interval = None
+        event._calls = 0
+
+    def delete_block(self, event: Event) -> None:
+        """Delete, and wait for its callback; see `Event.delete_block`."""
+        self.delete(event)
+
+    def delete_noblock(self, event: Event) -> None:
+        """Delete, and do not wait; see `Event.delete_noblock`."""
+        self.delete(event)
+
+    def remove_timer(self, event: Event) -> None:
+        """Forget a pending timeout; see `Event.remove_timer`."""
+        if event._timer_key:
+            self.timers.remove(event)
+            event._interval = None
 
     def unlist(self, event: Event) -> None:
         """Make a pending event idle; an activation stays."""
         if event._inserted:
-            if event._events & SIGNAL:
-                self.signals.remove(event)
-            elif event._fd != -1:
-                self.evmap.remove(event)
-            event._inserted = False
-            self.inserted_count -= not event._internal
+            self._take_out(event)
         if event._timer_key:
             self.timers.remove(event)
+
+    def _take_out(self, event: Event) -> None:
+        if event._events & SIGNAL:
+            self.signals.remove(event)
+        elif event._fd != -1:
+            self.evmap.remove(event)
+        event._inserted = False
+        self.inserted_count -= not event._internal
+
+    def set_priority(self, event: Event, priority: int) -> None:
+        """Move an event; see `Event.priority`."""
+        self.active.set_priority(event, priority)
+
+    def drop_stale(self, event: Event) -> None:
+        """Forget an idle event altogether."""
+        self.active.drop_stale(event)
+
+    def wake(self) -> None:
+        """Have the loop see at once what another thread has changed."""
+
+    def give_up(self) -> None:
+        """Let other threads in while the loop waits, or calls back; see LockedRegistry."""
+
+    def take_back(self) -> None:
+        """End what `give_up` began."""
+
+    def renew_lock(self) -> None:
+        """Be rid of a lock that a thread of the parent process may hold for ever."""
 
     def reinit(self, backend: Backend) -> SocketError | None:
         """Have a new backend watch for every inserted event; see `EventBase.reinit`.
@@ -123,13 +193,13 @@ class Registry:
     def clear(self) -> None:
         """Delete every event, and drop what deleted ones have left behind."""
         for event in [*self.signals, *self.active, *self.evmap, *self.timers]:
-            self.delete(event)
+            self.delete_noblock(event)
         self.active.clear()
         self.timers.clear()
 
     def __bool__(self) -> bool:
         """Whether anything could still happen."""
-        return bool(self.inserted_count or self.active.count or self.timers)
+        return bool(self.inserted_count or self.active.count or self.timers.live)
 
     def __iter__(self) -> Iterator[Event]:
         """Each pending or active event, once: by descriptor, by signal, timers, the rest."""

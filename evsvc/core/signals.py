@@ -12,6 +12,7 @@ loop with one, has the signals.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -27,9 +28,11 @@ from .flags import EVENT_FLAGS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .active import ActiveQueues
     from .event import Event
     from .passes import Passes
+    from .registry import Registry
+
+logger = logging.getLogger("evsvc.core")
 
 _Handler = Callable[[int, FrameType | None], object] | int | None
 
@@ -67,10 +70,9 @@ class _Catcher:
 class SignalMap:
     """The signal events of one base."""
 
-    __slots__ = ("_active", "_catchers", "_events", "_old_wakeup", "_wakeup_fd")
+    __slots__ = ("_catchers", "_events", "_old_wakeup", "_wakeup_fd")
 
-    def __init__(self, active: ActiveQueues, wakeup_fd: int) -> None:
-        self._active = active
+    def __init__(self, wakeup_fd: int) -> None:
         self._wakeup_fd = wakeup_fd
         self._old_wakeup = _NO_WAKEUP
         self._events: dict[int, list[Event]] = {}
@@ -91,10 +93,21 @@ class SignalMap:
             signal.siginterrupt(signum, False)
             self._catchers[signum] = catcher
         first = not self._events
+        if first and self._another_has_signals():
+            logger.warning(
+                "another event base has signals: from now on they come to the one that added "
+                "signal %d, until the other enters its loop",
+                signum,
+            )
         self._events.setdefault(signum, []).insert(0, event)
         found = self.take_over()
         if first:
             self._old_wakeup = _open_file(found)
+
+    def _another_has_signals(self) -> bool:
+        handlers = map(signal.getsignal, signal.valid_signals())
+        theirs = [each for each in handlers if isinstance(each, _Catcher) and each.live]
+        return len(theirs) > len(self._catchers)
 
     def remove(self, event: Event) -> None:
         """Forget the event, and with the last one of a signal restore what was there before.
@@ -142,13 +155,13 @@ class SignalMap:
         with contextlib.suppress(OSError, ValueError):
             signal.set_wakeup_fd(current)
 
-    def deliver(self, numbers: bytes) -> None:
+    def deliver(self, registry: Registry, numbers: bytes) -> None:
         """Activate the events of the signals that came, each as often as it came."""
         for signum, times in Counter(numbers).items():
             for event in self._events.get(signum, ()):
                 counts = event._active and event._result != TIMEOUT  # a time-out has no calls
                 event._calls = event._calls + times if counts else times
-                self._active.activate(event, SIGNAL)
+                registry.activate(event, SIGNAL)
 
     def call(self, base: Passes, event: Event, what: int) -> None:
         """Call back as often as the signal came, until the event is deleted or the loop broken.
@@ -164,7 +177,7 @@ class SignalMap:
                     event._calls = 0
         finally:
             if event._calls > 0:
-                self._active.activate_later(event, what)
+                base._registry.activate_later(event, what)
 
     def __iter__(self) -> Iterator[Event]:
         for events in self._events.values():

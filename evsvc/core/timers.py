@@ -5,8 +5,8 @@ Does no I/O and reads no clock.
 Invariants
     * Deadlines are monotonic seconds, always passed in.
     * Removing is O(1): the heap entry stays behind, dead, and is dropped when it surfaces.
-    * A removal that leaves more dead entries than live ones, and `SLACK` besides, rebuilds the
-      heap: adding and deleting for ever does not grow it.
+    * After an insertion, and during a wait, no more entries are dead than live, and `SLACK`
+      besides: adding and deleting for ever does not grow the heap.
     * Equal deadlines come out in the order in which they were added.
     * Events with one common timeout become due in the order in which they were added, so they wait
       in a queue.  Its head is live, and alone of them in the heap; when it goes, the next live one
@@ -17,9 +17,9 @@ Invariants
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
-from itertools import count, islice
+from heapq import heapify, heappop, heappush
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from .errors import ArgumentError, StateError
@@ -83,17 +83,18 @@ class TimerHeap:
     """Events by deadline.  An event carries `_timer_key`, its live entry's number, or 0, and
     `_queue`, the common timeout's queue that the entry is in, or None."""
 
-    __slots__ = ("_common", "_heap", "_keys", "_live", "_waiting")
+    __slots__ = ("_common", "_dead", "_heap", "_last_key", "_waiting", "live")
 
     def __init__(self) -> None:
         self._heap: list[_Entry] = []
-        self._keys = count(1)
-        self._live = 0
+        self._last_key = 0
+        self._dead = 0  # entries in the heap that a removal left behind
+        self.live = 0  # how many events have a deadline here
         self._waiting = 0  # how many of those wait behind the head of a queue
         self._common: dict[float, CommonTimeout] = {}
 
     def __len__(self) -> int:
-        return self._live
+        return self.live
 
     def init_common(self, seconds: float) -> CommonTimeout:
         """Return the common timeout of `seconds`; see `EventBase.init_common_timeout`."""
@@ -113,20 +114,28 @@ class TimerHeap:
         """
         if event._timer_key:
             self.remove(event)
-        key = event._timer_key = next(self._keys)
-        self._live += 1
+        if self._dead > SLACK:
+            self.drop_dead()
+        self._last_key = event._timer_key = key = self._last_key + 1
+        self.live += 1
         entry = (deadline, key, event)
-        if isinstance(timeout, CommonTimeout) and self._common.get(timeout) is timeout:
-            queue = timeout._queue
-            if not queue.entries:
-                queue.append(entry)
-                event._queue = queue
-            elif queue.entries[-1][0] <= deadline:
-                queue.append(entry)
-                event._queue = queue
-                self._waiting += 1
-                return
-        heapq.heappush(self._heap, entry)
+        if type(timeout) is CommonTimeout and self._waits_behind(entry, timeout):
+            return
+        heappush(self._heap, entry)
+
+    def _waits_behind(self, entry: _Entry, timeout: CommonTimeout) -> bool:
+        """Put an entry into the queue of its common timeout; whether others are before it."""
+        if self._common.get(timeout) is not timeout:
+            return False  # another base's
+        queue = timeout._queue
+        first = not queue.entries
+        if not first and queue.entries[-1][0] > entry[0]:
+            return False
+        queue.append(entry)
+        entry[2]._queue = queue
+        if not first:
+            self._waiting += 1
+        return not first
 
     def restart(self, event: Event, now: float, *, on_beat: bool) -> None:
         """Schedule a persistent event anew: one interval after its deadline, or from now on when
@@ -145,7 +154,7 @@ class TimerHeap:
         if not key:
             return
         event._timer_key = 0
-        self._live -= 1
+        self.live -= 1
         queue = event._queue
         if queue is not None:
             event._queue = None
@@ -154,16 +163,21 @@ class TimerHeap:
                 queue.note_dead()
                 return
             self._promote(queue)
-        if len(self._heap) > 2 * (self._live - self._waiting) + SLACK:
+        self._dead += 1
+
+    def drop_dead(self) -> None:
+        """Rebuild the heap if more of it is dead than `SLACK` and what is live."""
+        if 2 * self._dead > len(self._heap) + SLACK:
             self._heap = [entry for entry in self._heap if entry[2]._timer_key == entry[1]]
-            heapq.heapify(self._heap)
+            heapify(self._heap)
+            self._dead = 0
 
     def _promote(self, queue: CommonQueue) -> None:
         """Let the next of a queue take the place of its head, which has gone."""
         head = queue.pop_head()
         if head is not None:
             self._waiting -= 1
-            heapq.heappush(self._heap, head)
+            heappush(self._heap, head)
 
     def next_deadline(self) -> float | None:
         """When the earliest event is due, or None when there is none."""
@@ -172,7 +186,8 @@ class TimerHeap:
             deadline, key, event = heap[0]
             if event._timer_key == key:
                 return deadline
-            heapq.heappop(heap)
+            heappop(heap)
+            self._dead -= 1
         return None
 
     def pop_due(self, now: float) -> Event | None:
@@ -180,9 +195,9 @@ class TimerHeap:
         deadline = self.next_deadline()
         if deadline is None or deadline > now:
             return None
-        event = heapq.heappop(self._heap)[2]
+        event = heappop(self._heap)[2]
         event._timer_key = 0
-        self._live -= 1
+        self.live -= 1
         queue = event._queue
         if queue is not None:
             event._queue = None
@@ -192,6 +207,7 @@ class TimerHeap:
     def clear(self) -> None:
         """Drop the dead entries, and with them what they keep alive; none may be live."""
         self._heap.clear()
+        self._dead = 0
         for common in self._common.values():
             common._queue.entries.clear()
 

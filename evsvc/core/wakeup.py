@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 
 READ_BYTES = 4096
 
+# How many posted calls run before descriptors and timers get their turn; libevent's number.
+MAX_POSTED_PER_PASS = 32
+
 
 class Wakeup:
     """The wake-up socket of one base, and the calls that other threads posted."""
 
     __slots__ = (
-        "_active",
         "_event",
         "_post_event",
         "_reader",
+        "_registry",
         "_sent",
         "_writer",
         "posted",
@@ -41,23 +44,25 @@ class Wakeup:
         self.posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self.thread_id = 0  # of the thread in the loop; 0 when there is none
         self._sent = False
-        self._active = base._active
+        self._registry = base._registry
         self._open_sockets()
-        self.signals = SignalMap(base._active, self._writer.fileno())
+        self.signals = SignalMap(self._writer.fileno())
         self._post_event = Event(base, -1, 0, self._run_posted)
         self._event = Event(base, self._reader, READ | PERSIST, self._on_wake)
         self._event._internal = True
-        self._event._plain = False
         self._event._priority = 0
-        try:
-            self._event.add()
-        except BaseException:
-            self.close()
-            raise
+
+    def start(self) -> None:
+        """Have the base watch for wake-ups.  Raises SocketError when it cannot."""
+        self._event.add()
+
+    def is_loop_thread(self) -> bool:
+        """Whether this thread is the one that runs the loop."""
+        return threading.get_ident() == self.thread_id
 
     def wake(self) -> None:
         """Make a loop in another thread go through a pass."""
-        if threading.get_ident() != self.thread_id and not self._sent:
+        if not self._sent and not self.is_loop_thread():
             self._sent = True
             with contextlib.suppress(OSError):  # full, or closed by the loop's thread just now
                 self._writer.send(b"\0")
@@ -65,8 +70,8 @@ class Wakeup:
     def post(self, fn: Callable[..., object], args: tuple[Any, ...]) -> None:
         """Queue a call for the loop."""
         self.posted.append((fn, args))
-        if threading.get_ident() == self.thread_id:
-            self._active.activate_later(self._post_event, 0)
+        if self.is_loop_thread():
+            self._registry.activate_later(self._post_event, 0)
         else:
             self.wake()
 
@@ -89,7 +94,7 @@ class Wakeup:
             sock.close()
         self._sent = False
         if self.posted:
-            self._active.activate_later(self._post_event, 0)
+            self._registry.activate_later(self._post_event, 0)
 
     def close(self) -> None:
         """Drop what was posted and close the sockets."""
@@ -97,6 +102,7 @@ class Wakeup:
         self.posted.clear()
         self._post_event.close()
         self._event.close()
+        del self._registry  # which knows this wake-up, when it is a locked one
         self._reader.close()
         self._writer.close()
 
@@ -113,15 +119,15 @@ class Wakeup:
             return
         numbers = received.replace(b"\0", b"")
         if numbers:
-            self.signals.deliver(numbers)
+            self.signals.deliver(self._registry, numbers)
         if self.posted:
-            self._active.activate(self._post_event, 0)
+            self._registry.activate(self._post_event, 0)
 
     def _run_posted(self, fd: int, what: int, arg: object) -> None:
         try:
-            for _ in range(len(self.posted)):
+            for _ in range(min(len(self.posted), MAX_POSTED_PER_PASS)):
                 fn, args = self.posted.popleft()
                 fn(*args)
         finally:
             if self.posted:
-                self._active.activate_later(self._post_event, 0)
+                self._registry.activate_later(self._post_event, 0)

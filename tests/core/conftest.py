@@ -7,24 +7,51 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from evsvc.core import EventBase, EventConfig, FakeClock, supported_methods
+from evsvc.core import (
+    EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST,
+    EventBase,
+    EventConfig,
+    FakeClock,
+    supported_methods,
+    thread,
+)
 
 SocketPair = tuple[socket.socket, socket.socket]
+
+CHANGELIST = "epoll (with changelist)"
+LOCKED = "locked"
 
 
 def config_for(method: str) -> EventConfig:
     """Return a configuration that leaves one backend."""
     config = EventConfig()
     for other in supported_methods():
-        if other != method:
+        if not method.startswith(other):
             config.avoid_method(other)
+    if method == CHANGELIST:
+        config.set_flag(EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST)
     return config
 
 
-@pytest.fixture(params=supported_methods())
-def method(request: pytest.FixtureRequest) -> str:
-    """Return the name of each backend in turn."""
+def variants() -> list[str]:
+    """Return what a base can be: on each backend, and on the best one with locks."""
+    changelist = [CHANGELIST] if "epoll" in supported_methods() else []
+    return [*supported_methods(), *changelist, LOCKED]
+
+
+@pytest.fixture(params=variants())
+def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the name of each backend in turn; the last time every new base has a lock."""
+    if request.param == LOCKED:
+        monkeypatch.setattr(thread._settings, "locking", True)
+        return supported_methods()[0]
     return str(request.param)
+
+
+@pytest.fixture
+def config(method: str) -> EventConfig:
+    """Return a configuration that leaves each backend in turn."""
+    return config_for(method)
 
 
 @pytest.fixture

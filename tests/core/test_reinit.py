@@ -14,14 +14,17 @@ import pytest
 from evsvc.core import (
     EV_PERSIST,
     EV_READ,
+    EV_TIMEOUT,
     EV_WRITE,
     EVENT_BASE_COUNT_ADDED,
     EVLOOP_NONBLOCK,
     EVLOOP_ONCE,
     Event,
     EventBase,
+    PrepareWatcher,
     SocketError,
     StateError,
+    thread,
 )
 
 Pair = tuple[socket.socket, socket.socket]
@@ -201,7 +204,7 @@ def test_what_was_posted_or_active_at_the_fork_runs_in_both(base: EventBase) -> 
 
 
 def test_signals_added_before_the_fork_work_in_both(base: EventBase) -> None:
-    """Each receives only its own."""
+    """event_reinit: parent and child each receive only their own signals."""
     before = signal.getsignal(signal.SIGUSR1)
     ran: list[int] = []
     event = base.signal(signal.SIGUSR1, lambda *_: ran.append(os.getpid()))
@@ -301,3 +304,42 @@ def test_a_closed_base_cannot_be_made_anew(base: EventBase) -> None:
     base.close()
     with pytest.raises(StateError, match="closed"):
         base.reinit()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("locking", [False, True])
+def test_a_fork_while_another_thread_is_in_the_loop(
+    monkeypatch: pytest.MonkeyPatch, pairs: Callable[[], Pair], locking: bool
+) -> None:
+    """The thread does not come along, nor what it held: the child loops on, and wakes itself by its
+    own descriptor; the parent's loop hears nothing of it."""
+    monkeypatch.setattr(thread._settings, "locking", locking)
+    ours, peer = pairs()
+    woken: list[str] = []
+    with EventBase() as base:
+        reader = Reader(base, ours)
+        sleeping = threading.Event()
+        PrepareWatcher(base, lambda *_: sleeping.set())
+        looping = threading.Thread(target=base.dispatch)
+        looping.start()
+        assert sleeping.wait(PATIENCE_S)
+
+        def work() -> None:
+            base.reinit()
+            base.timer(lambda *_: base.loopbreak()).add(0)
+            waker = threading.Thread(target=base.post, args=(woken.append, "child"))
+            waker.start()
+            waker.join()
+            assert base.dispatch() == 0
+            base.loop(EVLOOP_NONBLOCK)
+            assert woken == ["child"]
+            reader.event.delete()
+            base.close()
+
+        assert in_child(work) == 0
+        assert woken == []
+        peer.send(b"to the parent")
+        base.post(lambda: base.once(-1, EV_TIMEOUT, lambda *_: base.loopbreak()))
+        looping.join(PATIENCE_S)
+        assert not looping.is_alive()
+        assert reader.got == [b"to the parent"]

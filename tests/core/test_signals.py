@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -49,6 +50,7 @@ def programs_handler() -> Iterator[list[int]]:
 
 
 def test_an_alarm_is_delivered_once(base: EventBase) -> None:
+    """SIGALRM to a one-shot event, also after add, del, add."""
     ran: list[tuple[int, EventFlag]] = []
     event = Event(base, signal.SIGALRM, EV_SIGNAL, lambda fd, what, arg: ran.append((fd, what)))
     event.add()
@@ -60,6 +62,7 @@ def test_an_alarm_is_delivered_once(base: EventBase) -> None:
 
 
 def test_two_events_of_one_signal_fire_newest_first(base: EventBase) -> None:
+    """Two events on one signal both fire."""
     ran: list[str] = []
     for name in ("older", "newer"):
         base.signal(signal.SIGUSR1, lambda fd, what, name: ran.append(name), name).add()
@@ -70,6 +73,8 @@ def test_two_events_of_one_signal_fire_newest_first(base: EventBase) -> None:
 
 @pytest.mark.parametrize("priorities", [1, 3])
 def test_a_signal_before_the_loop_comes_in_the_first_pass(base: EventBase, priorities: int) -> None:
+    """Raised before the loop starts, delivered at the first pass of a NONBLOCK run; the internal
+    reader of the signals uses up no pass of its own."""
     base.priority_init(priorities)
     ran: list[int] = []
     base.signal(signal.SIGUSR1, lambda *_: ran.append(1)).add()
@@ -79,6 +84,7 @@ def test_a_signal_before_the_loop_comes_in_the_first_pass(base: EventBase, prior
 
 
 def test_each_delivery_is_one_call(base: EventBase) -> None:
+    """N deliveries of one signal are N calls in a row, with EV_SIGNAL."""
     ran: list[EventFlag] = []
     base.signal(signal.SIGUSR1, lambda fd, what, arg: ran.append(what)).add()
     for _ in range(3):
@@ -147,6 +153,7 @@ def test_a_time_out_does_not_hide_the_signals_that_came(
 
 @pytest.mark.parametrize(("calls", "expected"), [(0, 0), (1, 1), (3, 3)])
 def test_activation_by_hand_says_how_often(base: EventBase, calls: int, expected: int) -> None:
+    """event_active of a signal event: the count is the number of calls, and 0 is none."""
     ran: list[int] = []
     event = base.signal(signal.SIGUSR1, lambda *_: ran.append(1))
     event.active(EV_SIGNAL, calls)
@@ -157,6 +164,7 @@ def test_activation_by_hand_says_how_often(base: EventBase, calls: int, expected
 def test_a_deleted_event_leaves_the_signal_to_the_program(
     base: EventBase, programs_handler: list[int]
 ) -> None:
+    """add, del, then kill: the program's handler acts."""
     event = base.signal(signal.SIGUSR1, lambda *_: pytest.fail("deleted"))
     event.add()
     event.delete()
@@ -166,6 +174,7 @@ def test_a_deleted_event_leaves_the_signal_to_the_program(
 
 
 def test_signals_raised_in_the_callback_are_all_delivered(base: EventBase) -> None:
+    """A signal raised inside its callback, five rounds, without loss."""
     ran: list[int] = []
 
     def on_signal(fd: int, what: int, event: Event) -> None:
@@ -184,6 +193,7 @@ def test_signals_raised_in_the_callback_are_all_delivered(base: EventBase) -> No
 def test_closing_the_base_restores_the_handler(
     base: EventBase, programs_handler: list[int]
 ) -> None:
+    """A base with signal events can be freed without deleting them."""
     base.signal(signal.SIGUSR1, lambda *_: None).add()
     base.signal(signal.SIGUSR2, lambda *_: None).add()
     base.close()
@@ -215,7 +225,8 @@ def test_two_bases_restore_in_either_order(programs_handler: list[int], first: i
 
 
 def test_a_signal_goes_to_the_base_that_added_last_or_loops(base: EventBase) -> None:
-    """After running the loop of the first base, it has the signal."""
+    """Two bases listening to one signal: before the loops it goes to the one that became owner,
+    and after running the loop of the first base, to that."""
     got: list[str] = []
     with EventBase() as other:
         base.signal(signal.SIGUSR1, lambda *_: got.append("first")).add()
@@ -310,3 +321,17 @@ def test_a_persistent_signal_event_keeps_the_loop(fake_base: EventBase) -> None:
     assert fake_base.dispatch() == 0
     event.delete()
     assert fake_base.dispatch() == 1
+
+
+def test_a_second_base_with_signals_is_warned_of(
+    base: EventBase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only one base at a time has the signals of a process: adding on a second one says so."""
+    with EventBase() as second:
+        with caplog.at_level(logging.WARNING, logger="evsvc.core"):
+            base.signal(signal.SIGUSR1, lambda *_: None).add()
+            base.signal(signal.SIGUSR2, lambda *_: None).add()
+            assert caplog.messages == []
+            second.signal(signal.SIGUSR1, lambda *_: None).add()
+        assert len(caplog.messages) == 1
+        assert f"signal {int(signal.SIGUSR1)}" in caplog.messages[0]

@@ -375,7 +375,7 @@ class AbstractBufferEvent(Closing):
             self._deferred = Event(self._base, -1, 0, self._run_deferred)
             self._deferred._priority = self._priority
         # In the next pass: a program that is called until it has read enough starves nobody.
-        self._base._active.activate_later(self._deferred, 0)
+        self._base._registry.activate_later(self._deferred, 0)
 
     def _run_deferred(self, fd: int, flags: int, arg: object) -> None:
         """Run what waits: connected, read, write, then the other events in one call.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import calendar
 import enum
-import math
 import time
 from collections.abc import Callable
 from email.utils import formatdate
 
+from ..clock import RatchetClock
 from ..errors import ArgumentError
 
 
@@ -37,16 +37,14 @@ class MonotonicTimer:
     Source: evutil_configure_monotonic_time.
     """
 
-    __slots__ = ("_last", "_offset", "_ratchets", "_source")
+    __slots__ = ("_gettime",)
 
     def __init__(self, flags: int = 0, *, source: Callable[[], float] | None = None) -> None:
         if int(flags) & ~_FLAGS:
             raise ArgumentError(f"unknown flags of a monotonic timer: {int(flags):#x}")
-        falls_back = bool(flags & EV_MONOT_FALLBACK)
-        self._ratchets = falls_back or source is not None
-        self._source = source or (time.time if falls_back else time.monotonic)
-        self._offset = 0.0
-        self._last = -math.inf
+        self._gettime: Callable[[], float] = time.monotonic
+        if source is not None or flags & EV_MONOT_FALLBACK:
+            self._gettime = RatchetClock(source or time.time).monotonic
 
     def gettime(self) -> float:
         """Return seconds that mean something only beside each other (evutil_gettime_monotonic).
@@ -54,15 +52,7 @@ class MonotonicTimer:
         Where the source goes back, time stands still for this reading, and then goes on from
         there as the source does.
         """
-        now = self._source()
-        if not self._ratchets:
-            return now
-        now += self._offset
-        if now < self._last:
-            self._offset += self._last - now
-            return self._last
-        self._last = now
-        return now
+        return self._gettime()
 
 
 def gettimeofday() -> float:

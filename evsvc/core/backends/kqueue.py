@@ -1,0 +1,67 @@
+"""kqueue(2) of the BSDs and macOS."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+from typing import Any
+
+from ..flags import Feature
+from .protocol import BOTH, ET, INTERESTS, MAX_READY, READ, WRITE, Ready
+
+
+class KqueueBackend:
+    """kqueue(2) of the BSDs and macOS: one filter for reading, one for writing."""
+
+    __slots__ = ("_api", "_kqueue")
+
+    name = "kqueue"
+    features = Feature.EV_FEATURE_ET | Feature.EV_FEATURE_O1 | Feature.EV_FEATURE_FDS
+    meanings = INTERESTS
+
+    def __init__(self, api: Any = select) -> None:
+        self._api = api
+        self._kqueue = api.kqueue()
+
+    def add(self, fd: int, old: int, new: int) -> None:
+        """Watch."""
+        api = self._api
+        flags = api.KQ_EV_ADD | (api.KQ_EV_CLEAR if (old | new) & ET else 0)
+        self._change(fd, new, flags)
+
+    def delete(self, fd: int, old: int, gone: int) -> None:
+        """Stop watching."""
+        with contextlib.suppress(OSError):
+            self._change(fd, gone, self._api.KQ_EV_DELETE)
+
+    def dispatch(self, timeout: float | None) -> Ready:
+        """Wait; both filters of one descriptor come as two entries."""
+        api = self._api
+        ready: Ready = []
+        for event in self._kqueue.control(None, MAX_READY, timeout):
+            if event.flags & api.KQ_EV_ERROR:
+                what = BOTH
+            elif event.filter == api.KQ_FILTER_WRITE:
+                what = WRITE
+            else:
+                what = READ
+            ready.append((event.ident, what))
+        return ready
+
+    def dealloc(self) -> None:
+        """Close the kernel's object."""
+        self._kqueue.close()
+
+    def renew(self) -> KqueueBackend:
+        """Return another one."""
+        return KqueueBackend(self._api)
+
+    def _change(self, fd: int, what: int, flags: int) -> None:
+        api = self._api
+        changes = []
+        if what & READ:
+            changes.append(api.kevent(fd, api.KQ_FILTER_READ, flags))
+        if what & WRITE:
+            changes.append(api.kevent(fd, api.KQ_FILTER_WRITE, flags))
+        if changes:
+            self._kqueue.control(changes, 0, 0)

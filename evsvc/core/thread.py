@@ -1,0 +1,126 @@
+"""Locking, for bases that several threads use at once (thread.h).
+
+A base belongs to the thread that runs its loop, and other threads `post` to it.  A program that
+wants more asks for locks first: in every base made from then on, any thread may add, delete and
+activate events, and the loop wakes up for it.  Callbacks run in the loop's thread alone, and
+without the lock.  Deleting an event from another thread waits until its running callback has
+returned; see `Event.delete`.
+
+Signal events are of the main thread, with locks and without.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Protocol
+
+from .errors import DebugError
+
+
+class Lock(Protocol):
+    """What a lock can do; `threading.RLock` is one."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Wait until no other thread holds the lock, and take it once more."""
+
+    def release(self) -> None:
+        """Give the lock back once."""
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class DebugLock:
+    """A recursive lock that knows its owner, and says when it is released by another."""
+
+    __slots__ = ("_depth", "_lock", "_owner")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner = 0
+        self._depth = 0
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take the lock; the owner may take it again."""
+        me = threading.get_ident()
+        if self._owner != me:
+            if not self._lock.acquire(blocking, timeout):
+                return False
+            self._owner = me
+        self._depth += 1
+        return True
+
+    def release(self) -> None:
+        """Give it back once.  Raises DebugError when this thread does not hold it."""
+        self.require_held()
+        self._depth -= 1
+        if not self._depth:
+            self._owner = 0
+            self._lock.release()
+
+    def require_held(self) -> None:
+        """Raise DebugError when this thread does not hold the lock."""
+        if not self._is_owned():
+            holder = f"thread {self._owner} does" if self._owner else "nobody does"
+            raise DebugError(f"this thread does not hold the lock: {holder}")
+
+    def _is_owned(self) -> bool:
+        # What `threading.Condition` asks a recursive lock.
+        return self._owner == threading.get_ident()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+class _Settings:
+    """Whether new bases have locks, and of which kind."""
+
+    __slots__ = ("debugging", "locking")
+
+    def __init__(self) -> None:
+        self.locking = self.debugging = False
+
+
+_settings = _Settings()
+
+
+def use_pthreads() -> None:
+    """Give every base that is made from here on a lock, but for EVENT_BASE_FLAG_NOLOCK.
+
+    The locks are the interpreter's, whatever the system.  Safe to repeat; there is no way back.
+    Source: evthread_use_pthreads.
+    """
+    _settings.locking = True
+
+
+def enable_lock_debugging() -> None:
+    """Have every lock that is made from here on check who releases it.
+
+    One that does not hold it gets DebugError.  Source: evthread_enable_lock_debugging.
+    """
+    _settings.debugging = True
+
+
+def new_lock() -> Lock:
+    """Return a recursive lock, of the kind that bases and buffers use."""
+    return DebugLock() if _settings.debugging else threading.RLock()
+
+
+def new_base_lock() -> Lock | None:
+    """Return the lock of a base that is being made, or None without locking."""
+    return new_lock() if _settings.locking else None
