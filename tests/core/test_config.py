@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import signal
 import socket
 
 import pytest
@@ -13,6 +14,7 @@ from evsvc.core import (
     EV_FEATURE_EARLY_CLOSE,
     EV_FEATURE_ET,
     EV_FEATURE_FDS,
+    EV_FEATURE_O1,
     EVENT_BASE_FLAG_IGNORE_ENV,
     EVENT_BASE_FLAG_NO_CACHE_TIME,
     ArgumentError,
@@ -43,6 +45,7 @@ def test_the_default_is_the_best() -> None:
 
 @pytest.mark.skipif(len(METHODS) < 2, reason="one backend only")
 def test_the_best_can_be_avoided() -> None:
+    """event_config_avoid_method of the first one: the base has a different method."""
     config = EventConfig()
     config.avoid_method(METHODS[0])
     config.avoid_method("no such backend")
@@ -50,9 +53,43 @@ def test_the_best_can_be_avoided() -> None:
     assert method_of(config) == METHODS[1]
 
 
+def test_avoiding_every_method_leaves_no_base() -> None:
+    """No backend is an error that can be caught, and never the end of the process."""
+    config = EventConfig()
+    for name in METHODS:
+        config.avoid_method(name)
+    with pytest.raises(NoBackendError, match=f"{METHODS[-1]} is avoided"):
+        EventBase(config)
+
+
+@pytest.mark.parametrize(
+    ("method", "has", "lacks"),
+    [
+        ("epoll", EV_FEATURE_ET | EV_FEATURE_O1 | EV_FEATURE_EARLY_CLOSE, EV_FEATURE_FDS),
+        ("poll", EV_FEATURE_FDS, EV_FEATURE_ET | EV_FEATURE_O1),
+        ("select", EV_FEATURE_FDS, EV_FEATURE_ET | EV_FEATURE_O1 | EV_FEATURE_EARLY_CLOSE),
+    ],
+)
+def test_the_features_of_a_method(
+    request: pytest.FixtureRequest, method: str, has: int, lacks: int
+) -> None:
+    """event_base_get_features: epoll is edge-triggered, O(1) and refuses regular files."""
+    if method not in METHODS:
+        pytest.skip(f"no {method} here")
+    with EventBase(request.getfixturevalue("config")) as base:
+        assert base.method == method
+        assert base.features & has == has
+        assert not base.features & lacks
+
+
 def test_a_config_serves_several_bases() -> None:
+    """event_config is copied: it can be used again, or changed, after the base was made."""
     config = EventConfig()
     assert method_of(config) == method_of(config)
+    with EventBase(config) as base:
+        config.avoid_method(base.method)
+        assert base.dispatch() == 1
+        assert base.method == METHODS[0]
 
 
 @pytest.mark.parametrize("value", ["1", ""])
@@ -74,6 +111,7 @@ def test_flags_add_up() -> None:
 
 @pytest.mark.parametrize("feature", [EV_FEATURE_ET, EV_FEATURE_FDS, EV_FEATURE_EARLY_CLOSE])
 def test_a_required_feature_is_there_or_the_base_is_not(feature: int) -> None:
+    """event_config_require_features never silently degrades."""
     config = EventConfig()
     config.require_features(feature)
     try:
@@ -106,10 +144,12 @@ def test_the_choice_can_be_logged(
     assert caplog.messages == [f"using: {method}"]
 
 
-def test_a_base_leaves_no_descriptor_open(method: str) -> None:
-    """Made and closed around another one."""
+def test_a_base_leaves_no_descriptor_open(config: EventConfig) -> None:
+    """Made and freed around another one, both with signals: by number, the signal pipe, too."""
     before = set(os.listdir("/proc/self/fd"))
-    with EventBase(), EventBase():
+    with EventBase(config) as outer, EventBase(config) as inner:
+        for base in (outer, inner):
+            base.signal(signal.SIGUSR1, lambda *_: None).add()
         assert set(os.listdir("/proc/self/fd")) > before
     assert set(os.listdir("/proc/self/fd")) == before
 

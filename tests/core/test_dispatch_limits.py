@@ -54,6 +54,10 @@ def test_more_urgent_priorities_are_never_limited() -> None:
     assert passes_of(limited(None, 1, 2), 5, 1) == [5]
 
 
+def test_a_negative_priority_is_the_most_urgent() -> None:
+    assert passes_of(limited(None, 2, -5), 4, 0) == [2, 2]
+
+
 def test_neither_limit_set_turns_the_feature_off() -> None:
     assert passes_of(limited(None, -1, 0), 5, 3) == [5]
 

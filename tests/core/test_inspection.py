@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import signal
 import socket
@@ -9,6 +10,8 @@ import socket
 import pytest
 
 from evsvc.core import (
+    EV_CLOSED,
+    EV_ET,
     EV_PERSIST,
     EV_READ,
     EV_TIMEOUT,
@@ -26,6 +29,14 @@ from evsvc.core import (
 
 def nothing(fd: int, what: int, arg: object) -> None:
     """Do nothing."""
+
+
+def fill(sock: socket.socket) -> None:
+    """Send until the kernel takes no more."""
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(65536))
 
 
 def counts(base: EventBase) -> tuple[int, int, int]:
@@ -131,9 +142,62 @@ def test_a_dump_has_both_sections_and_a_line_for_each_event(base: EventBase) -> 
     assert active.splitlines() == ["  fd -1 EV_WRITE [priority=0]"]
 
 
+def test_visits_go_by_descriptor_then_signal_then_timer(base: EventBase) -> None:
+    """event_base_foreach_event: io, signals, heap timers, common timeouts, then active only."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        named = {
+            "active": Event(base, -1, 0, nothing),
+            "common": base.timer(nothing),
+            "timer": base.timer(nothing),
+            "signal": base.signal(signal.SIGUSR1, nothing),
+            "io": Event(base, ours, EV_READ, nothing),
+        }
+        named["active"].active(0)
+        common = base.init_common_timeout(3)
+        base.timer(nothing).add(common)  # the head, which is in the heap
+        named["common"].add(common)
+        named["timer"].add(5)
+        named["signal"].add()
+        named["io"].add(7)
+        seen: list[Event] = []
+        base.foreach_event(lambda base, event, arg: seen.append(event))
+        assert any(event._internal for event in seen)
+        names = [name for event in seen for name in named if named[name] is event]
+        assert names == ["io", "signal", "timer", "common", "active"]
+        for event in named.values():
+            event.close()
+
+
+def test_activation_by_descriptor_for_writing_wakes_its_writers_alone(base: EventBase) -> None:
+    """event_base_active_by_fd: WRITE activates only writers of that fd; ET matches nothing."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        fired: list[tuple[str, EventFlag]] = []
+
+        def note(fd: int, what: EventFlag, name: str) -> None:
+            fired.append((name, what))
+
+        for sock in (ours, theirs):  # full, so that no writer is ready by itself
+            fill(sock)
+        for name, sock, flags in (
+            ("unready", ours, EV_CLOSED),
+            ("writer", ours, EV_WRITE),
+            ("both", ours, EV_CLOSED | EV_WRITE | EV_ET),
+            ("other", theirs, EV_WRITE),
+        ):
+            Event(base, sock, flags | EV_PERSIST, note, name).add(600)
+        base.active_by_fd(ours.fileno(), EV_ET)
+        assert base.num_events(EVENT_BASE_COUNT_ACTIVE) == 0
+        base.active_by_fd(ours.fileno(), EV_WRITE)
+        base.loopexit()
+        base.dispatch()
+        assert sorted(fired) == [("both", EV_WRITE), ("writer", EV_WRITE)]
+
+
 def test_activation_by_descriptor_wakes_those_that_wait_for_it(base: EventBase) -> None:
-    """WRITE activates only writers of that fd; READ then TIMEOUT on the same fd gives a single
-    callback with READ|TIMEOUT for events with a timer, READ only for those without."""
+    """event_base_active_by_fd: READ then TIMEOUT on the same fd gives a single callback with
+    READ|TIMEOUT for events with a timer, READ only for those without."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         fired: list[tuple[str, EventFlag]] = []

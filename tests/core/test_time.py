@@ -51,6 +51,7 @@ def times_of_three_callbacks(
 def test_callbacks_of_one_pass_see_one_wall_time(
     fake_base: EventBase, clock: FakeClock, wall: WallClock
 ) -> None:
+    """event_base_gettimeofday_cached: three callbacks of 30 ms in one pass, identical times."""
     start = clock.monotonic()
     assert times_of_three_callbacks(fake_base, clock) == [start] * 3
 
@@ -58,12 +59,14 @@ def test_callbacks_of_one_pass_see_one_wall_time(
 def test_refreshing_the_cache_shows_the_time_that_passed(
     fake_base: EventBase, clock: FakeClock, wall: WallClock
 ) -> None:
+    """event_base_gettimeofday_cached with the cache refreshed in each callback."""
     start = clock.monotonic()
     seen = times_of_three_callbacks(fake_base, clock, fake_base.update_cache_time)
     assert seen == pytest.approx([start, start + 0.03, start + 0.06])
 
 
 def test_without_a_cache_each_callback_sees_the_present(clock: FakeClock, wall: WallClock) -> None:
+    """EVENT_BASE_FLAG_NO_CACHE_TIME; event_base_update_cache_time has no effect with it."""
     config = EventConfig()
     config.set_flag(EVENT_BASE_FLAG_NO_CACHE_TIME)
     start = clock.monotonic()
@@ -102,6 +105,7 @@ def test_the_real_wall_clock_is_told_inside_and_outside_the_loop(base: EventBase
 
 
 def test_the_monotonic_time_is_fresh(fake_base: EventBase, clock: FakeClock) -> None:
+    """event_gettime_monotonic is a fresh reading, and not the cached time."""
     seen: list[float] = []
 
     def work(*args: object) -> None:

@@ -1,4 +1,4 @@
-"""The timer heap, the clocks, and the limit on silence."""
+"""The timer heap, and the clocks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import pytest
 
 from evsvc.core import ArgumentError, Event, EventBase, FakeClock, MonotonicClock
-from evsvc.core.bufferevent.inactivity import Inactivity
 from evsvc.core.timers import SLACK, TimerHeap
 
 
@@ -99,7 +98,7 @@ def test_hours_of_timers_pass_at_once(fake_base: EventBase, clock: FakeClock) ->
 
 
 def test_real_timers_never_fire_early(base: EventBase) -> None:
-    """Waits are rounded up, never down."""
+    """Waits are rounded up to what the kernel counts in, never down."""
     late: list[float] = []
     for delay in (0.0004, 0.0011, 0.003):
         due = base.now + delay
@@ -107,35 +106,3 @@ def test_real_timers_never_fire_early(base: EventBase) -> None:
     base.dispatch()
     assert len(late) == 3
     assert min(late) >= 0
-
-
-def test_silence_ends_at_the_limit_after_the_last_sign_of_life(
-    fake_base: EventBase, clock: FakeClock
-) -> None:
-    start = clock.monotonic()
-    expired: list[float] = []
-    watch = Inactivity(fake_base, 10, lambda: expired.append(clock.monotonic() - start))
-    watch.start(start)
-
-    def sign_of_life(*args: object) -> None:
-        watch.last = fake_base.now
-
-    for seconds in (4, 8, 12):
-        fake_base.timer(sign_of_life).add(seconds)
-    assert fake_base.dispatch() == 1
-    assert expired == [pytest.approx(22)]
-
-
-def test_starting_twice_does_not_count_anew(fake_base: EventBase, clock: FakeClock) -> None:
-    start = clock.monotonic()
-    expired: list[float] = []
-    watch = Inactivity(fake_base, 10, lambda: expired.append(clock.monotonic() - start))
-    watch.start(start)
-    fake_base.timer(lambda *_: watch.start(fake_base.now)).add(9)
-    fake_base.dispatch()
-    assert expired == [pytest.approx(10)]
-    watch.start(fake_base.now)
-    watch.stop()
-    watch.close()
-    assert fake_base.dispatch() == 1
-    assert len(expired) == 1

@@ -1,4 +1,4 @@
-"""Addresses as text, bytes and tuples, after the reference's list for evutil."""
+"""Addresses as text, bytes and tuples (evutil)."""
 
 from __future__ import annotations
 
@@ -319,8 +319,9 @@ def test_loopback_is_127_and_one(host: str, loopback: bool) -> None:
         ("f::1", False),
     ],
 )
-def test_local_covers_private_and_link_local_ranges(host: str, local: bool) -> None:
-    """ "Local" predicates also cover private and link-local ranges."""
+def test_local_covers_more_than_loopback(host: str, local: bool) -> None:
+    """Local predicates also cover link-local, multicast and any address, and IPv6's private
+    ranges; those of IPv4 are not local in libevent, either."""
     assert sockaddr_is_local((host, 80)) is local
 
 

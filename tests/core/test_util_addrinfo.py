@@ -1,4 +1,4 @@
-"""getaddrinfo without a query, after the reference's list for evutil."""
+"""getaddrinfo without a query (evutil_getaddrinfo)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Socket options, pairs and errors, after the reference's list for evutil."""
+"""Socket options, pairs and errors (evutil)."""
 
 from __future__ import annotations
 

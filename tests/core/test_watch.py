@@ -20,6 +20,7 @@ from evsvc.core import (
     PrepareInfo,
     PrepareWatcher,
     StateError,
+    event_self_cbarg,
 )
 
 
@@ -31,18 +32,24 @@ def log() -> list[object]:
 def test_watchers_run_around_the_wait_in_the_order_of_their_making(
     base: EventBase, log: list[object]
 ) -> None:
-    """Prepare1, prepare2, poll, check1, check2 each pass."""
+    """Prepare1, prepare2, poll, check1, check2, each pass."""
     for name in ("prepare1", "prepare2"):
         PrepareWatcher(base, lambda watcher, info, arg: log.append(arg), name)
     for name in ("check1", "check2"):
         CheckWatcher(base, lambda watcher, info, arg: log.append(arg), name)
-    base.timer(lambda fd, what, arg: log.append("timer")).add(0)
+
+    def tick(fd: int, what: int, event: Event) -> None:
+        log.append("timer")
+        if log.count("timer") == 3:
+            event.close()
+
+    Event(base, -1, EV_PERSIST, tick, event_self_cbarg).add(0)
     base.dispatch()
-    assert log == ["prepare1", "prepare2", "check1", "check2", "timer"]
+    assert log == ["prepare1", "prepare2", "check1", "check2", "timer"] * 3
 
 
 def test_closing_one_watcher_leaves_the_other_running(base: EventBase, log: list[object]) -> None:
-    """Freeing one leaves the other running."""
+    """evwatch_free of one leaves the other running."""
     first = PrepareWatcher(base, lambda watcher, info, arg: log.append(1))
     PrepareWatcher(base, lambda watcher, info, arg: log.append(2))
     first.close()
@@ -62,11 +69,46 @@ def test_prepare_is_told_how_long_the_loop_will_wait(log: list[object]) -> None:
 
 
 def test_prepare_is_told_none_when_there_is_no_limit(base: EventBase, log: list[object]) -> None:
-    PrepareWatcher(base, lambda watcher, info, arg: (log.append(info.timeout), base.loopbreak()))
-    CheckWatcher(base, lambda watcher, info, arg: log.append("waited"))
-    base.post(lambda: None)
-    base.loop(EVLOOP_ONCE)
-    assert log[0] in (None, 0.0)
+    """evwatch_prepare_get_timeout: none when the wait is infinite, 0 when something is active."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        PrepareWatcher(base, lambda watcher, info, arg: (log.append(info), theirs.send(b"x")))
+        event = Event(base, ours, EV_READ | EV_PERSIST, lambda fd, what, arg: base.loopexit())
+        event.add()
+        assert base.dispatch() == 0
+        event.close()
+        base.timer(lambda fd, what, arg: None).active(0)
+        assert base.dispatch() == 1
+    assert log == [PrepareInfo(timeout=None), PrepareInfo(timeout=0.0)]
+
+
+def test_check_sees_the_time_after_the_wait(log: list[object]) -> None:
+    """The time cache is refreshed before evwatch_check, and the timers come after it."""
+    with EventBase(clock=FakeClock(1000.0)) as base:
+        CheckWatcher(base, lambda watcher, info, arg: log.append(base.now))
+        base.timer(lambda fd, what, arg: log.append("timer")).add(5)
+        base.dispatch()
+    assert log == [1005.0, "timer"]
+
+
+def test_a_watcher_may_add_and_activate_events(base: EventBase, log: list[object]) -> None:
+    """It calls back into the library, before the wait and after it."""
+    late = base.timer(lambda fd, what, arg: log.append("late"))
+
+    def prepare(watcher: PrepareWatcher, info: PrepareInfo, arg: object) -> None:
+        watcher.close()
+        base.timer(lambda fd, what, arg: log.append("from prepare")).active(0)
+        late.delete()
+
+    def check(watcher: CheckWatcher, info: object, arg: object) -> None:
+        watcher.close()
+        base.timer(lambda fd, what, arg: log.append("from check")).active(0)
+
+    PrepareWatcher(base, prepare)
+    CheckWatcher(base, check)
+    late.add(0)
+    assert base.dispatch() == 1
+    assert log == ["from prepare", "from check"]
 
 
 def test_watchers_alone_do_not_keep_the_loop_alive(base: EventBase, log: list[object]) -> None:
@@ -78,6 +120,8 @@ def test_watchers_alone_do_not_keep_the_loop_alive(base: EventBase, log: list[ob
 
 
 def test_a_watcher_may_close_itself_and_its_neighbour(base: EventBase, log: list[object]) -> None:
+    """evwatch_free from inside its own callback; one freed a moment ago is not called."""
+
     def close_both(watcher: PrepareWatcher, info: PrepareInfo, arg: object) -> None:
         log.append("first")
         watcher.close()
@@ -112,6 +156,7 @@ def test_what_a_watcher_raises_goes_where_a_callback_s_does(
 
 
 def test_closing_the_base_closes_its_watchers() -> None:
+    """event_base_free frees the watchers that are left."""
     base = EventBase()
     watcher = CheckWatcher(base, lambda watcher, info, arg: None)
     assert watcher.base is base
