@@ -83,8 +83,10 @@ class EventConfig:
         An environment variable `EVENT_NO<BACKEND>`, whatever its value, forbids a backend unless
         EVENT_BASE_FLAG_IGNORE_ENV is set; `EVENT_SHOW_METHOD` logs the choice.
         `EVENT_EPOLL_USE_CHANGELIST` and `EVENT_PRECISE_TIMER` are as the flags of these names.
+        A process with another user's rights ignores them all.
         """
-        use_env = not self.flags & BaseFlag.EVENT_BASE_FLAG_IGNORE_ENV
+        ignores_env = self.flags & BaseFlag.EVENT_BASE_FLAG_IGNORE_ENV
+        use_env = not (ignores_env or _has_others_rights())
         refused = []
         for kind in BACKENDS:
             if kind.name in self.avoided:
@@ -113,3 +115,7 @@ class EventConfig:
         if wanted(changelist, "EVENT_EPOLL_USE_CHANGELIST"):
             return ChangelistEpollBackend(precise=precise)
         return EpollBackend(precise=precise)
+
+
+def _has_others_rights() -> bool:
+    return os.geteuid() != os.getuid() or os.getegid() != os.getgid()

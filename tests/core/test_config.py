@@ -102,6 +102,16 @@ def test_the_environment_disables_a_backend(monkeypatch: pytest.MonkeyPatch, val
     assert method_of(config) == METHODS[0]
 
 
+@pytest.mark.parametrize("which", ["geteuid", "getegid"])
+def test_with_another_users_rights_the_environment_counts_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    """A setuid process ignores what its caller has put into the environment."""
+    monkeypatch.setenv(f"EVENT_NO{METHODS[0].upper()}", "1")
+    monkeypatch.setattr(os, which, lambda: -1)
+    assert method_of() == METHODS[0]
+
+
 def test_flags_add_up() -> None:
     config = EventConfig()
     config.set_flag(EVENT_BASE_FLAG_IGNORE_ENV)

@@ -461,3 +461,35 @@ def test_churn_by_threads_leaves_the_base_whole(base: EventBase, pair: SocketPai
     base.loop(EVLOOP_NONBLOCK)  # what is left is the wake-up of the last break
     assert not base._registry
     assert base._registry.active.count == 0
+
+
+def test_each_thread_may_have_a_base_of_its_own() -> None:
+    """Bases are made, run and closed in many threads at once, with nothing between them."""
+    start = threading.Barrier(8)
+    counts = [0] * 8
+
+    def work(number: int) -> None:
+        start.wait(PATIENCE_S)
+        for _ in range(5):
+            with EventBase() as base:
+                ours, peer = socket.socketpair()
+                with ours, peer:
+                    ours.setblocking(False)
+
+                    def on_read(
+                        fd: int, what: int, arg: object, ours: socket.socket = ours
+                    ) -> None:
+                        ours.recv(1)
+                        counts[number] += 1
+
+                    Event(base, ours, EV_READ, on_read).add()
+                    base.timer(lambda *_, peer=peer: peer.send(b"x")).add(0.0001)
+                    assert base.dispatch() == 1
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(PATIENCE_S)
+        assert not worker.is_alive()
+    assert counts == [5] * 8
