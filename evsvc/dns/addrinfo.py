@@ -20,13 +20,13 @@ from ..core import (
     EVUTIL_EAI_FAIL,
     EVUTIL_EAI_FAMILY,
     EVUTIL_EAI_NONAME,
-    EVUTIL_EAI_SERVICE,
     AddrInfo,
     AddrInfoHints,
     EaiError,
     ResolveCallback,
 )
-from .addresses import SocketAddress, check_port, family_of, make_sockaddr, parse_ip, parse_port
+from ..core.util import AddrInfoError, service_port, socket_kinds
+from .addresses import SocketAddress, check_port, family_of, make_sockaddr, parse_ip
 from .cache import AnswerCache, CachedAnswer
 from .errors import (
     DNS_ERR_NODATA,
@@ -55,9 +55,6 @@ _OTHER_FAMILY: dict[int, int] = {AF_INET: AF_INET6, AF_INET6: AF_INET}
 _LOOPBACK: dict[int, str] = {AF_INET: "127.0.0.1", AF_INET6: "::1"}
 _ANY: dict[int, str] = {AF_INET: "0.0.0.0", AF_INET6: "::"}
 
-_STREAM = (socket.SOCK_STREAM, socket.IPPROTO_TCP)
-_DATAGRAM = (socket.SOCK_DGRAM, socket.IPPROTO_UDP)
-
 # Documentation addresses: connecting a UDP socket there asks the routing table and sends nothing.
 _ROUTE_PROBES: dict[int, SocketAddress] = {
     AF_INET: ("192.0.2.1", 9),
@@ -73,40 +70,17 @@ class _Failure(Exception):
         self.code = code
 
 
-def socket_kinds(hints: AddrInfoHints) -> list[tuple[int, int]]:
-    """Return the (type, protocol) pairs that the hints want for each address.
-
-    With neither given, stream and datagram; one is inferred from the other.
-    """
-    if hints.type == 0 and hints.proto == 0:
-        return [_STREAM, _DATAGRAM]
-    for kind in (_STREAM, _DATAGRAM):
-        if hints.type in (0, kind[0]) and hints.proto in (0, kind[1]):
-            return [kind]
-    return [(hints.type, hints.proto)]
-
-
 def port_of(service: int | str | None, hints: AddrInfoHints) -> int:
     """Return the port of a number or a service name, 0 for None.
 
     Raises DnsArgumentError for an int that is no port, _Failure for a text that names none.
     """
-    if service is None:
-        return 0
     if isinstance(service, int):
         check_port(service)
-        return service
-    number = parse_port(service)
-    if number is not None:
-        return number
-    if hints.flags & socket.AI_NUMERICSERV:
-        raise _Failure(EVUTIL_EAI_NONAME)
-    for _, proto in socket_kinds(hints):
-        try:
-            return socket.getservbyname(service, "udp" if proto == _DATAGRAM[1] else "tcp")
-        except (OSError, ValueError):  # ValueError: an embedded NUL
-            continue
-    raise _Failure(EVUTIL_EAI_SERVICE)
+    try:
+        return service_port(service, hints)
+    except AddrInfoError as exc:
+        raise _Failure(exc.code) from None
 
 
 def families_of(family: int) -> tuple[int, ...]:

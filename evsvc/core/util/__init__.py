@@ -17,7 +17,7 @@ from .addresses import (
     sockaddr_is_local,
     sockaddr_is_loopback,
 )
-from .addrinfo import AddrInfoError, getaddrinfo
+from .addrinfo import AddrInfoError, getaddrinfo, service_port, socket_kinds
 from .clocks import (
     EV_MONOT_FALLBACK,
     EV_MONOT_PRECISE,
@@ -80,12 +80,14 @@ __all__ = [
     "secure_rng_add_bytes",
     "secure_rng_get_bytes",
     "secure_rng_init",
+    "service_port",
     "set_tcp_keepalive",
     "sockaddr_cmp",
     "sockaddr_is_local",
     "sockaddr_is_loopback",
     "socket_error_to_string",
     "socket_geterror",
+    "socket_kinds",
     "socketpair",
     "stream_of",
     "strtoll",

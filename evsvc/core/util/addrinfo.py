@@ -21,10 +21,8 @@ from ..resolver import (
 )
 from .addresses import MAX_PORT, check_port, inet_ntop, inet_pton_scope
 
-_Kind = tuple[int, int]
-
-_STREAM: _Kind = (socket.SOCK_STREAM, socket.IPPROTO_TCP)
-_DATAGRAM: _Kind = (socket.SOCK_DGRAM, socket.IPPROTO_UDP)
+_STREAM = (socket.SOCK_STREAM, socket.IPPROTO_TCP)
+_DATAGRAM = (socket.SOCK_DGRAM, socket.IPPROTO_UDP)
 
 # Without a host: the addresses to listen at, and to connect to.
 _ANY = (("0.0.0.0", 0), ("::", 0, 0, 0))
@@ -32,7 +30,9 @@ _LOOPBACK = (("127.0.0.1", 0), ("::1", 0, 0, 0))
 
 
 class AddrInfoError(SocketError, socket.gaierror):
-    """No address can be given; `errno` is an EVUTIL_EAI_* code."""
+    """No address can be given; `errno` and `code` are an EVUTIL_EAI_* code."""
+
+    code: EaiError
 
 
 def getaddrinfo(
@@ -56,8 +56,8 @@ def getaddrinfo(
         raise _failure(EVUTIL_EAI_NONAME, "neither host nor service")
     if hints.family not in (socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6):
         raise _failure(EVUTIL_EAI_FAMILY, f"family {hints.family!r}")
-    kinds = _kinds_of(hints)
-    port = _port_of(service, kinds, hints.flags)
+    kinds = socket_kinds(hints)
+    port = service_port(service, hints)
     if host is None:
         found: tuple[SocketAddress, ...] = _ANY if hints.flags & socket.AI_PASSIVE else _LOOPBACK
     else:
@@ -73,15 +73,20 @@ def getaddrinfo(
 
 
 def _failure(code: EaiError, what: str) -> AddrInfoError:
-    return AddrInfoError(code, f"{what}: {gai_strerror(code)}")
+    error = AddrInfoError(code, f"{what}: {gai_strerror(code)}")
+    error.code = code
+    return error
 
 
 def _family_of(address: SocketAddress) -> int:
     return socket.AF_INET if len(address) == 2 else socket.AF_INET6
 
 
-def _kinds_of(hints: AddrInfoHints) -> list[_Kind]:
-    """Return the (type, protocol) pairs that each address comes with."""
+def socket_kinds(hints: AddrInfoHints) -> list[tuple[int, int]]:
+    """Return the (type, protocol) pairs that the hints want for each address.
+
+    With neither given, stream and datagram; one is inferred from the other.
+    """
     if hints.type == 0 and hints.proto == 0:
         return [_STREAM, _DATAGRAM]
     for kind in (_STREAM, _DATAGRAM):
@@ -90,16 +95,20 @@ def _kinds_of(hints: AddrInfoHints) -> list[_Kind]:
     return [(hints.type, hints.proto)]
 
 
-def _port_of(service: int | str | None, kinds: list[_Kind], flags: int) -> int:
+def service_port(service: int | str | None, hints: AddrInfoHints) -> int:
+    """Return the port of a number or a service name, 0 for None.
+
+    Raises ArgumentError for an int that is no port, AddrInfoError for a text that names none.
+    """
     if service is None:
         return 0
     if isinstance(service, int):
         return check_port(service)
     if service.isascii() and service.isdigit() and len(service) <= 5 and int(service) <= MAX_PORT:
         return int(service)
-    if flags & socket.AI_NUMERICSERV:
+    if hints.flags & socket.AI_NUMERICSERV:
         raise _failure(EVUTIL_EAI_NONAME, f"service {service!r}")
-    for _, proto in kinds:
+    for _, proto in socket_kinds(hints):
         try:
             return socket.getservbyname(service, "udp" if proto == _DATAGRAM[1] else "tcp")
         except (OSError, ValueError):  # ValueError: an embedded NUL
