@@ -6,8 +6,10 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +37,7 @@ def started(
     """Start an example that runs until it is told to end."""
     with subprocess.Popen(
         [sys.executable, str(EXAMPLES / name), *args],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -295,6 +298,20 @@ def test_timing_histogram_of_a_single_tick() -> None:
         ("work_queue.py", ["1", "0"], "workers"),
         ("timing_histogram.py", ["-3"], "1 or more: -3"),
         ("timing_histogram.py", ["3", "soon"], "'soon'"),
+        ("uppercase_reader.py", ["port"], "'port'"),
+        ("fibonacci.py", ["0", "0"], "1 or more: 0"),
+        ("line_codec.py", ["port"], "'port'"),
+        ("zlib_filter.py", ["/nowhere/file"], "/nowhere/file"),
+        ("becat.py", ["-l"], "a host and a port"),
+        ("becat.py", ["127.0.0.1", "port"], "'port'"),
+        ("becat.py", ["127.0.0.1", "70000"], "70000"),
+        ("tls_echo.py", ["0"], "a port and a certificate"),
+        ("tls_echo.py", ["port", "/nowhere/cert"], "/nowhere/cert"),
+        ("le_proxy.py", ["-x"], "-x"),
+        ("le_proxy.py", ["127.0.0.1"], "an address to listen on"),
+        ("le_proxy.py", ["localhost", "localhost:1"], "'localhost'"),
+        ("le_proxy.py", ["127.0.0.1", "localhost:0"], "1..65535: 0"),
+        ("le_proxy.py", ["-a", "/nowhere/cert", "127.0.0.1", "localhost:1"], "/nowhere/cert"),
     ],
 )
 def test_a_wrong_argument_is_told_in_one_line(name: str, args: list[str], said: str) -> None:
@@ -321,3 +338,178 @@ def test_dns_server_answers_over_udp_and_tcp(program) -> None:  # type: ignore[n
                 check=False,
             )
             assert sorted(done.stdout.splitlines()) == answer.splitlines()
+
+
+def test_echo_sends_back_what_comes_and_all_of_it() -> None:
+    data = os.urandom(500_000)
+    received = bytearray()
+    with (
+        serving("echo.py") as (_, port),
+        socket.create_connection(("127.0.0.1", port), timeout=20) as client,
+    ):
+        writer = threading.Thread(target=lambda: (client.sendall(data), client.shutdown(1)))
+        writer.start()
+        while piece := client.recv(65536):
+            received += piece
+        writer.join()
+    assert received == data
+
+
+@pytest.fixture
+def greeting_server() -> Iterator[int]:
+    """Return the port of a server that sends a long greeting, and then what it gets."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                client.sendall(b"hello" * 100_000)
+                while piece := client.recv(65536):
+                    client.sendall(piece)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+
+
+def socks4_request(port: int, user: bytes = b"ann", version: int = 4, command: int = 1) -> bytes:
+    head = struct.pack("!BBH4s", version, command, port, socket.inet_aton("127.0.0.1"))
+    return head + user + b"\0"
+
+
+def test_socks4_relays_both_ways(greeting_server: int) -> None:
+    request = socks4_request(greeting_server)
+    with started("socks4.py", "0") as process:
+        port = int(next_line(process, process.stdout).split()[-1])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            for index in range(len(request)):
+                client.sendall(request[index : index + 1])
+            stream = client.makefile("rb")
+            assert stream.read(8) == b"\0\x5a" + bytes(6)
+            assert stream.read(500_000) == b"hello" * 100_000
+            client.sendall(b"and back")
+            assert stream.read(8) == b"and back"
+            client.shutdown(socket.SHUT_WR)
+            assert stream.read() == b""
+            stream.close()
+        assert next_line(process, process.stdout) == f"ann wants 127.0.0.1:{greeting_server}\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "said"),
+    [
+        (socks4_request(80, version=5), "refused: version 5, command 1"),
+        (socks4_request(80, command=2), "refused: version 4, command 2"),
+        (b"G", "refused: not SOCKS4"),
+        (socks4_request(80, user=b"u" * 256), "refused: the user's name is too long"),
+        (socks4_request(80, user=b"u" * 300)[:-1], "refused: the user's name is too long"),
+        (socks4_request(1, user=b"u" * 255), f"{'u' * 255} wants 127.0.0.1:1"),
+    ],
+)
+def test_socks4_refuses(request_bytes: bytes, said: str) -> None:
+    with started("socks4.py", "0") as process:
+        port = int(next_line(process, process.stdout).split()[-1])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(request_bytes)
+            with client.makefile("rb") as stream:
+                assert stream.read() == b"\0\x5b" + bytes(6)
+        assert next_line(process, process.stdout) == said + "\n"
+
+
+def exchange(port: int, data: bytes) -> bytes:
+    """Send `data` and the end of it, and return all that comes back."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+@pytest.mark.parametrize("size", [0, 128, 129, 50_000])
+def test_uppercase_reader_sends_all_of_it_back(size: int) -> None:
+    with serving("uppercase_reader.py") as (_, port):
+        assert exchange(port, b"x" * size) == b"X" * size
+
+
+def test_fibonacci_sends_so_many_numbers_to_each_client() -> None:
+    with started("fibonacci.py", "0", "2000") as process:
+        port = int(next_line(process, process.stdout).split()[-1])
+        for _ in range(2):
+            numbers = [int(line) for line in exchange(port, b"").splitlines()]
+            assert numbers[:6] == [0, 1, 1, 2, 3, 5]
+            assert len(numbers) == 2000
+            assert all(numbers[n] == numbers[n - 1] + numbers[n - 2] for n in range(2, 2000))
+
+
+def test_fibonacci_needs_one_number_only() -> None:
+    with started("fibonacci.py", "0", "1") as process:
+        port = int(next_line(process, process.stdout).split()[-1])
+        assert exchange(port, b"") == b"0\n"
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_000_000])
+def test_zlib_filter_brings_a_file_through_unchanged(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc" * (size // 3) + b"d" * (size % 3))
+    first, second = lines_of(run("zlib_filter.py", str(path)))
+    match = re.fullmatch(rf"{size} bytes went as (\d+)", first)
+    assert match
+    assert int(match[1]) < max(size // 100, 20)
+    assert second == "they are the same"
+
+
+def test_zlib_filter_takes_itself_without_a_file() -> None:
+    assert lines_of(run("zlib_filter.py"))[1] == "they are the same"
+
+
+def test_line_codec_answers_whole_lines() -> None:
+    with serving("line_codec.py") as (_, port):
+        assert exchange(port, b"abc\r\ndef\n\nrest") == b"cba\r\nfed\r\n\r\n"
+        assert exchange(port, b"a" * 999 + b"b\n") == b"b" + b"a" * 999 + b"\r\n"
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_line_codec_says_when_a_line_is_too_long(end: bytes) -> None:
+    with serving("line_codec.py") as (_, port):
+        said = exchange(port, b"good\n" + b"a" * 1001 + end)
+    assert said == b"doog\r\nerror: more than 1000 bytes without a line end\r\n"
+
+
+@pytest.mark.parametrize("input_is", ["a pipe", "a file"])
+def test_becat_brings_its_input_to_another_and_prints_what_comes(
+    tmp_path: Path, input_is: str
+) -> None:
+    text = "a line of some length\n" * 50_000
+    path = tmp_path / "input"
+    path.write_text(text)
+    printed: list[str] = []
+    with started("becat.py", "-l", "127.0.0.1", "0") as listening, path.open() as file:
+        assert listening.stdin is not None
+        assert listening.stdout is not None
+        port = next_line(listening, listening.stderr).split()[-1]
+        listening.stdin.write("greetings")
+        listening.stdin.flush()
+        reader = threading.Thread(
+            target=lambda out: printed.append(out.read()), args=[listening.stdout]
+        )
+        reader.start()
+        done = subprocess.run(
+            [sys.executable, str(EXAMPLES / "becat.py"), "localhost", port],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env=ENVIRONMENT,
+            **({"input": text} if input_is == "a pipe" else {"stdin": file}),
+        )
+        reader.join(30)
+        assert (done.stdout, done.stderr, done.returncode) == ("greetings", "", 0)
+        assert printed == [text]
+        assert listening.wait(30) == 0
+
+
+def test_becat_says_when_nobody_listens() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        done = run("becat.py", "127.0.0.1", str(nobody.getsockname()[1]))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"becat\.py: .*refused\n", done.stderr)

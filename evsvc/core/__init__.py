@@ -3,17 +3,20 @@
 Knows nothing of any protocol.  Everything public is here; the modules inside are private.
 """
 
-from . import thread, util
+from . import thread, tls, util
 from .backends import supported_methods
 from .base import EventBase
-from .buffer import EvBuffer
-from .bufferevent import BufferEvent
-from .bufferevent.abstract import (
-    BEV_TRIG_DEFER_CALLBACKS,
-    BEV_TRIG_IGNORE_WATERMARKS,
+from .buffer import CallbackEntry, ChangeInfo, EvBuffer, EvBufferPtr, FileSegment
+from .bufferevent import (
     AbstractBufferEvent,
+    BufferEvent,
+    ConnectOptions,
+    FilterBufferEvent,
+    GroupTotals,
+    PairBufferEvent,
+    RateLimitGroup,
+    TlsBufferEvent,
 )
-from .changes import ChangeInfo
 from .clock import Clock, FakeClock, MonotonicClock, RatchetClock
 from .config import EventConfig, NoBackendError
 from .debug import enable_debug_mode
@@ -27,16 +30,29 @@ from .errors import (
 )
 from .event import Assignment, Event, event_self_cbarg
 from .flags import (
+    BEV_ERROR,
     BEV_EVENT_CONNECTED,
     BEV_EVENT_EOF,
     BEV_EVENT_ERROR,
     BEV_EVENT_READING,
     BEV_EVENT_TIMEOUT,
     BEV_EVENT_WRITING,
+    BEV_FINISHED,
+    BEV_FLUSH,
+    BEV_NEED_MORE,
+    BEV_NORMAL,
+    BEV_OK,
     BEV_OPT_CLOSE_ON_FREE,
     BEV_OPT_DEFER_CALLBACKS,
     BEV_OPT_THREADSAFE,
     BEV_OPT_UNLOCK_CALLBACKS,
+    BEV_TRIG_DEFER_CALLBACKS,
+    BEV_TRIG_IGNORE_WATERMARKS,
+    BUFFEREVENT_SSL_ACCEPTING,
+    BUFFEREVENT_SSL_BATCH_WRITE,
+    BUFFEREVENT_SSL_CONNECTING,
+    BUFFEREVENT_SSL_DIRTY_SHUTDOWN,
+    BUFFEREVENT_SSL_OPEN,
     EV_CLOSED,
     EV_ET,
     EV_FEATURE_EARLY_CLOSE,
@@ -49,11 +65,19 @@ from .flags import (
     EV_SIGNAL,
     EV_TIMEOUT,
     EV_WRITE,
+    EVBUF_FS_CLOSE_ON_FREE,
+    EVBUF_FS_DISABLE_LOCKING,
+    EVBUF_FS_DISABLE_MMAP,
+    EVBUF_FS_DISABLE_SENDFILE,
+    EVBUFFER_CB_ENABLED,
     EVBUFFER_EOL_ANY,
     EVBUFFER_EOL_CRLF,
     EVBUFFER_EOL_CRLF_STRICT,
     EVBUFFER_EOL_LF,
     EVBUFFER_EOL_NUL,
+    EVBUFFER_FLAG_DRAINS_TO_FD,
+    EVBUFFER_PTR_ADD,
+    EVBUFFER_PTR_SET,
     EVENT_BASE_COUNT_ACTIVE,
     EVENT_BASE_COUNT_ADDED,
     EVENT_BASE_COUNT_VIRTUAL,
@@ -81,12 +105,21 @@ from .flags import (
     BaseFlag,
     BevEvent,
     BevOption,
+    BufferCallbackFlag,
+    BufferEventFilterResult,
+    BufferFlag,
     CountKind,
     EolStyle,
     EventFlag,
     Feature,
+    FileSegmentFlag,
+    FlushMode,
     ListenerOption,
     LoopFlag,
+    PtrHow,
+    SslFlag,
+    SslState,
+    TriggerOption,
 )
 from .listener import ConnListener
 from .log import (
@@ -102,6 +135,7 @@ from .log import (
     set_fatal_callback,
     set_log_callback,
 )
+from .ratelimit import EV_RATE_LIMIT_MAX, TokenBucketCfg
 from .resolver import (
     EVUTIL_EAI_ADDRFAMILY,
     EVUTIL_EAI_AGAIN,
@@ -124,27 +158,47 @@ from .resolver import (
     gai_strerror,
 )
 from .timers import CommonTimeout
+from .tls import TlsEngine
 from .util import EV_MONOT_FALLBACK, EV_MONOT_PRECISE, MonotonicFlag, MonotonicTimer
 from .watch import CheckInfo, CheckWatcher, PrepareInfo, PrepareWatcher
 
 __all__ = [
+    "BEV_ERROR",
     "BEV_EVENT_CONNECTED",
     "BEV_EVENT_EOF",
     "BEV_EVENT_ERROR",
     "BEV_EVENT_READING",
     "BEV_EVENT_TIMEOUT",
     "BEV_EVENT_WRITING",
+    "BEV_FINISHED",
+    "BEV_FLUSH",
+    "BEV_NEED_MORE",
+    "BEV_NORMAL",
+    "BEV_OK",
     "BEV_OPT_CLOSE_ON_FREE",
     "BEV_OPT_DEFER_CALLBACKS",
     "BEV_OPT_THREADSAFE",
     "BEV_OPT_UNLOCK_CALLBACKS",
     "BEV_TRIG_DEFER_CALLBACKS",
     "BEV_TRIG_IGNORE_WATERMARKS",
+    "BUFFEREVENT_SSL_ACCEPTING",
+    "BUFFEREVENT_SSL_BATCH_WRITE",
+    "BUFFEREVENT_SSL_CONNECTING",
+    "BUFFEREVENT_SSL_DIRTY_SHUTDOWN",
+    "BUFFEREVENT_SSL_OPEN",
+    "EVBUFFER_CB_ENABLED",
     "EVBUFFER_EOL_ANY",
     "EVBUFFER_EOL_CRLF",
     "EVBUFFER_EOL_CRLF_STRICT",
     "EVBUFFER_EOL_LF",
     "EVBUFFER_EOL_NUL",
+    "EVBUFFER_FLAG_DRAINS_TO_FD",
+    "EVBUFFER_PTR_ADD",
+    "EVBUFFER_PTR_SET",
+    "EVBUF_FS_CLOSE_ON_FREE",
+    "EVBUF_FS_DISABLE_LOCKING",
+    "EVBUF_FS_DISABLE_MMAP",
+    "EVBUF_FS_DISABLE_SENDFILE",
     "EVENT_BASE_COUNT_ACTIVE",
     "EVENT_BASE_COUNT_ADDED",
     "EVENT_BASE_COUNT_VIRTUAL",
@@ -187,6 +241,7 @@ __all__ = [
     "EV_MONOT_FALLBACK",
     "EV_MONOT_PRECISE",
     "EV_PERSIST",
+    "EV_RATE_LIMIT_MAX",
     "EV_READ",
     "EV_SIGNAL",
     "EV_TIMEOUT",
@@ -210,7 +265,11 @@ __all__ = [
     "BaseFlag",
     "BevEvent",
     "BevOption",
+    "BufferCallbackFlag",
     "BufferEvent",
+    "BufferEventFilterResult",
+    "BufferFlag",
+    "CallbackEntry",
     "Cancellable",
     "ChangeInfo",
     "CheckInfo",
@@ -218,12 +277,14 @@ __all__ = [
     "Clock",
     "CommonTimeout",
     "ConnListener",
+    "ConnectOptions",
     "CountKind",
     "DebugError",
     "EaiError",
     "EolStyle",
     "Error",
     "EvBuffer",
+    "EvBufferPtr",
     "Event",
     "EventBase",
     "EventConfig",
@@ -231,6 +292,11 @@ __all__ = [
     "FakeClock",
     "FatalError",
     "Feature",
+    "FileSegment",
+    "FileSegmentFlag",
+    "FilterBufferEvent",
+    "FlushMode",
+    "GroupTotals",
     "ListenerOption",
     "LogSeverity",
     "LoopFlag",
@@ -238,13 +304,22 @@ __all__ = [
     "MonotonicFlag",
     "MonotonicTimer",
     "NoBackendError",
+    "PairBufferEvent",
     "PrepareInfo",
     "PrepareWatcher",
+    "PtrHow",
     "RatchetClock",
+    "RateLimitGroup",
     "ResolveCallback",
     "Resolver",
     "SocketError",
+    "SslFlag",
+    "SslState",
     "StateError",
+    "TlsBufferEvent",
+    "TlsEngine",
+    "TokenBucketCfg",
+    "TriggerOption",
     "enable_debug_logging",
     "enable_debug_mode",
     "event_self_cbarg",
@@ -253,5 +328,6 @@ __all__ = [
     "set_log_callback",
     "supported_methods",
     "thread",
+    "tls",
     "util",
 ]

@@ -78,6 +78,44 @@ class BevOption(enum.IntFlag):
     BEV_OPT_UNLOCK_CALLBACKS = 0x08
 
 
+class TriggerOption(enum.IntFlag):
+    """How `trigger` and `trigger_event` run the callbacks of a bufferevent."""
+
+    BEV_TRIG_DEFER_CALLBACKS = 0x04
+    BEV_TRIG_IGNORE_WATERMARKS = 0x10000
+
+
+class FlushMode(enum.IntEnum):
+    """How much a bufferevent's `flush` pushes through."""
+
+    BEV_NORMAL = 0
+    BEV_FLUSH = 1
+    BEV_FINISHED = 2
+
+
+class BufferEventFilterResult(enum.IntEnum):
+    """What a filter of a bufferevent says: it has done something, it has not, or it never will."""
+
+    BEV_OK = 0
+    BEV_NEED_MORE = 1
+    BEV_ERROR = 2
+
+
+class SslState(enum.IntEnum):
+    """What a TLS bufferevent begins with: which side of a handshake, or none."""
+
+    BUFFEREVENT_SSL_OPEN = 0
+    BUFFEREVENT_SSL_CONNECTING = 1
+    BUFFEREVENT_SSL_ACCEPTING = 2
+
+
+class SslFlag(enum.IntFlag):
+    """How a TLS bufferevent behaves; see `TlsBufferEvent.ssl_flags`."""
+
+    BUFFEREVENT_SSL_DIRTY_SHUTDOWN = 0x01
+    BUFFEREVENT_SSL_BATCH_WRITE = 0x02
+
+
 class ListenerOption(enum.IntFlag):
     """Options of a connection listener."""
 
@@ -101,6 +139,34 @@ class EolStyle(enum.IntEnum):
     EVBUFFER_EOL_CRLF_STRICT = 2
     EVBUFFER_EOL_LF = 3
     EVBUFFER_EOL_NUL = 4
+
+
+class PtrHow(enum.IntEnum):
+    """From where `EvBuffer.ptr_set` counts: the start of the buffer, or another position."""
+
+    EVBUFFER_PTR_SET = 0
+    EVBUFFER_PTR_ADD = 1
+
+
+class BufferFlag(enum.IntFlag):
+    """What a program promises of a buffer; see `EvBuffer.set_flags`."""
+
+    EVBUFFER_FLAG_DRAINS_TO_FD = 0x01
+
+
+class BufferCallbackFlag(enum.IntFlag):
+    """What a buffer's callback can be switched to."""
+
+    EVBUFFER_CB_ENABLED = 0x01
+
+
+class FileSegmentFlag(enum.IntFlag):
+    """What becomes of a file segment's descriptor, and how its bytes may be had."""
+
+    EVBUF_FS_CLOSE_ON_FREE = 0x01
+    EVBUF_FS_DISABLE_MMAP = 0x02
+    EVBUF_FS_DISABLE_SENDFILE = 0x04
+    EVBUF_FS_DISABLE_LOCKING = 0x08
 
 
 EVENT_FLAGS = tuple(EventFlag(bits) for bits in range(256))
@@ -148,6 +214,24 @@ BEV_OPT_THREADSAFE = BevOption.BEV_OPT_THREADSAFE
 BEV_OPT_DEFER_CALLBACKS = BevOption.BEV_OPT_DEFER_CALLBACKS
 BEV_OPT_UNLOCK_CALLBACKS = BevOption.BEV_OPT_UNLOCK_CALLBACKS
 
+BEV_TRIG_DEFER_CALLBACKS = TriggerOption.BEV_TRIG_DEFER_CALLBACKS
+BEV_TRIG_IGNORE_WATERMARKS = TriggerOption.BEV_TRIG_IGNORE_WATERMARKS
+
+BEV_NORMAL = FlushMode.BEV_NORMAL
+BEV_FLUSH = FlushMode.BEV_FLUSH
+BEV_FINISHED = FlushMode.BEV_FINISHED
+
+BEV_OK = BufferEventFilterResult.BEV_OK
+BEV_NEED_MORE = BufferEventFilterResult.BEV_NEED_MORE
+BEV_ERROR = BufferEventFilterResult.BEV_ERROR
+
+BUFFEREVENT_SSL_OPEN = SslState.BUFFEREVENT_SSL_OPEN
+BUFFEREVENT_SSL_CONNECTING = SslState.BUFFEREVENT_SSL_CONNECTING
+BUFFEREVENT_SSL_ACCEPTING = SslState.BUFFEREVENT_SSL_ACCEPTING
+
+BUFFEREVENT_SSL_DIRTY_SHUTDOWN = SslFlag.BUFFEREVENT_SSL_DIRTY_SHUTDOWN
+BUFFEREVENT_SSL_BATCH_WRITE = SslFlag.BUFFEREVENT_SSL_BATCH_WRITE
+
 LEV_OPT_LEAVE_SOCKETS_BLOCKING = ListenerOption.LEV_OPT_LEAVE_SOCKETS_BLOCKING
 LEV_OPT_CLOSE_ON_FREE = ListenerOption.LEV_OPT_CLOSE_ON_FREE
 LEV_OPT_CLOSE_ON_EXEC = ListenerOption.LEV_OPT_CLOSE_ON_EXEC
@@ -164,3 +248,14 @@ EVBUFFER_EOL_CRLF = EolStyle.EVBUFFER_EOL_CRLF
 EVBUFFER_EOL_CRLF_STRICT = EolStyle.EVBUFFER_EOL_CRLF_STRICT
 EVBUFFER_EOL_LF = EolStyle.EVBUFFER_EOL_LF
 EVBUFFER_EOL_NUL = EolStyle.EVBUFFER_EOL_NUL
+
+EVBUFFER_PTR_SET = PtrHow.EVBUFFER_PTR_SET
+EVBUFFER_PTR_ADD = PtrHow.EVBUFFER_PTR_ADD
+
+EVBUFFER_FLAG_DRAINS_TO_FD = BufferFlag.EVBUFFER_FLAG_DRAINS_TO_FD
+EVBUFFER_CB_ENABLED = BufferCallbackFlag.EVBUFFER_CB_ENABLED
+
+EVBUF_FS_CLOSE_ON_FREE = FileSegmentFlag.EVBUF_FS_CLOSE_ON_FREE
+EVBUF_FS_DISABLE_MMAP = FileSegmentFlag.EVBUF_FS_DISABLE_MMAP
+EVBUF_FS_DISABLE_SENDFILE = FileSegmentFlag.EVBUF_FS_DISABLE_SENDFILE
+EVBUF_FS_DISABLE_LOCKING = FileSegmentFlag.EVBUF_FS_DISABLE_LOCKING

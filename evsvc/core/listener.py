@@ -1,4 +1,11 @@
-"""ConnListener: accepts connections and hands each to a callback."""
+"""ConnListener: accepts connections and hands each to a callback.
+
+Invariants
+    * The socket is watched exactly while the listener is enabled, has a callback and does not
+      pause after a failure.
+    * No callback runs with the listener's lock held, and nobody waits for a callback: a thread may
+      disable or close the listener that another one has just called back for.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +13,14 @@ import errno
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
 from .closing import Closing
 from .errors import ArgumentError, SocketError, StateError
-from .event import PERSIST, READ, Event
+from .event import FINALIZE, PERSIST, READ, Event
 from .flags import ListenerOption
+from .thread import new_lock
 from .util import (
     family_of,
     make_listen_socket_ipv6only,
@@ -53,8 +62,10 @@ class ConnListener(Closing):
     """Listens on a bound socket and calls `cb(listener, sock, address, arg)` per connection.
 
     flags: LEV_OPT_*.  backlog: more than 0 to listen with that queue, negative for 128, 0 when
-    `sock` listens already.  Raises SocketError when the socket cannot listen, ArgumentError for
-    unknown flags.  Source: evconnlistener_new.
+    `sock` listens already.  With LEV_OPT_THREADSAFE, and `thread.use_pthreads`, any thread may
+    enable, disable, set callbacks and close; a callback that runs meanwhile is not waited for.
+    Raises SocketError when the socket cannot listen, ArgumentError for unknown flags.
+    Source: evconnlistener_new.
     """
 
     __slots__ = (
@@ -65,6 +76,7 @@ class ConnListener(Closing):
         "_errorcb",
         "_event",
         "_flags",
+        "_guard",
         "_pause",
         "socket",
     )
@@ -93,8 +105,11 @@ class ConnListener(Closing):
         self._arg: Any = arg
         self._errorcb: AcceptErrorCallback | None = None
         self.socket = sock
-        self._event = Event(base, sock, READ | PERSIST, self._on_readable)
-        self._pause = Event(base, -1, 0, self._on_pause_over)
+        threadsafe = self._flags & ListenerOption.LEV_OPT_THREADSAFE
+        self._guard: AbstractContextManager[object] = new_lock() if threadsafe else nullcontext()
+        # With FINALIZE, to delete them waits for no callback, in which a thread may wait for us.
+        self._event = Event(base, sock, READ | PERSIST | FINALIZE, self._on_readable)
+        self._pause = Event(base, -1, FINALIZE, self._on_pause_over)
         self._enabled = not self._flags & ListenerOption.LEV_OPT_DISABLED
         self._update()
 
@@ -150,25 +165,28 @@ class ConnListener(Closing):
 
     def enable(self) -> None:
         """Accept connections (evconnlistener_enable).  Raises StateError when closed."""
-        self._require_open()
-        self._enabled = True
-        self._update()
+        with self._guard:
+            self._require_open()
+            self._enabled = True
+            self._update()
 
     def disable(self) -> None:
         """Accept none; the kernel goes on queueing them (evconnlistener_disable)."""
-        self._enabled = False
-        self._pause.delete()
-        self._update()
+        with self._guard:
+            self._enabled = False
+            self._pause.delete()
+            self._update()
 
     def set_cb(self, cb: AcceptCallback | None, arg: object) -> None:
         """Replace the callback; with None no connection is accepted (evconnlistener_set_cb).
 
         Raises StateError when closed.
         """
-        self._require_open()
-        self._cb = cb
-        self._arg = arg
-        self._update()
+        with self._guard:
+            self._require_open()
+            self._cb = cb
+            self._arg = arg
+            self._update()
 
     def set_error_cb(self, errorcb: AcceptErrorCallback | None) -> None:
         """Call `errorcb(listener, arg)` when accepting fails, instead of logging a warning.
@@ -181,12 +199,13 @@ class ConnListener(Closing):
     def close(self) -> None:
         """Stop listening; the socket is closed with LEV_OPT_CLOSE_ON_FREE.  Safe to repeat, and
         from inside the callbacks (evconnlistener_free)."""
-        self._enabled = False
-        self._event.close()
-        self._pause.close()
-        self._cb = self._errorcb = None
-        if self._flags & ListenerOption.LEV_OPT_CLOSE_ON_FREE:
-            self.socket.close()
+        with self._guard:
+            self._enabled = False
+            self._event.close()
+            self._pause.close()
+            self._cb = self._errorcb = None
+            if self._flags & ListenerOption.LEV_OPT_CLOSE_ON_FREE:
+                self.socket.close()
 
     def _require_open(self) -> None:
         if not self._event.initialized:
@@ -199,32 +218,41 @@ class ConnListener(Closing):
             self._event.delete()
 
     def _on_readable(self, fd: int, what: int, arg: object) -> None:
-        blocking = bool(self._flags & ListenerOption.LEV_OPT_LEAVE_SOCKETS_BLOCKING)
         for _ in range(MAX_ACCEPTS_PER_PASS):
-            if self._cb is None or not self._enabled:
-                return
             try:
-                sock, address = self.socket.accept()
+                with self._guard:
+                    cb, ctx = self._cb, self._arg
+                    if cb is None or not self._enabled:
+                        return
+                    sock, address = self.socket.accept()
             except BlockingIOError:
                 return
             except OSError as exc:
-                if exc.errno not in _HARMLESS:
-                    self._accept_failed(exc)
-                    return
+                if exc.errno in _HARMLESS:
+                    continue
+                self._accept_failed(exc)
+                return
+            if address is None:  # old kernels report the likes of nmap so
+                sock.close()
                 continue
-            sock.setblocking(blocking)
-            self._cb(self, sock, address, self._arg)
+            sock.setblocking(bool(self._flags & ListenerOption.LEV_OPT_LEAVE_SOCKETS_BLOCKING))
+            cb(self, sock, address, ctx)
 
     def _accept_failed(self, exc: OSError) -> None:
-        self._pause.add(FAILURE_PAUSE_S)
-        self._event.delete()
-        if self._errorcb is not None:
-            self._errorcb(self, self._arg)
+        with self._guard:
+            if not self._enabled:
+                return
+            self._pause.add(FAILURE_PAUSE_S)
+            self._event.delete()
+            errorcb, ctx = self._errorcb, self._arg
+        if errorcb is not None:
+            errorcb(self, ctx)
         else:
             logger.warning("cannot accept a connection: %s", exc)
 
     def _on_pause_over(self, fd: int, what: int, arg: object) -> None:
-        self._update()
+        with self._guard:
+            self._update()
 
 
 def _set_options(sock: socket.socket, family: int, flags: int) -> None:

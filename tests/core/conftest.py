@@ -15,6 +15,8 @@ from evsvc.core import (
     supported_methods,
     thread,
 )
+from tests.core.bevs import LOOPBACK, Address, greeting_listener
+from tests.core.kinds import Ends, EndsMaker, kinds_and_options, pair_ends, socket_ends
 
 SocketPair = tuple[socket.socket, socket.socket]
 
@@ -95,3 +97,44 @@ def pairs() -> Iterator[Callable[[], SocketPair]]:
 def pair(pairs: Callable[[], SocketPair]) -> SocketPair:
     """Return one connected non-blocking socket pair."""
     return pairs()
+
+
+@pytest.fixture
+def greeter(base: EventBase) -> Iterator[Address]:
+    """Return the address of a server that says `hello` and closes."""
+    with greeting_listener(base) as listener:
+        yield listener.address
+
+
+@pytest.fixture
+def closed_address() -> Iterator[Address]:
+    """Return an address that is bound, and that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind((LOOPBACK, 0))
+        yield sock.getsockname()
+
+
+@pytest.fixture(params=kinds_and_options().values(), ids=kinds_and_options().keys())
+def kind(request: pytest.FixtureRequest) -> tuple[EndsMaker, int]:
+    """Return the maker of each kind of connected bufferevents, and options, in turn."""
+    made: tuple[EndsMaker, int] = request.param
+    return made
+
+
+@pytest.fixture
+def ends(fake_base: EventBase, kind: tuple[EndsMaker, int]) -> Iterator[Ends]:
+    """Return two connected bufferevents of each kind on `fake_base`, over each backend."""
+    make, options = kind
+    one, other = make(fake_base, options)
+    yield one, other
+    one.close()
+    other.close()
+
+
+@pytest.fixture(params=[socket_ends, pair_ends], ids=["socket", "pair"])
+def below(request: pytest.FixtureRequest, base: EventBase) -> Iterator[Ends]:
+    """Return what filters stand on: two connected bufferevents, not closed by closing them."""
+    one, other = request.param(base, 0)
+    yield one, other
+    one.close()
+    other.close()

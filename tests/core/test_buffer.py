@@ -21,7 +21,7 @@ from evsvc.core import (
     EvBuffer,
     StateError,
 )
-from evsvc.core.buffer import MAX_GATHER_CHUNKS
+from evsvc.core.buffer.transfer import MAX_GATHER_CHUNKS
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -46,7 +46,7 @@ def chunked(*chunks: bytes) -> EvBuffer:
 
 
 def test_callbacks_log_every_change() -> None:
-    """add 36, drain 10, prepend 5, add_reference 7: 0->36, 36->26, 26->31, 31->38."""
+    """add_printf 36, drain 10, prepend 5, add_reference 7: 0->36, 36->26, 26->31, 31->38."""
     log: list[tuple[int, int]] = []
     gaps: list[tuple[int, int]] = []
 
@@ -58,7 +58,7 @@ def test_callbacks_log_every_change() -> None:
     buffer = EvBuffer()
     buffer.add_cb(note, log)
     entry = buffer.add_cb(note, gaps)
-    buffer.add(b"x" * 36)
+    buffer.add_printf("%s", "x" * 36)
     entry.enabled = False
     buffer.drain(10)
     buffer.prepend(b"y" * 5)
@@ -92,6 +92,16 @@ def test_nothing_is_told_where_nothing_changes() -> None:
     assert bytes(buffer) == b"abcdef"
 
 
+def test_closing_tells_nobody_and_runs_the_cleanups() -> None:
+    done: list[int] = []
+    with EvBuffer(b"abc") as buffer:
+        buffer.add_reference(b"defg", lambda data, size, arg: done.append(size))
+        buffer.add_cb(boom)
+        buffer.freeze(at_front=True)
+    assert done == [4]
+    assert len(buffer) == 0
+
+
 def test_callbacks_run_newest_first_and_can_be_removed() -> None:
     ran: list[str] = []
 
@@ -120,7 +130,7 @@ def test_a_callback_may_change_the_buffer_and_remove_another() -> None:
 
     def first(buf: EvBuffer, info: ChangeInfo, arg: object) -> None:
         ran.append("first")
-        if other in buf._callbacks:
+        if len(ran) == 1:
             buf.remove_cb_entry(other)
             buf.add(b"more")
 
@@ -376,8 +386,15 @@ def test_copyout_is_cut_to_what_there_is() -> None:
 ADDERS: list[tuple[str, Callable[[EvBuffer], Any]]] = [
     ("add", lambda buffer: buffer.add(b"x")),
     ("add nothing", lambda buffer: buffer.add(b"")),
+    ("add_iovec", lambda buffer: buffer.add_iovec([b"x"])),
+    ("add_printf", lambda buffer: buffer.add_printf("x")),
     ("add_reference", lambda buffer: buffer.add_reference(b"x")),
+    ("add_reference_with_offset", lambda buffer: buffer.add_reference_with_offset(b"xy", 1)),
     ("add_buffer", lambda buffer: buffer.add_buffer(EvBuffer(b"x"))),
+    ("add_buffer_reference", lambda buffer: buffer.add_buffer_reference(EvBuffer(b"x"))),
+    ("add_file", lambda buffer: buffer.add_file(0)),
+    ("reserve_space", lambda buffer: buffer.reserve_space(1)),
+    ("commit_space", lambda buffer: buffer.commit_space()),
     ("read", lambda buffer: buffer.read(0, 1)),
 ]
 TAKERS: list[tuple[str, Callable[[EvBuffer], Any]]] = [

@@ -1,12 +1,11 @@
-"""Connecting: by address, by name, over Unix sockets; refusal, order of callbacks, cancelling."""
+"""Connecting to an address, IP or Unix: refusal, order of callbacks, cancelling."""
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,82 +22,21 @@ from evsvc.core import (
     BEV_OPT_UNLOCK_CALLBACKS,
     EV_READ,
     EV_WRITE,
-    EVUTIL_EAI_ADDRFAMILY,
-    EVUTIL_EAI_CANCEL,
-    EVUTIL_EAI_NODATA,
-    EVUTIL_EAI_NONAME,
-    LEV_OPT_CLOSE_ON_FREE,
-    AddrInfo,
-    AddrInfoHints,
     ArgumentError,
     BevEvent,
     BufferEvent,
     ConnListener,
     EventBase,
     FakeClock,
-    ResolveCallback,
     StateError,
 )
-
-Address = tuple[str, int]
-LOOPBACK = "127.0.0.1"
-
-
-class Boom(Exception):
-    """What a resolver of these tests raises."""
-
-
-def never(*args: object) -> None:
-    pytest.fail("a callback ran that must not")
-
-
-@pytest.fixture
-def greeter(base: EventBase) -> Iterator[Address]:
-    """Return the address of a server that says `hello` and closes."""
-    with greeting_listener(base) as listener:
-        yield listener.address
-
-
-def greeting_listener(base: EventBase, address: Any = (LOOPBACK, 0)) -> ConnListener:
-    def greet(lev: ConnListener, sock: socket.socket, address: object, arg: object) -> None:
-        bev = BufferEvent(base, sock, BEV_OPT_CLOSE_ON_FREE)
-        bev.setcb(None, lambda bev, ctx: bev.close(), None)
-        bev.write(b"hello")
-
-    return ConnListener.new_bind(base, greet, None, LEV_OPT_CLOSE_ON_FREE, -1, address)
-
-
-@pytest.fixture
-def closed_address() -> Iterator[Address]:
-    """Return an address that is bound, and that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind((LOOPBACK, 0))
-        yield sock.getsockname()
-
-
-class Client:
-    """A bufferevent whose events stop the loop at EOF or ERROR."""
-
-    def __init__(
-        self, base: EventBase, options: int = 0, sock: socket.socket | None = None
-    ) -> None:
-        self.base = base
-        self.events: list[BevEvent] = []
-        self.reads = 0
-        self.at_end = b""
-        self.bev = BufferEvent(base, sock, options)
-        self.bev.setcb(self.on_read, None, self.on_event)
-
-    def on_read(self, bev: BufferEvent, ctx: object) -> None:
-        self.reads += 1
-
-    def on_event(self, bev: BufferEvent, what: BevEvent, ctx: object) -> None:
-        self.events.append(what)
-        if what & BEV_EVENT_CONNECTED:
-            bev.enable(EV_READ)
-        else:
-            self.at_end = bev.input.copyout()
-            self.base.loopbreak()
+from tests.core.bevs import (
+    LOOPBACK,
+    Address,
+    Client,
+    greeting_listener,
+    never,
+)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +83,7 @@ def test_a_refused_connect_is_one_error_from_the_loop(
         assert seen == []
         assert base.dispatch() == 1
         assert seen == [(BEV_EVENT_ERROR, errno.ECONNREFUSED)]
+        assert isinstance(bev.error, ConnectionRefusedError)
         assert bev.fd == -1
         assert bev.read() == b""
 
@@ -287,6 +226,13 @@ def test_what_is_connected_or_connecting_cannot_connect(
 ) -> None:
     with BufferEvent(base, pair[0]) as bev, pytest.raises(StateError, match="open"):
         bev.connect(greeter)
+    pipe = os.pipe()
+    for fd in pipe:
+        with (
+            BufferEvent(base, fd, BEV_OPT_CLOSE_ON_FREE) as bev,
+            pytest.raises(StateError, match="open"),
+        ):
+            bev.connect(greeter)
     with BufferEvent(base) as bev:
         bev.connect(greeter)
         with pytest.raises(StateError, match="connecting"):
@@ -303,6 +249,8 @@ def test_what_is_connected_or_connecting_cannot_connect(
         (LOOPBACK, 65536),
         (LOOPBACK, -1),
         (LOOPBACK, "80"),
+        (LOOPBACK, 80, "x"),
+        ("::1", 80, -1, 0),
         (1, 80),
         None,
         80,
@@ -314,6 +262,15 @@ def test_what_is_no_address_is_refused_at_once(base: EventBase, address: object)
             bev.connect(address)
         assert bev.fd == -1
     assert base.dispatch() == 1
+
+
+def test_a_unix_path_that_is_too_long_is_an_error_from_the_loop(base: EventBase) -> None:
+    client = Client(base)
+    client.bev.connect("/" + "x" * 200)
+    assert client.events == []
+    base.dispatch()
+    assert client.events == [BEV_EVENT_ERROR]
+    client.bev.close()
 
 
 def test_unix_sockets(base: EventBase, tmp_path: Path) -> None:
@@ -356,215 +313,92 @@ def test_a_full_unix_queue_is_an_error_and_no_connection(base: EventBase, tmp_pa
             client.bev.close()
 
 
-class DictResolver:
-    """A resolver over a dictionary, answering at once or from the loop."""
-
-    def __init__(
-        self, base: EventBase, table: dict[str, list[tuple[int, Any]] | int], at_once: bool = True
-    ) -> None:
-        self.base = base
-        self.table = table
-        self.at_once = at_once
-        self.hints: list[AddrInfoHints | None] = []
-        self.cancelled = 0
-
-    def getaddrinfo(
-        self,
-        host: str | None,
-        port: int | str | None,
-        hints: AddrInfoHints | None,
-        cb: ResolveCallback,
-        arg: object = None,
-    ) -> DictLookup | None:
-        self.hints.append(hints)
-        found = self.table[str(host)]
-        result = found if isinstance(found, int) else 0
-        addresses = [
-            AddrInfo(family, socket.SOCK_STREAM, 0, "", sockaddr)
-            for family, sockaddr in ([] if isinstance(found, int) else found)
-        ]
-        if self.at_once:
-            cb(result, addresses, arg)
-            return None
-        lookup = DictLookup(self, lambda: cb(result, addresses, arg), cb)
-        self.base.post(lookup.answer)
-        return lookup
-
-
-class DictLookup:
-    """A lookup whose answer was posted to the loop."""
-
-    def __init__(
-        self, resolver: DictResolver, deliver: Callable[[], object], cb: ResolveCallback
-    ) -> None:
-        self.resolver = resolver
-        self.deliver: Callable[[], object] | None = deliver
-        self.cb = cb
-
-    def answer(self) -> None:
-        if self.deliver is not None:
-            self.deliver()
-
-    def cancel(self) -> None:
-        self.deliver = None
-        self.resolver.cancelled += 1
-        self.resolver.base.post(self.cb, EVUTIL_EAI_CANCEL, [], None)
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-def test_a_name_is_looked_up_and_connected_to(
-    base: EventBase, greeter: Address, at_once: bool
+def test_without_an_address_the_socket_is_connecting_already(
+    base: EventBase, greeter: Address
 ) -> None:
-    resolver = DictResolver(base, {"greeter": [(socket.AF_INET, greeter)]}, at_once)
-    client = Client(base)
-    client.bev.connect_hostname(resolver, socket.AF_INET, "greeter", greeter[1])
-    assert client.events == []
-    base.dispatch()
-    assert client.events == [BEV_EVENT_CONNECTED, BEV_EVENT_READING | BEV_EVENT_EOF]
-    assert client.bev.dns_error == 0
-    assert resolver.hints == [AddrInfoHints(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)]
-    client.bev.close()
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-@pytest.mark.parametrize(
-    ("found", "code"), [(int(EVUTIL_EAI_NONAME), EVUTIL_EAI_NONAME), ([], EVUTIL_EAI_NODATA)]
-)
-def test_a_failed_lookup_is_an_error_with_its_code(
-    base: EventBase, at_once: bool, found: Any, code: int
-) -> None:
-    resolver = DictResolver(base, {"nowhere": found}, at_once)
-    client = Client(base)
-    client.bev.enable(EV_READ)
-    client.bev.set_timeouts(60, 60)
-    client.bev.connect_hostname(resolver, socket.AF_UNSPEC, "nowhere", 80)
-    assert client.events == []
-    base.dispatch()
-    assert client.events == [BEV_EVENT_ERROR]
-    assert client.bev.dns_error == code
-    assert isinstance(client.bev.error, socket.gaierror)
-    assert "nowhere" in str(client.bev.error)
-    assert base.dispatch() == 1  # no time-out runs on
-    client.bev.close()
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-@pytest.mark.parametrize("first", ["refused", "no such family"])
-def test_when_the_first_address_fails_the_second_is_tried(
-    base: EventBase, greeter: Address, closed_address: Address, at_once: bool, first: str
-) -> None:
-    bad = (socket.AF_INET, closed_address) if first == "refused" else (99, ("x", 1))
-    resolver = DictResolver(base, {"two": [bad, (socket.AF_INET, greeter)]}, at_once)
-    client = Client(base)
-    client.bev.write(b"kept")
-    client.bev.connect_hostname(resolver, socket.AF_UNSPEC, "two", 80)
-    base.dispatch()
-    assert client.events == [BEV_EVENT_CONNECTED, BEV_EVENT_READING | BEV_EVENT_EOF]
-    assert client.bev.dns_error == 0
-    client.bev.close()
-
-
-def test_when_every_address_fails_the_last_error_is_told(
-    base: EventBase, closed_address: Address
-) -> None:
-    for table, code in (
-        ([(socket.AF_INET, closed_address)] * 2, errno.ECONNREFUSED),
-        ([(99, ("x", 1))], errno.EAFNOSUPPORT),
-    ):
-        resolver = DictResolver(base, {"bad": table})
-        client = Client(base)
-        client.bev.connect_hostname(resolver, socket.AF_UNSPEC, "bad", 80)
+    """The program has called connect(2) itself; the outcome is reported as for any other."""
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        assert sock.connect_ex(greeter) == errno.EINPROGRESS
+        client = Client(base, 0, sock)
+        client.bev.write(b"kept until then")
+        client.bev.connect()
+        assert client.events == []
+        with pytest.raises(StateError, match="connecting"):
+            client.bev.connect()
         base.dispatch()
-        assert client.events == [BEV_EVENT_ERROR]
-        assert client.bev.error is not None
-        assert client.bev.error.errno == code
-        assert client.bev.dns_error == 0
+        assert client.events == [BEV_EVENT_CONNECTED, BEV_EVENT_READING | BEV_EVENT_EOF]
+        assert client.at_end == b"hello"
         client.bev.close()
 
 
-def test_closing_cancels_the_lookup(base: EventBase) -> None:
-    resolver = DictResolver(base, {"greeter": [(socket.AF_INET, (LOOPBACK, 1))]}, at_once=False)
-    bev = BufferEvent(base)
-    bev.setcb(never, never, never)
-    bev.connect_hostname(resolver, socket.AF_UNSPEC, "greeter", 80)
-    with pytest.raises(StateError, match="resolving"):
-        bev.connect((LOOPBACK, 80))
-    bev.close()
-    assert resolver.cancelled == 1
-    assert base.dispatch() == 1
-
-
-def test_no_time_out_runs_during_the_lookup(fake_base: EventBase, clock: FakeClock) -> None:
-    resolver = DictResolver(fake_base, {"slow": int(EVUTIL_EAI_NONAME)}, at_once=False)
-    resolver.base = SlowPosts(fake_base)  # type: ignore[assignment]
-    client = Client(fake_base)
-    client.bev.enable(EV_READ | EV_WRITE)
-    client.bev.set_timeouts(1, 1)
-    client.bev.connect_hostname(resolver, socket.AF_UNSPEC, "slow", 80)
-    fake_base.dispatch()
-    assert client.events == [BEV_EVENT_ERROR]
-    client.bev.close()
-
-
-class SlowPosts:
-    """A base whose posted calls run a minute later."""
-
-    def __init__(self, base: EventBase) -> None:
-        self.base = base
-
-    def post(self, fn: Callable[..., object], *args: object) -> None:
-        self.base.timer(lambda *_: fn(*args)).add(60)
-
-
-def test_a_numeric_host_needs_no_resolver(base: EventBase, greeter: Address) -> None:
-    client = Client(base)
-    client.bev.connect_hostname(None, socket.AF_UNSPEC, *greeter)
-    base.dispatch()
-    assert client.at_end == b"hello"
-    client.bev.close()
-
-
-def test_a_numeric_host_of_another_family_is_a_failed_lookup(base: EventBase) -> None:
-    client = Client(base)
-    client.bev.connect_hostname(None, socket.AF_INET6, LOOPBACK, 80)
-    base.dispatch()
-    assert client.events == [BEV_EVENT_ERROR]
-    assert client.bev.dns_error == EVUTIL_EAI_ADDRFAMILY
-    client.bev.close()
-
-
-@pytest.mark.parametrize(
-    ("family", "host", "port"),
-    [
-        (socket.AF_UNIX, "host", 80),
-        (socket.AF_INET, "", 80),
-        (socket.AF_INET, "host", 0),
-        (socket.AF_INET, "host", 65536),
-        (socket.AF_INET, "host", 80),
-    ],
-)
-def test_bad_arguments_raise_at_once_and_leave_it_unconnected(
-    base: EventBase, greeter: Address, family: int, host: str, port: int
+def test_without_an_address_a_refusal_is_told_as_well(
+    base: EventBase, closed_address: Address
 ) -> None:
-    """The last is a name without a resolver."""
-    client = Client(base)
-    with pytest.raises(ArgumentError):
-        client.bev.connect_hostname(None, family, host, port)
-    client.bev.connect(greeter)
-    base.dispatch()
-    assert client.at_end == b"hello"
-    client.bev.close()
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        sock.connect_ex(closed_address)
+        client = Client(base, 0, sock)
+        client.bev.connect()
+        base.dispatch()
+        assert client.events == [BEV_EVENT_ERROR]
+        assert client.bev.error is not None
+        assert client.bev.error.errno == errno.ECONNREFUSED
+        client.bev.close()
 
 
-def test_a_resolver_that_raises_leaves_it_unconnected(base: EventBase, greeter: Address) -> None:
-    class Broken:
-        def getaddrinfo(self, *args: object) -> None:
-            raise Boom
+def test_without_an_address_there_must_be_a_socket(base: EventBase) -> None:
+    with BufferEvent(base) as bev, pytest.raises(ArgumentError, match="address"):
+        bev.connect()
+    with pytest.raises(StateError, match="closed"):
+        bev.connect()
 
-    client = Client(base)
-    with pytest.raises(Boom):
-        client.bev.connect_hostname(Broken(), socket.AF_UNSPEC, "host", 80)
-    client.bev.connect(greeter)
-    base.dispatch()
-    assert client.at_end == b"hello"
-    client.bev.close()
+
+def test_a_socket_of_another_family_is_refused_at_once(base: EventBase, greeter: Address) -> None:
+    with socket.socket(socket.AF_UNIX) as sock, BufferEvent(base, sock) as bev:
+        with pytest.raises(ArgumentError, match=LOOPBACK):
+            bev.connect(greeter)
+        assert bev.fd == sock.fileno()
+
+
+@pytest.mark.parametrize("how", ["setfd", "replacefd"])
+def test_another_descriptor_ends_the_connect(
+    base: EventBase, greeter: Address, pair: tuple[socket.socket, socket.socket], how: str
+) -> None:
+    """No outcome is told; the socket of `connect` is the program's with setfd."""
+    with BufferEvent(base) as bev:
+        bev.setcb(never, None, never)
+        bev.connect(greeter)
+        sock = bev.socket
+        assert sock is not None
+        getattr(bev, how)(pair[0])
+        assert (sock.fileno() == -1) == (how == "replacefd")
+        bev.write(b"x")
+        base.loopexit(0.02)
+        base.dispatch()
+        assert pair[1].recv(9) == b"x"
+        sock.close()
+
+
+def test_while_connecting_there_is_no_moving_to_another_base(
+    base: EventBase, greeter: Address
+) -> None:
+    with EventBase() as other, BufferEvent(base) as bev:
+        bev.connect(greeter)
+        with pytest.raises(StateError, match="connecting"):
+            bev.base = other
+
+
+@pytest.mark.parametrize("priority", [0, 2])
+def test_the_outcome_has_the_priority_of_the_bufferevent(
+    base: EventBase, closed_address: Address, priority: int
+) -> None:
+    base.priority_init(3)
+    order: list[str] = []
+    with BufferEvent(base) as bev:
+        bev.priority = priority
+        bev.setcb(None, None, lambda *_: order.append("bev"))
+        bev.connect(closed_address)
+        base.post(lambda: order.append("other"))
+        assert base.dispatch() == 1
+    assert order == (["bev", "other"] if priority == 0 else ["other", "bev"])

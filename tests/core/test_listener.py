@@ -14,8 +14,10 @@ import pytest
 
 from evsvc.core import (
     EVLOOP_NONBLOCK,
+    EVLOOP_ONCE,
     LEV_OPT_BIND_IPV4_AND_IPV6,
     LEV_OPT_BIND_IPV6ONLY,
+    LEV_OPT_CLOSE_ON_EXEC,
     LEV_OPT_CLOSE_ON_FREE,
     LEV_OPT_DEFERRED_ACCEPT,
     LEV_OPT_DISABLED,
@@ -56,6 +58,22 @@ class Accepted:
             self.then(listener)
 
 
+class OddKernel(socket.socket):
+    """A socket whose first accept fails with an error, or else brings no address."""
+
+    def __init__(self, code: int | None = None) -> None:
+        super().__init__()
+        self._code = code
+        self._first = True
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        first, self._first = self._first, False
+        if first and self._code is not None:
+            raise OSError(self._code, os.strerror(self._code))
+        sock, address = super().accept()
+        return sock, None if first else address
+
+
 @pytest.fixture
 def accepted() -> Iterator[Accepted]:
     accepted = Accepted()
@@ -84,7 +102,8 @@ def bind(base: EventBase, cb: Any, flags: int = 0, address: Any = LOOPBACK) -> C
 def test_port_0_gets_a_port_of_its_own(
     base: EventBase, accepted: Accepted, connect: Connect
 ) -> None:
-    """Twice; both accept; when each has disabled itself the loop ends."""
+    """Port 0 twice gives different real ports; both accept; when each has disabled itself the loop
+    ends."""
     accepted.then = ConnListener.disable
     with bind(base, accepted) as first, bind(base, accepted) as second:
         assert 0 != first.address[1] != second.address[1] != 0
@@ -145,11 +164,122 @@ def test_sockets_are_non_blocking_unless_asked(
         assert not accepted.sockets[0].get_inheritable()
 
 
+def test_two_sockets_on_one_port_share_the_connections(
+    base: EventBase, accepted: Accepted, connect: Connect
+) -> None:
+    """REUSEABLE_PORT: without it the address is busy; with it, of many each takes some."""
+    took: list[ConnListener] = []
+    accepted.then = took.append
+    flags = LEV_OPT_REUSEABLE_PORT
+    with bind(base, accepted, flags) as one, bind(base, accepted, flags, one.address) as other:
+        for _ in range(60):
+            connect(one)
+        while len(took) < 60:
+            base.loop(EVLOOP_ONCE)
+        assert set(took) == {one, other}
+        with pytest.raises(SocketError, match="in use"):
+            bind(base, accepted, 0, one.address)
+
+
+def test_a_port_with_old_connections_can_be_bound_again(
+    base: EventBase, accepted: Accepted, connect: Connect
+) -> None:
+    """REUSEABLE: the side that closes first leaves an address that lingers."""
+    accepted.then = ConnListener.disable
+    with bind(base, accepted, LEV_OPT_REUSEABLE) as listener:
+        address = listener.address
+        peer = connect(listener)
+        base.dispatch()
+    accepted.sockets[0].close()
+    peer.close()
+    with pytest.raises(SocketError, match="in use"):
+        bind(base, accepted, 0, address)
+    with bind(base, accepted, LEV_OPT_REUSEABLE, address) as again:
+        assert again.address == address
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_DEFER_ACCEPT"), reason="Linux alone can defer")
+def test_a_deferred_connection_comes_with_its_first_bytes(
+    base: EventBase, accepted: Accepted, connect: Connect
+) -> None:
+    accepted.then = ConnListener.disable
+    with bind(base, accepted, LEV_OPT_DEFERRED_ACCEPT) as listener:
+        peer = connect(listener)
+        base.loop(EVLOOP_NONBLOCK)
+        assert accepted.sockets == []
+        peer.send(b"first")
+        assert base.dispatch() == 1
+        assert accepted.sockets[0].recv(9) == b"first"
+
+
+def test_accepted_descriptors_are_closed_in_programs_that_are_started(
+    base: EventBase, accepted: Accepted, connect: Connect
+) -> None:
+    """CLOSE_ON_EXEC is a matter of course in Python (PEP 446), the listening socket's included."""
+    with bind(base, accepted, LEV_OPT_CLOSE_ON_EXEC) as listener:
+        connect(listener)
+        base.loop(EVLOOP_NONBLOCK)
+        assert not accepted.sockets[0].get_inheritable()
+        assert not listener.socket.get_inheritable()
+
+
+def test_a_connection_without_an_address_is_closed_silently(
+    base: EventBase, accepted: Accepted, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Zero-length peer address: as some kernels answer nmap."""
+    with OddKernel() as sock:
+        sock.bind(LOOPBACK)
+        with ConnListener(base, accepted, None, 0, 5, sock) as listener:
+            peers = [connect(listener), connect(listener)]
+            base.loop(EVLOOP_NONBLOCK)
+    assert [sock.getpeername() for sock in accepted.sockets] == [peers[1].getsockname()]
+    assert peers[0].recv(9) == b""
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("code", [errno.ECONNABORTED, errno.EPROTO])
+def test_a_connection_that_went_away_is_nothing_to_tell(
+    base: EventBase,
+    accepted: Accepted,
+    connect: Connect,
+    caplog: pytest.LogCaptureFixture,
+    code: int,
+) -> None:
+    """ECONNABORTED is silent, and the next connection comes at once."""
+    with OddKernel(code) as sock:
+        sock.bind(LOOPBACK)
+        with ConnListener(base, accepted, None, 0, 5, sock) as listener:
+            connect(listener)
+            base.loop(EVLOOP_NONBLOCK)
+    assert len(accepted.sockets) == 1
+    assert caplog.messages == []
+
+
 def test_options_reach_the_socket(base: EventBase, accepted: Accepted) -> None:
     flags = LEV_OPT_REUSEABLE | LEV_OPT_REUSEABLE_PORT | LEV_OPT_DEFERRED_ACCEPT
     with bind(base, accepted, flags) as listener, bind(base, accepted, flags, listener.address):
         for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT, socket.SO_KEEPALIVE):
             assert listener.socket.getsockopt(socket.SOL_SOCKET, option) == 1
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_ipv6_alone_leaves_the_port_to_ipv4(
+    base: EventBase, accepted: Accepted, connect: Connect
+) -> None:
+    """Of one port each family has a listener of its own; one for both is refused beside it."""
+    accepted.then = ConnListener.disable
+    with bind(base, accepted, LEV_OPT_BIND_IPV6ONLY, ("::", 0)) as six:
+        port = six.address[1]
+        with pytest.raises(SocketError, match="in use"):
+            bind(base, accepted, LEV_OPT_BIND_IPV4_AND_IPV6, ("::", port))
+        with bind(base, accepted, 0, ("127.0.0.1", port)) as four:
+            connect(four)
+            assert base.loop(EVLOOP_ONCE) == 0
+            assert [sock.family for sock in accepted.sockets] == [socket.AF_INET]
+            peer = socket.create_connection(("::1", port))
+            base.dispatch()
+            assert accepted.sockets[1].getpeername() == peer.getsockname()
+            peer.close()
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
@@ -167,6 +297,7 @@ def test_ipv6_alone_or_both(base: EventBase, accepted: Accepted, connect: Connec
 def test_a_disabled_listener_lets_the_kernel_queue(
     base: EventBase, accepted: Accepted, connect: Connect
 ) -> None:
+    """DISABLED at birth; the kernel keeps queueing while disabled."""
     with bind(base, accepted, LEV_OPT_DISABLED) as listener:
         connect(listener)
         assert base.dispatch() == 1
@@ -179,6 +310,7 @@ def test_a_disabled_listener_lets_the_kernel_queue(
 def test_without_a_callback_nothing_is_accepted_until_one_is_set(
     base: EventBase, accepted: Accepted, connect: Connect
 ) -> None:
+    """Enable without a callback only remembers; setting one then starts."""
     with bind(base, None) as listener:
         connect(listener)
         listener.enable()
@@ -192,6 +324,8 @@ def test_without_a_callback_nothing_is_accepted_until_one_is_set(
 def test_ending_it_in_the_callback_leaves_the_second_connection(
     base: EventBase, accepted: Accepted, connect: Connect, end: Callable[[ConnListener], object]
 ) -> None:
+    """A callback that disables or frees after the first of two queued connections: the second is
+    not delivered."""
     accepted.then = end
     with bind(base, accepted) as listener:
         connect(listener)
@@ -272,13 +406,14 @@ def test_out_of_descriptors_it_pauses_and_resumes(
 
 
 def bogus(base: EventBase, cb: Any, sock: socket.socket) -> ConnListener:
-    """Adopt a socket that is readable and does not listen."""
+    """Adopt a socket that is connected, readable, and does not listen."""
     return ConnListener(base, cb, "arg", 0, 0, sock)
 
 
 def test_a_bogus_socket_is_told_once_when_the_callback_disables(
     base: EventBase, accepted: Accepted, pair: tuple[socket.socket, socket.socket]
 ) -> None:
+    """The error callback comes once if it disables the listener, with the same arg."""
     told: list[object] = []
     pair[1].send(b"x")
     with bogus(base, accepted, pair[0]) as listener:

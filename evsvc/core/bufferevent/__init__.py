@@ -1,5 +1,20 @@
 """Bufferevents: a pair of buffers, filled and emptied by the loop, with callbacks."""
 
+from .abstract import AbstractBufferEvent
+from .filter import FilterBufferEvent
+from .group import GroupTotals, RateLimitGroup
+from .pair import PairBufferEvent
+from .race import ConnectOptions
 from .sock import BufferEvent
+from .tls import TlsBufferEvent
 
-__all__ = ["BufferEvent"]
+__all__ = [
+    "AbstractBufferEvent",
+    "BufferEvent",
+    "ConnectOptions",
+    "FilterBufferEvent",
+    "GroupTotals",
+    "PairBufferEvent",
+    "RateLimitGroup",
+    "TlsBufferEvent",
+]

@@ -9,40 +9,42 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..event import Event
-
 if TYPE_CHECKING:
-    from ..base import EventBase
+    from ..event import Event, EventCallback, HasFileno
+
+NewEvent = Callable[["int | HasFileno", int, "EventCallback"], "Event"]
+"""Makes an event for a descriptor (or -1), flags and a callback, as the owner wants it."""
 
 
 class Inactivity:
-    """Calls `expired()` when `limit` seconds have passed since `last`, while it is running."""
+    """Calls `expired()` when `limit` seconds have passed since `last`, while it is running.
 
-    __slots__ = ("_event", "_expired", "last", "limit")
+    It has the priority of what it watches: where both are due, the sign of life comes first.
+    """
 
-    def __init__(self, base: EventBase, limit: float, expired: Callable[[], object]) -> None:
+    __slots__ = ("_expired", "event", "last", "limit")
+
+    def __init__(self, new_event: NewEvent, limit: float, expired: Callable[[], object]) -> None:
         self.limit = limit
         self.last = 0.0
         self._expired = expired
-        self._event = Event(base, -1, 0, self._on_timer)
+        self.event = new_event(-1, 0, self._on_timer)
 
-    def start(self, now: float) -> None:
-        """Count from `now`, unless counting already."""
-        if not self._event._timer_key:
+    def run(self, now: float, wanted: bool) -> None:
+        """Count from `now`, unless counting already; or stop."""
+        if not wanted:
+            self.event.delete()
+        elif not self.event._timer_key:
             self.last = now
-            self._event.add(self.limit)
-
-    def stop(self) -> None:
-        """Stop counting."""
-        self._event.delete()
+            self.event.add(self.limit)
 
     def close(self) -> None:
         """Stop for good."""
-        self._event.close()
+        self.event.close()
 
     def _on_timer(self, fd: int, what: int, arg: object) -> None:
-        left = self.last + self.limit - self._event.base.now
+        left = self.last + self.limit - self.event.base.now
         if left > 0:
-            self._event.add(left)
+            self.event.add(left)
         else:
             self._expired()

@@ -10,7 +10,10 @@ from ..errors import ArgumentError, ArgumentTypeError, SocketError
 
 
 class Stream(Protocol):
-    """What a buffer can be written to: the two sending calls of a socket."""
+    """What a buffer can be written to: the sending calls of a socket, and its descriptor."""
+
+    def fileno(self) -> int:
+        """Return the descriptor, for sendfile()."""
 
     def send(self, data: bytes | memoryview, /) -> int:
         """Send what the kernel takes and return how much that was."""

@@ -1,17 +1,17 @@
-"""Finding bytes and line ends in an EvBuffer, across its chunks, without copying them."""
+"""Finding bytes and line ends in a chain of chunks, without copying them."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from .errors import ArgumentError
-from .flags import EolStyle
+from ..errors import ArgumentError
+from ..flags import EolStyle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .buffer import EvBuffer
+    from .chain import ByteChain
     from .chunks import Span
 
 _ONE_BYTE_EOL = {EolStyle.EVBUFFER_EOL_LF: b"\n", EolStyle.EVBUFFER_EOL_NUL: b"\0"}
@@ -51,38 +51,44 @@ def _find_in(data: bytes | memoryview, first: int, last: int, needle: bytes) -> 
     return -1 if match is None else match.start()
 
 
-def find_eol(buffer: EvBuffer, eol: int, start: int) -> tuple[int, int]:
+def search(chain: ByteChain, needle: bytes, start: int, stop: int | None = None) -> int:
+    """Return where `needle` begins, at or after `start` and wholly before `stop`, or -1."""
+    end = len(chain) if stop is None else min(stop, len(chain))
+    return find(chain._spans(start, max(end - start, 0)), start, needle)
+
+
+def find_eol(chain: ByteChain, eol: int, start: int) -> tuple[int, int]:
     """Return the position and length of the first line end from `start`; (-1, 0) for none.
 
     Raises ArgumentError for an unknown style.
     """
     if eol == EolStyle.EVBUFFER_EOL_ANY:
-        return _find_run(buffer, start)
+        return _find_run(chain, start)
     if eol == EolStyle.EVBUFFER_EOL_CRLF_STRICT:
-        at = buffer.search(b"\r\n", start)
+        at = search(chain, b"\r\n", start)
         return at, 2 if at >= 0 else 0
     if eol == EolStyle.EVBUFFER_EOL_CRLF:
-        at = buffer.search(b"\n", start)
-        if at > start and buffer.copyout(1, at - 1) == b"\r":
+        at = search(chain, b"\n", start)
+        if at > start and search(chain, b"\r", at - 1, at) >= 0:
             return at - 1, 2
     else:
         try:
             needle = _ONE_BYTE_EOL[EolStyle(eol)]
         except ValueError:
             raise ArgumentError(f"unknown end-of-line style: {eol!r}") from None
-        at = buffer.search(needle, start)
+        at = search(chain, needle, start)
     return at, 1 if at >= 0 else 0
 
 
-def _find_run(buffer: EvBuffer, start: int) -> tuple[int, int]:
+def _find_run(chain: ByteChain, start: int) -> tuple[int, int]:
     """Find the first run of CR and LF bytes, of any length and order."""
-    line_feed = buffer.search(b"\n", start)
-    carriage_return = buffer.search(b"\r", start, line_feed if line_feed >= 0 else None)
+    line_feed = search(chain, b"\n", start)
+    carriage_return = search(chain, b"\r", start, line_feed if line_feed >= 0 else None)
     at = line_feed if carriage_return < 0 else carriage_return
     if at < 0:
         return -1, 0
     length = 0
-    for data, first, last in buffer._spans(at, -1):
+    for data, first, last in chain._spans(at, -1):
         match = _RUN_OF_CR_LF.match(data, first, last)
         assert match is not None
         length += match.end() - first

@@ -1,0 +1,296 @@
+"""Rate limits that several bufferevents share.
+
+Who finds the group's bucket empty is suspended, and waits.  Members that move nothing are left
+alone: what a tick costs depends on how many want the tokens, not on how many members there are.
+
+Invariants
+    * A side waits in its lane exactly while it is suspended with SUSPENDED_GROUP.
+    * Sides take turns, so that each gets something even where a tick is not enough for all.
+    * As many go on as the tokens are shares; when one moves less than its share, others follow.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from ..closing import Closing
+from ..errors import ArgumentError, StateError
+from ..event import PERSIST, Event
+from ..ratelimit import (
+    DEFAULT_MIN_SHARE_BYTES,
+    EV_RATE_LIMIT_MAX,
+    BucketPair,
+    SharedBucket,
+    TokenBucketCfg,
+)
+from ..thread import new_lock
+
+if TYPE_CHECKING:
+    from ..base import EventBase
+
+
+class Side(Protocol):
+    """One direction of a member."""
+
+    def wait_for_group(self) -> None:
+        """Suspend the direction."""
+
+    def go_on(self) -> bool:
+        """Resume the direction; False when another thread holds the member's lock just now."""
+
+
+class Member(Protocol):
+    """What a group knows of a bufferevent in it."""
+
+    @property
+    def read(self) -> Side:
+        """Its reading."""
+
+    @property
+    def write(self) -> Side:
+        """Its writing."""
+
+    def leave_group(self) -> None:
+        """Leave, and go on."""
+
+
+class GroupTotals(NamedTuple):
+    """How many bytes the members of a group have moved."""
+
+    read: int
+    written: int
+
+
+class Turn(NamedTuple):
+    """The number that a side was called by, and the one that it waits with once it has moved."""
+
+    number: int
+    next_number: int
+
+
+class Lane(SharedBucket):
+    """One direction of a group: the bucket, whose it is, and whose turn it is.
+
+    Who has to wait draws a number, and the lowest goes on first.  The number for the turn after is
+    drawn when one is called, not when it is served: else those would get ahead that a backend
+    always finds first.
+
+    The lock is for members that other threads close.  No other lock is waited for while it is held.
+    """
+
+    __slots__ = ("_called", "_lock", "_numbers", "_sides", "_waiting")
+
+    def __init__(self, rate: int, burst: int) -> None:
+        super().__init__(rate, burst)
+        self._lock = new_lock()
+        self._numbers = count(1)
+        self._sides: set[Side] = set()
+        self._waiting: list[tuple[int, Side]] = []  # sorted
+        self._called: dict[Side, Turn] = {}  # let go on, and have moved nothing yet
+
+    def join(self, side: Side) -> None:
+        """Share with one more; it waits at once when there is nothing to share."""
+        with self._lock:
+            self._sides.add(side)
+            if self.exhausted:
+                self.wait(side)
+
+    def leave(self, side: Side) -> None:
+        """Share with one less."""
+        with self._lock:
+            self._sides.discard(side)
+            self._called.pop(side, None)
+            self._waiting = [entry for entry in self._waiting if entry[1] is not side]
+
+    def most(self) -> int:
+        """Return how much a side may move now."""
+        return self.share(len(self._sides))
+
+    def wait(self, side: Side) -> None:
+        """Suspend a side until it is its turn; one that was called in vain keeps its number."""
+        with self._lock:
+            turn = self._called.pop(side, None)
+            self._enqueue(side, turn and turn.number)
+
+    def take(self, side: Side, size: int) -> None:
+        """Charge for what a side has moved; where others want to move, too, it is their turn."""
+        with self._lock:
+            self.charge(size)
+            turn = self._called.pop(side, None)
+            if self.exhausted or self._waiting or self._called:
+                self._enqueue(side, turn and turn.next_number)
+                self._call()
+
+    def drain(self, size: int) -> None:
+        """Take from the bucket by hand, or give back: then those that wait go on at once."""
+        with self._lock:
+            super().drain(size)
+            self._call()
+
+    def begin_tick(self) -> None:
+        """Let others go on in the place of those that have not used their turn."""
+        with self._lock:
+            self._called.clear()
+            self._call()
+
+    def _enqueue(self, side: Side, number: int | None) -> None:
+        insort(self._waiting, (number or next(self._numbers), side))
+        side.wait_for_group()
+
+    def _call(self) -> None:
+        """Let as many go on as there are shares, those first that have waited longest.
+
+        What is less than a share is for the first, when all that were called have had theirs.
+        """
+        if not self._waiting or self.exhausted:
+            return
+        shares = self.level // self.most() - len(self._called)
+        if not self._called and self.level % self.most():
+            shares += 1
+        busy: list[tuple[int, Side]] = []
+        for _ in range(min(shares, len(self._waiting))):
+            number, side = self._waiting.pop(0)
+            self._called[side] = Turn(number, next(self._numbers))
+            if not side.go_on():
+                del self._called[side]
+                busy.append((number, side))
+        self._waiting[:0] = busy
+
+
+class RateLimitGroup(Closing):
+    """A rate limit that bufferevents share; see `BufferEvent.add_to_rate_limit_group`.
+
+    Each member gets an equal share of the bucket, `min_share` at least.  The group's timer keeps
+    the loop running until `close`.  A group is used from its loop's thread; members with
+    BEV_OPT_THREADSAFE may be closed from any.  Raises StateError when the base is closed.
+    Source: bufferevent_rate_limit_group_new.
+    """
+
+    __slots__ = ("_base", "_buckets", "_members", "_min_share", "_timer")
+
+    def __init__(self, base: EventBase, cfg: TokenBucketCfg) -> None:
+        self._base = base
+        self._members: set[Member] = set()
+        self._buckets = BucketPair(cfg, base.now, Lane)
+        self._timer = Event(base, -1, PERSIST, self._on_tick)
+        self._timer.add(cfg.tick)
+        self.set_min_share(DEFAULT_MIN_SHARE_BYTES)
+
+    @property
+    def base(self) -> EventBase:
+        """The event base whose clock it goes by."""
+        return self._base
+
+    @property
+    def cfg(self) -> TokenBucketCfg:
+        """How the bucket is filled."""
+        return self._buckets.cfg
+
+    def set_cfg(self, cfg: TokenBucketCfg) -> None:
+        """Fill the bucket by another configuration; what is over its burst is lost.
+
+        A tick of another length starts now.  Raises StateError when closed.
+        Source: bufferevent_rate_limit_group_set_cfg.
+        """
+        self._require_open()
+        old = self.cfg
+        self._buckets.configure(cfg, self._base.now)
+        if cfg.tick != old.tick:
+            self._timer.add(cfg.tick)
+        self.set_min_share(self._min_share)
+
+    @property
+    def min_share(self) -> int:
+        """The least that a member may move at once: as set, or a rate where that is less."""
+        return self._buckets.read.min_share
+
+    def set_min_share(self, share: int) -> None:
+        """Let a member move `share` bytes at once even where its part of the bucket is less.
+
+        64 at first; the lower rate counts instead where it is less.  Raises ArgumentError outside
+        1..EV_RATE_LIMIT_MAX, StateError when closed.
+        Source: bufferevent_rate_limit_group_set_min_share.
+        """
+        self._require_open()
+        if not 1 <= share <= EV_RATE_LIMIT_MAX:
+            raise ArgumentError(f"a share is 1 or more bytes: {share!r}")
+        self._min_share = share
+        effective = min(share, self.cfg.read_rate, self.cfg.write_rate)
+        self._buckets.read.min_share = self._buckets.write.min_share = effective
+
+    @property
+    def read_limit(self) -> int:
+        """How many bytes members may read, as of the last tick; below 0 when in debt.
+
+        Source: bufferevent_rate_limit_group_get_read_limit.
+        """
+        return self._buckets.read.level
+
+    @property
+    def write_limit(self) -> int:
+        """How many bytes members may write, as of the last tick; below 0 when in debt.
+
+        Source: bufferevent_rate_limit_group_get_write_limit.
+        """
+        return self._buckets.write.level
+
+    def decrement_read(self, size: int) -> None:
+        """Take `size` bytes from the reading bucket by hand; a negative size gives them back.
+
+        Members that waited go on as soon as there is something.  Raises StateError when closed.
+        Source: bufferevent_rate_limit_group_decrement_read.
+        """
+        self._require_open()
+        self._buckets.read.drain(size)
+
+    def decrement_write(self, size: int) -> None:
+        """Take `size` bytes from the writing bucket by hand; a negative size gives them back.
+
+        As with `decrement_read`.  Source: bufferevent_rate_limit_group_decrement_write.
+        """
+        self._require_open()
+        self._buckets.write.drain(size)
+
+    @property
+    def totals(self) -> GroupTotals:
+        """What members have moved since the last reset; what was taken by hand is not in it.
+
+        Source: bufferevent_rate_limit_group_get_totals.
+        """
+        return GroupTotals(self._buckets.read.total, self._buckets.write.total)
+
+    def reset_totals(self) -> None:
+        """Count from 0 again (bufferevent_rate_limit_group_reset_totals)."""
+        self._buckets.read.total = self._buckets.write.total = 0
+
+    def close(self) -> None:
+        """Let the members go and stop the timer.  Safe to repeat.
+
+        Source: bufferevent_rate_limit_group_free.
+        """
+        self._timer.close()
+        for member in tuple(self._members):
+            member.leave_group()
+
+    def _join(self, member: Member) -> tuple[Lane, Lane]:
+        """Take a member; return its lanes, of reading and of writing."""
+        self._members.add(member)
+        self._buckets.read.join(member.read)
+        self._buckets.write.join(member.write)
+        return self._buckets.read, self._buckets.write
+
+    def _leave(self, member: Member) -> None:
+        self._members.discard(member)
+        self._buckets.read.leave(member.read)
+        self._buckets.write.leave(member.write)
+
+    def _require_open(self) -> None:
+        if not self._timer.initialized:
+            raise StateError("the rate limit group is closed")
+
+    def _on_tick(self, fd: int, what: int, arg: object) -> None:
+        self._buckets.update(self._base.now)
+        self._buckets.read.begin_tick()
+        self._buckets.write.begin_tick()
