@@ -16,6 +16,7 @@ INSTALLED_BENCH := $(VENV)/.installed-bench
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 LOOP_BENCH_ARGS ?=
+ECHO_BENCH_ARGS ?=
 
 .PHONY: help venv demo test lint format bench clean
 
@@ -48,6 +49,7 @@ format: $(INSTALLED_DEV)
 bench: $(INSTALLED_BENCH)
 	$(BIN)/python -m bench.http_hello_bench $(BENCH_ARGS)
 	$(BIN)/python -m bench.event_loop_bench $(LOOP_BENCH_ARGS)
+	$(BIN)/python -m bench.echo_bench $(ECHO_BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist evsvc.egg-info bench/build .coverage .hypothesis

@@ -11,9 +11,7 @@ import argparse
 import contextlib
 import http.client
 import json
-import os
 import re
-import select
 import statistics
 import subprocess
 import sys
@@ -22,7 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.tools import ROOT, BenchError, build_c, cores, find_program, pinned, positive
+from bench.tools import (
+    ROOT,
+    START_LIMIT_S,
+    BenchError,
+    build_c,
+    cores,
+    find_program,
+    pinned,
+    positive,
+    serving,
+)
 
 C_SOURCE = ROOT / "bench" / "evhttp_hello.c"
 PYTHON_PROGRAM = ROOT / "bench" / "http_hello.py"
@@ -30,8 +38,6 @@ VARY_SCRIPT = ROOT / "bench" / "vary.lua"
 
 CONNECTIONS = 64
 WARM_UP_S = 1
-START_LIMIT_S = 10.0
-STOP_LIMIT_S = 5.0
 
 C_NAME = "libevent C"
 OUR_NAME = "evsvc"
@@ -104,27 +110,9 @@ class Summary:
 
 @contextlib.contextmanager
 def running(command: Sequence[str | Path]) -> Iterator[int]:
-    """Run a server in this block and give the port that it prints; it is ended by its pid.
-
-    Raises BenchError when it prints none within START_LIMIT_S, or ends before the block does.
-    """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            assert process.stdout is not None  # PIPE was asked for
-            ready, _, _ = select.select([process.stdout], [], [], START_LIMIT_S)
-            line = process.stdout.readline().strip() if ready else ""
-            if not line.isdigit():
-                raise BenchError(f"{command[-1]} did not start: it printed no port")
-            yield int(line)
-            if process.poll() is not None:
-                raise BenchError(f"{command[-1]} ended by itself, with {process.returncode}")
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    """Run a server in this block and give the port that it prints; see `serving`."""
+    with serving(command) as server:
+        yield server.port
 
 
 def fetch(port: int) -> Reply:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import resource
+import select
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "bench" / "build"
+
+START_LIMIT_S = 10.0
+STOP_LIMIT_S = 5.0
 
 
 class BenchError(Exception):
@@ -81,6 +87,53 @@ def pinned(to: set[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+class Server(NamedTuple):
+    """A server that runs: where it listens, and its process."""
+
+    port: int
+    pid: int
+
+
+@contextlib.contextmanager
+def serving(
+    command: Sequence[str | Path], settings: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Run a server in this block, once it has printed its port; it is ended by its pid.
+
+    settings: what its environment has besides ours.  Raises BenchError when it prints none within
+    START_LIMIT_S, or ends before the block does.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(settings or {})}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None  # PIPE was asked for
+            ready, _, _ = select.select([process.stdout], [], [], START_LIMIT_S)
+            line = process.stdout.readline().strip() if ready else ""
+            if not line.isdigit():
+                raise BenchError(f"{command[-1]} did not start: it printed no port")
+            yield Server(int(line), process.pid)
+            if process.poll() is not None:
+                raise BenchError(f"{command[-1]} ended by itself, with {process.returncode}")
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextlib.contextmanager
+def most_descriptors() -> Iterator[int]:
+    """Let this block, and the programs started in it, open as many files as may be: how many."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = before[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield hard
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def positive(text: str) -> int:
