@@ -330,24 +330,34 @@ class ByteQueue(Transfer):
 
     def _give_to(self, destination: ByteQueue, size: int, at_front: bool) -> int:
         """Move up to `size` bytes (-1: all), then tell both; the source's callbacks are first."""
-        size = self._length if size < 0 else min(size, self._length)
+        length = self._length
+        if size < 0 or size > length:
+            size = length
         if destination is self or size == 0:
             return 0
         if at_front:
             destination._require_start()
-        else:
+        elif destination._frozen_end:
             destination._require_end()
-        self._require_start()
-        taken = self._take_chunks(size)
+        if self._frozen_start:
+            self._require_start()
         if self._has_files:
             destination._has_files = True
-        if at_front:
-            destination._put_before(taken, size)
+        if size == length and not destination._length:
+            # The usual case, all of it into an empty one: they change what they have.
+            destination._chunks, self._chunks = self._chunks, destination._chunks
+            destination._start, self._start = self._start, 0
+            destination._length, self._length = size, 0
         else:
-            destination._chunks.extend(taken)
-            destination._length += size
+            taken = self._take_chunks(size)
+            if at_front:
+                destination._put_before(taken, size)
+            else:
+                destination._chunks.extend(taken)
+                destination._length += size
         try:
-            self._after_drain(size)
+            if self._on_drain is not None or self._callbacks:
+                self._after_drain(size)
         finally:
             destination._after_add(size)
         return size

@@ -124,7 +124,7 @@ class ByteChain:
 class Stamp:
     """What a chain was like at a moment, to be told later whether it has changed since."""
 
-    __slots__ = ("_chain", "_length", "_start", "_witness")
+    __slots__ = ("_chain", "_chunks", "_length", "_start", "_witness")
 
     def __init__(self, chain: ByteChain) -> None:
         self._chain = chain
@@ -132,7 +132,8 @@ class Stamp:
         self._start = chain._start
         # A deque's iterator refuses to go on when the deque has changed, at its end, too.  That
         # counts the changes without a counter, which every add and drain would have to pay for.
-        self._witness = iter(chain._chunks)
+        self._chunks = chain._chunks
+        self._witness = iter(self._chunks)
 
     def is_of(self, chain: ByteChain) -> bool:
         """Whether the stamp was made for this very chain."""
@@ -145,4 +146,8 @@ class Stamp:
         except RuntimeError:
             return False
         chain = self._chain
-        return chain._start == self._start and chain._length == self._length
+        return (
+            chain._chunks is self._chunks
+            and chain._start == self._start
+            and chain._length == self._length
+        )

@@ -154,12 +154,14 @@ class AbstractBufferEvent(RateLimited):
 
         Raises ArgumentTypeError for anything but bytes, StateError when closed.
         """
-        self._require_open()
+        if not self._references:
+            self._require_open()
         self.output.add(data)
 
     def write_buffer(self, buffer: EvBuffer) -> None:
         """Move a buffer's contents to the output (bufferevent_write_buffer)."""
-        self._require_open()
+        if not self._references:
+            self._require_open()
         self.output.add_buffer(buffer)
 
     def read(self, size: int = -1) -> bytes:

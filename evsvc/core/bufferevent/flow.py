@@ -280,8 +280,12 @@ class Flow(Callbacks):
         """Pause at the high watermark, and tell the program from the low one on."""
         if self._read_high:
             self._check_high_watermark()
-        if self.input._length >= self._read_low:
+        if self.input._length < self._read_low or self._readcb is None:
+            return
+        if defer or self._defers or self._read_high:
             self._run_readcb(defer)
+        else:
+            self._readcb(self, self._ctx)
 
     def _bytes_left(self, defer: bool = False) -> None:
         """The output has shrunk: a sign of life, and to be told from the low watermark down."""
