@@ -129,7 +129,7 @@ class ByteQueue(Transfer):
         self._require_end()
         shared = source._shared_chunks()
         self._has_files = self._has_files or source._has_files
-        self._chunks.extend(shared)
+        self._own_chunks().extend(shared)
         size = sum(map(len, shared))
         self._length += size
         self._after_add(size)
@@ -322,7 +322,7 @@ class ByteQueue(Transfer):
 
     def _put_before(self, chunks: Sequence[Chunk], size: int) -> None:
         self._settle_first()
-        self._chunks.extendleft(reversed(chunks))
+        self._own_chunks().extendleft(reversed(chunks))
         self._length += size
 
     def _move_from(self, source: ByteQueue, size: int, *, at_front: bool = False) -> int:
@@ -353,7 +353,7 @@ class ByteQueue(Transfer):
             if at_front:
                 destination._put_before(taken, size)
             else:
-                destination._chunks.extend(taken)
+                destination._own_chunks().extend(taken)
                 destination._length += size
         try:
             if self._on_drain is not None or self._callbacks:

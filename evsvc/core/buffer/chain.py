@@ -8,15 +8,20 @@ Invariants
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 from .chunks import Chunk, Reference, bytes_of
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Iterator
 
     from .chunks import Span
+
+
+# What a chain has before its first chunk.  A deque costs 760 bytes, and many a buffer of an idle
+# connection never needs one.
+NO_CHUNKS: Any = ()
 
 
 class ByteChain:
@@ -58,6 +63,12 @@ class ByteChain:
         """Yield the bytes from `start`, at most `size` (-1: all), chunk by chunk."""
         for data, first, last in self._spans(start, size):
             yield memoryview(data)[first:last]
+
+    def _own_chunks(self) -> deque[Chunk]:
+        """Return the chunks, to be added to."""
+        if self._chunks is NO_CHUNKS:
+            self._chunks = deque()
+        return self._chunks
 
     def _settle_first(self) -> None:
         """Cut what is gone off the first chunk, so that something can stand before it."""

@@ -113,7 +113,10 @@ class ObservedContents(Contents):
     def _append(self, chunk: Chunk) -> None:
         size = len(chunk)
         if size:
-            self._chunks.append(chunk)
+            try:
+                self._chunks.append(chunk)
+            except AttributeError:  # the first ever
+                self._own_chunks().append(chunk)
             self._length += size
             if self._on_add is not None:
                 self._on_add()

@@ -106,7 +106,7 @@ class Space:
             first = block.used
             block.used += size
             self._committed = Reference(block.memory[first : block.used].toreadonly())
-            chain._chunks.append(self._committed)
+            chain._own_chunks().append(self._committed)
         chain._length += size
 
     def _fill(self, block: Block) -> None:

@@ -67,6 +67,7 @@ class StreamBufferEvent(AbstractBufferEvent):
         self._write_armed = False
         self._datacb: StreamCallback | None = None
         self._stream: Socket | DescriptorStream | None = None
+        self._write_event: Event | None = None  # made when first armed: few ever are
         self._recv: Callable[[int], bytes] = _nothing_to_receive
         self._owns_stream = self._borrowed = False
         if fd is not None and fd != -1:
@@ -127,7 +128,6 @@ class StreamBufferEvent(AbstractBufferEvent):
         self._owns_stream = bool(self._options & BevOption.BEV_OPT_CLOSE_ON_FREE)
         self._recv = stream.recv
         self._read_event = self._new_event(stream, READ | PERSIST, self._on_readable)
-        self._write_event = self._new_event(stream, WRITE | PERSIST, self._on_writable)
 
     def _detach(self, close_stream: bool) -> None:
         """Forget the descriptor, and close it if asked to."""
@@ -136,7 +136,9 @@ class StreamBufferEvent(AbstractBufferEvent):
         if stream is None:
             return
         self._read_event.close()
-        self._write_event.close()
+        if self._write_event is not None:
+            self._write_event.close()
+            self._write_event = None
         self._write_armed = False
         self._recv = _nothing_to_receive
         if close_stream:
@@ -166,7 +168,9 @@ class StreamBufferEvent(AbstractBufferEvent):
         self._priority = base.npriorities // 2
 
     def _io_events(self) -> list[Event]:
-        return [] if self._stream is None else [self._read_event, self._write_event]
+        if self._stream is None:
+            return []
+        return [self._read_event] + ([self._write_event] if self._write_event else [])
 
     def _update_reading(self) -> None:
         if self._open and self._wanted & READ:
@@ -282,6 +286,11 @@ class StreamBufferEvent(AbstractBufferEvent):
 
     def _arm_writing(self) -> None:
         if not self._write_armed:
+            if self._write_event is None:
+                assert self._stream is not None
+                self._write_event = self._new_event(
+                    self._stream, WRITE | PERSIST, self._on_writable
+                )
             self._write_event.add()
             self._write_armed = True
             if self._write_timer is not None:
@@ -289,6 +298,7 @@ class StreamBufferEvent(AbstractBufferEvent):
 
     def _disarm_writing(self) -> None:
         self._write_armed = False
+        assert self._write_event is not None
         self._write_event.delete()
         if self._write_timer is not None:
             self._update_timers()
