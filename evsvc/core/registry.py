@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from .active import ActiveQueues
-from .errors import ArgumentError
+from .checks import check_timeout
 from .event import IO, PERSIST, SIGNAL, TIMEOUT
 from .evmap import DebugEvMap, EvMap
 from .timers import TimerHeap
@@ -66,8 +66,12 @@ class Registry:
 
     def add(self, event: Event, timeout: float | None, now: float) -> None:
         """Make an event pending; see `Event.add`."""
-        if timeout is not None and not timeout >= 0:
-            raise ArgumentError(f"a timeout is seconds, 0 or more: {timeout!r}")
+        try:
+            if timeout is not None and not timeout >= 0:
+                check_timeout(timeout)
+        except TypeError:  # what is no number does not compare
+            check_timeout(timeout)
+            raise
         flags = event._events
         active = self.active
         if flags & (IO | SIGNAL) and not (event._inserted or event._active):

@@ -22,7 +22,8 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from .errors import ArgumentError, StateError
+from .checks import check_timeout
+from .errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,8 +99,7 @@ class TimerHeap:
 
     def init_common(self, seconds: float) -> CommonTimeout:
         """Return the common timeout of `seconds`; see `EventBase.init_common_timeout`."""
-        if not seconds >= 0:
-            raise ArgumentError(f"a timeout is seconds, 0 or more: {seconds!r}")
+        check_timeout(seconds)
         common = self._common.get(seconds)
         if common is None:
             if len(self._common) >= MAX_COMMON_TIMEOUTS:

@@ -112,11 +112,12 @@ class Wakeup:
         self._writer.setblocking(False)
 
     def _on_wake(self, fd: int, what: int, arg: object) -> None:
-        self._sent = False  # first: what is posted from here on writes a byte of its own
-        try:
+        received = b""
+        with contextlib.suppress(BlockingIOError):
             received = self._reader.recv(READ_BYTES)
-        except BlockingIOError:
-            return
+        # Between the bytes and what they announce: a thread that posted before this line wrote a
+        # byte that is read, and its call is seen below; one that posts after it writes another.
+        self._sent = False
         numbers = received.replace(b"\0", b"")
         if numbers:
             self.signals.deliver(self._registry, numbers)

@@ -77,3 +77,14 @@ def test_accessors_tell_how_an_event_was_made(base: EventBase, pair: Pair) -> No
     with own:
         assert "fd -1" in repr(own)
     assert repr(own) == "<Event closed>"
+
+
+@pytest.mark.parametrize("timeout", ["1", b"1", object(), [1]])
+def test_a_timeout_is_a_number(base: EventBase, timeout: object) -> None:
+    """What is none raises at the call, and the event stays as it was."""
+    event = base.timer(never)
+    with pytest.raises(ArgumentTypeError, match="a number of seconds"):
+        event.add(timeout)  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(ArgumentTypeError, match="a number of seconds"):
+        base.init_common_timeout(timeout)  # type: ignore[arg-type]  # what is tested
+    assert not event.pending()

@@ -171,3 +171,43 @@ def test_a_thread_that_is_too_late_is_told_or_ignored(base: EventBase) -> None:
         base.post(boom)
     base.loopbreak()
     base._wakeup.post(boom, ())  # it had looked just before the base was closed
+
+
+def test_a_call_posted_while_the_wake_up_is_read_is_not_lost(base: EventBase) -> None:
+    """Its byte is read together with the one before it; its call runs all the same, and later
+    calls wake the loop again."""
+    ran: list[int] = []
+    wakeup = base._wakeup
+    real = wakeup._reader
+
+    class Reader:
+        """The wake-up socket, at whose first reading another thread posts."""
+
+        posted = False
+
+        def recv(self, size: int) -> bytes:
+            if not self.posted:
+                self.posted = True
+                other = threading.Thread(target=base.post, args=(ran.append, 2))
+                other.start()
+                other.join()
+            return real.recv(size)
+
+        def fileno(self) -> int:
+            return real.fileno()
+
+        def close(self) -> None:
+            real.close()
+
+    wakeup._reader = Reader()  # type: ignore[assignment]  # as much of a socket as is used
+    loop = threading.Thread(target=base.loop, args=(EVLOOP_NO_EXIT_ON_EMPTY,))
+    loop.start()
+    done = threading.Event()
+    base.post(ran.append, 1)
+    base.post(lambda: base.once(-1, EV_TIMEOUT, lambda *_: done.set()))
+    assert done.wait(10)
+    base.post(ran.append, 3)
+    base.post(base.loopbreak)
+    loop.join(10)
+    assert not loop.is_alive()
+    assert sorted(ran) == [1, 2, 3]

@@ -13,10 +13,10 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ArgumentError, StateError
+from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..event import FINALIZE, READ, WRITE, Event
 from ..flags import BevEvent, BevOption, TriggerOption
-from .lifetime import Lifetime
+from .lifetime import Lifetime, holding_lock
 
 if TYPE_CHECKING:
     from ..base import EventBase
@@ -86,6 +86,7 @@ class Callbacks(Lifetime):
         self._deferred_data = 0  # READ and WRITE callbacks that wait
         self._deferred_what = 0  # what the event callback will be told
 
+    @holding_lock
     def setcb(
         self,
         readcb: DataCallback | None,
@@ -95,8 +96,11 @@ class Callbacks(Lifetime):
     ) -> None:
         """Set the callbacks; what happens without one is not told later (bufferevent_setcb).
 
-        Raises StateError when closed.
+        Raises ArgumentTypeError for what is no callback and not None, StateError when closed.
         """
+        for callback in (readcb, writecb, eventcb):
+            if callback is not None and not callable(callback):
+                raise ArgumentTypeError(f"the callback cannot be called: {callback!r}")
         if not self._owned:
             raise StateError("the bufferevent is closed")
         self._readcb, self._writecb, self._eventcb, self._ctx = readcb, writecb, eventcb, ctx
@@ -105,6 +109,7 @@ class Callbacks(Lifetime):
         """Return the callbacks and their argument (bufferevent_getcb)."""
         return self._readcb, self._writecb, self._eventcb, self._ctx
 
+    @holding_lock
     def trigger(self, events: int, options: int = 0) -> None:
         """Run the read or write callback as if bytes had moved (bufferevent_trigger).
 
@@ -120,6 +125,7 @@ class Callbacks(Lifetime):
         if events & WRITE and (ignore or self.output._length <= self._write_low):
             self._run_writecb(defer)
 
+    @holding_lock
     def trigger_event(self, what: int, options: int = 0) -> None:
         """Give the event callback any flags (bufferevent_trigger_event).
 

@@ -14,11 +14,13 @@ from sys import maxsize
 from typing import TYPE_CHECKING, Protocol
 
 from ..buffer.transfer import MOST_MAX_READ_BYTES
+from ..checks import check_timeout, whole_number
 from ..errors import ArgumentError
 from ..event import READ, WRITE, Event
 from ..flags import BevEvent, EventFlag
 from .callbacks import Callbacks
 from .inactivity import Inactivity
+from .lifetime import holding_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +103,7 @@ class Flow(Callbacks):
         """EV_READ and EV_WRITE as enabled (bufferevent_get_enabled)."""
         return EventFlag(self._enabled)
 
+    @holding_lock
     def enable(self, events: int) -> None:
         """Enable EV_READ, EV_WRITE or both (bufferevent_enable).
 
@@ -114,6 +117,7 @@ class Flow(Callbacks):
             self._asked_to_write()
         self._settle(events)
 
+    @holding_lock
     def disable(self, events: int) -> None:
         """Disable EV_READ, EV_WRITE or both; buffered bytes stay (bufferevent_disable).
 
@@ -151,6 +155,7 @@ class Flow(Callbacks):
     def max_single_write(self, size: int) -> None:
         self._max_single_write = _checked_size(size) or MAX_SINGLE_WRITE_BYTES
 
+    @holding_lock
     def setwatermark(self, events: int, low: int, high: int) -> None:
         """Set when callbacks run and reading pauses, in bytes (bufferevent_setwatermark).
 
@@ -160,7 +165,7 @@ class Flow(Callbacks):
         callback runs for the setting.  Raises ArgumentError when negative, StateError when closed.
         """
         self._require_open()
-        if low < 0 or high < 0:
+        if whole_number(low, "a watermark") < 0 or whole_number(high, "a watermark") < 0:
             raise ArgumentError(f"a watermark is 0 or more: {low!r}, {high!r}")
         if events & WRITE:
             self._write_low, self._write_high = low, high
@@ -180,6 +185,7 @@ class Flow(Callbacks):
             return self._write_low, self._write_high
         raise ArgumentError(f"EV_READ or EV_WRITE is wanted: {events!r}")
 
+    @holding_lock
     def set_timeouts(self, read_s: float | None, write_s: float | None) -> None:
         """Limit the silence in each direction; None or 0 is no limit (bufferevent_set_timeouts).
 
@@ -190,8 +196,8 @@ class Flow(Callbacks):
         """
         self._require_open()
         for limit in (read_s, write_s):
-            if limit is not None and not limit >= 0:
-                raise ArgumentError(f"a timeout is seconds, 0 or more: {limit!r}")
+            if limit is not None:
+                check_timeout(limit)
         for old in (self._read_timer, self._write_timer):
             if old is not None:
                 old.close()
@@ -330,6 +336,6 @@ class Flow(Callbacks):
 
 
 def _checked_size(size: int) -> int:
-    if size < 0:
+    if whole_number(size, "a size") < 0:
         raise ArgumentError(f"a size is 0 or more: {size!r}")
     return size if size <= MOST_MAX_READ_BYTES else 0

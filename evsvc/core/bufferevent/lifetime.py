@@ -3,22 +3,44 @@
 Invariants
     * The program that made it holds one reference until it calls `close`; `incref` takes more.
       With the last one goes what lies below the buffers, at once.
-    * The lock of BEV_OPT_THREADSAFE is held by the loop whenever it works on the bufferevent.
+    * The lock of BEV_OPT_THREADSAFE is held by whoever works on the bufferevent, the loop or a call
+      of the program: `close` from another thread waits for a callback that is running.  The base's
+      lock is only ever taken after it.
 """
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from ..closing import Closing
 from ..errors import StateError
 from ..thread import new_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..thread import Lock
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Self = TypeVar("Self", bound="Lifetime")
+
+
+def holding_lock(
+    method: Callable[Concatenate[Self, P], R],
+) -> Callable[Concatenate[Self, P], R]:
+    """Return the method with the lock of BEV_OPT_THREADSAFE held, where there is one."""
+
+    @functools.wraps(method)
+    def holding(self: Self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        lock = self._lock
+        if lock is None:
+            return method(self, *args, **kwargs)
+        with lock:
+            return method(self, *args, **kwargs)
+
+    return holding
 
 
 class Lifetime(Closing):
@@ -36,11 +58,13 @@ class Lifetime(Closing):
         """Whether `close` was called."""
         return not self._owned
 
+    @holding_lock
     def close(self) -> None:
         """End it: no callback runs any more, unsent output is dropped.
 
         Where someone holds a reference (`incref`, `lock`), the bytes go on moving until that one
-        is given back.  Safe to repeat, and safe from inside any of its callbacks.
+        is given back.  Safe to repeat, and safe from inside any of its callbacks.  With
+        BEV_OPT_THREADSAFE another thread waits for a callback that runs with the lock held.
         Source: bufferevent_free.
         """
         if self._owned:
@@ -48,6 +72,7 @@ class Lifetime(Closing):
             self._forget_callbacks()
             self._give_back()
 
+    @holding_lock
     def incref(self) -> None:
         """Take another reference: `close` does not end the transport before `decref`.
 
@@ -56,6 +81,7 @@ class Lifetime(Closing):
         self._require_open()
         self._references += 1
 
+    @holding_lock
     def decref(self) -> bool:
         """Give back a reference that `incref` took; whether it was the last of all.
 
