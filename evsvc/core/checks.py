@@ -11,7 +11,7 @@ def whole_number(value: object, what: str) -> int:
     what: names the argument in the message.  Raises ArgumentTypeError for anything that is no int.
     """
     if not isinstance(value, int):
-        raise ArgumentTypeError(f"{what} is a whole number, not {value!r}")
+        raise ArgumentTypeError(f"{what} is a whole number, not {value!r} ({type(value).__name__})")
     return value
 
 

@@ -16,13 +16,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
+from .base import EventBase
+from .checks import whole_number
 from .closing import Closing
-from .errors import ArgumentError, SocketError, StateError
+from .errors import ArgumentError, ArgumentTypeError, SocketError, StateError
 from .event import FINALIZE, PERSIST, READ, Event
 from .flags import ListenerOption
 from .thread import new_lock
 from .util import (
-    family_of,
+    checked_family,
     make_listen_socket_ipv6only,
     make_listen_socket_not_ipv6only,
     make_listen_socket_reuseable,
@@ -32,12 +34,12 @@ from .util import (
 )
 
 if TYPE_CHECKING:
-    from .base import EventBase
     from .resolver import SocketAddress
 
 logger = logging.getLogger("evsvc.core")
 
 DEFAULT_BACKLOG = 128
+MAX_BACKLOG = 2**31 - 1  # listen(2) takes an int
 KEEPALIVE_IDLE_S = 300
 
 # So many connections are accepted at one readiness; the rest wait for the next pass, so that a
@@ -64,7 +66,8 @@ class ConnListener(Closing):
     flags: LEV_OPT_*.  backlog: more than 0 to listen with that queue, negative for 128, 0 when
     `sock` listens already.  With LEV_OPT_THREADSAFE, and `thread.use_pthreads`, any thread may
     enable, disable, set callbacks and close; a callback that runs meanwhile is not waited for.
-    Raises SocketError when the socket cannot listen, ArgumentError for unknown flags.
+    Raises SocketError when the socket cannot listen, ArgumentError for unknown flags or a backlog
+    beyond a C int, ArgumentTypeError for what is no base, no whole number or no socket.
     Source: evconnlistener_new.
     """
 
@@ -93,6 +96,9 @@ class ConnListener(Closing):
         self._flags = int(flags)
         if self._flags & ~_OPTIONS:
             raise ArgumentError(f"unknown listener options: {self._flags & ~_OPTIONS:#x}")
+        _check_base_and_backlog(base, backlog)
+        if not isinstance(sock, socket.socket):
+            raise ArgumentTypeError(f"a listener takes a socket, not {type(sock).__name__}")
         base._require_open()
         try:
             if backlog:
@@ -126,13 +132,15 @@ class ConnListener(Closing):
         """Make a socket, bind it to `(host, port)` or a Unix path, and listen on it.
 
         Port 0 gets a free one; see `address`.  Raises SocketError, with the address, when it is
-        busy or not ours, ArgumentError for backlog 0, for a host that is not numeric, or for
-        LEV_OPT_REUSEABLE on a Unix path.  Source: evconnlistener_new_bind.
+        busy or not ours, ArgumentError for backlog 0, for a host that is not numeric, for a Unix
+        path that is empty or has a NUL inside, or for LEV_OPT_REUSEABLE on a Unix path.
+        Source: evconnlistener_new_bind.
         """
         flags = int(flags)
+        _check_base_and_backlog(base, backlog)
         if backlog == 0:
             raise ArgumentError("new_bind() always listens: the backlog cannot be 0")
-        family = family_of(address)
+        family = checked_family(address)
         reuse = ListenerOption.LEV_OPT_REUSEABLE | ListenerOption.LEV_OPT_REUSEABLE_PORT
         if family == socket.AF_UNIX and flags & reuse:
             raise ArgumentError(f"an address of a Unix socket cannot be reused: {address!r}")
@@ -253,6 +261,13 @@ class ConnListener(Closing):
     def _on_pause_over(self, fd: int, what: int, arg: object) -> None:
         with self._guard:
             self._update()
+
+
+def _check_base_and_backlog(base: object, backlog: object) -> None:
+    if not isinstance(base, EventBase):
+        raise ArgumentTypeError(f"an EventBase is wanted, not {type(base).__name__}")
+    if not -MAX_BACKLOG - 1 <= whole_number(backlog, "a backlog") <= MAX_BACKLOG:
+        raise ArgumentError(f"a backlog is {MAX_BACKLOG} at most, or negative: {backlog!r}")
 
 
 def _set_options(sock: socket.socket, family: int, flags: int) -> None:

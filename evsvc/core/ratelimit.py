@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from .checks import whole_number
 from .errors import ArgumentError, ArgumentTypeError
 
 EV_RATE_LIMIT_MAX = sys.maxsize
@@ -37,7 +38,8 @@ class TokenBucketCfg:
     A rate is what comes with each tick; a burst, no less than its rate, the most that is saved up.
     EV_RATE_LIMIT_MAX for both is no limit.  tick: its length in seconds, 1 ms at least.  Raises
     ArgumentError unless 1 <= rate <= burst <= EV_RATE_LIMIT_MAX, or for a tick out of range,
-    ArgumentTypeError for what is no whole number of bytes.  Source: ev_token_bucket_cfg_new.
+    ArgumentTypeError for bytes that are no whole number, or a tick that is no number.
+    Source: ev_token_bucket_cfg_new.
     """
 
     read_rate: int
@@ -51,10 +53,14 @@ class TokenBucketCfg:
             (self.read_rate, self.read_burst),
             (self.write_rate, self.write_burst),
         ):
-            if not isinstance(rate, int) or not isinstance(burst, int):
-                raise ArgumentTypeError(f"rate and burst are whole bytes: {rate!r}, {burst!r}")
+            whole_number(rate, "a rate")
+            whole_number(burst, "a burst")
             if not 1 <= rate <= burst <= EV_RATE_LIMIT_MAX:
                 raise ArgumentError(f"1 <= rate <= burst is wanted: {rate!r}, {burst!r}")
+        if not isinstance(self.tick, (int, float)):
+            raise ArgumentTypeError(
+                f"a tick is in seconds, not {self.tick!r} ({type(self.tick).__name__})"
+            )
         if not MIN_TICK_S <= self.tick <= MAX_TICK_S:
             raise ArgumentError(
                 f"a tick is from {MIN_TICK_S} s to {MAX_TICK_S} s long: {self.tick!r}"

@@ -6,17 +6,21 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Sequence
-from os import PathLike
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike, fsencode
 from typing import NoReturn
 
-from .errors import ArgumentError, SocketError
+from .errors import ArgumentError, ArgumentTypeError, SocketError
 from .flags import SslState
 
 __all__ = ["TlsEngine", "client_context", "reload_certificate", "server_context"]
 
 FilePath = str | bytes | PathLike[str] | PathLike[bytes]
 Password = str | bytes | bytearray | Callable[[], str | bytes | bytearray]
+
+MAX_ALPN_NAME_BYTES = 255
+MAX_ALPN_LIST_BYTES = 65_535
+"""The names of a list with one byte of length before each (RFC 7301 section 3.1)."""
 
 
 def client_context(
@@ -35,10 +39,16 @@ def client_context(
     alpn:           application protocols to offer, the best first (RFC 7301).
 
     Raises SocketError for a file that cannot be used, ArgumentError for a bad ALPN name, for no
-    certificate in `cadata`, or for an encrypted key without password.
+    certificate in `cadata`, for a key without certificate, or for an encrypted key without
+    password; ArgumentTypeError for what is no path, text or password.
     """
-    if cadata is not None and not cadata:
-        raise ArgumentError(f"certificates to trust are wanted: {cadata!r}")
+    if cafile is not None:
+        _check_path("cafile", cafile)
+    if cadata is not None:
+        _check_cadata(cadata)
+    if key is not None and cert is None:
+        _check_path("key", key)
+        raise ArgumentError(f"a key goes with a certificate: {key!r}")
     try:
         context = ssl.create_default_context(cafile=cafile, cadata=cadata)
     except OSError as exc:
@@ -62,8 +72,10 @@ def server_context(
 
     Raises as `client_context` does.
     """
+    _check_path("cert", cert)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if client_cafile is not None:
+        _check_path("client_cafile", client_cafile)
         try:
             context.load_verify_locations(client_cafile)
         except OSError as exc:
@@ -81,8 +93,10 @@ def reload_certificate(
     """Have a context in use show another certificate, from the next handshake on.
 
     Connections that are there stay as they are.  The files are tried first: when this raises, as
-    `server_context` does, the context still has the certificate that it had.
+    `server_context` does, the context still has the certificate that it had.  Raises
+    ArgumentTypeError for what is no context, too.
     """
+    check_context(context)
     _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key, password)
     _load(context, cert, key, password)
 
@@ -94,7 +108,7 @@ class TlsEngine:
     ssl:      the SSLObject, to shake hands, read and write with.
 
     Raises ArgumentError when the context is not for this side, has to check a host name that is
-    not given, or did not make the session.
+    not given, or did not make the session; ArgumentTypeError for what is no context or name.
     """
 
     __slots__ = ("incoming", "outgoing", "ssl")
@@ -107,6 +121,8 @@ class TlsEngine:
         server_hostname: str | None = None,
         session: ssl.SSLSession | None = None,
     ) -> None:
+        check_context(context)
+        check_host(server_hostname)
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         if not server_side and context.check_hostname and not server_hostname:
@@ -141,7 +157,8 @@ class TlsEngine:
 class EngineMaker:
     """Makes the engines of one bufferevent: one for each connection that it has in turn.
 
-    Raises ArgumentError for an unknown state, and when a TlsEngine is not what goes with it.
+    Raises ArgumentError for an unknown state, and when a TlsEngine is not what goes with it;
+    ArgumentTypeError for what is no context or name.
     """
 
     __slots__ = ("_context", "_host", "_session", "state")
@@ -157,6 +174,9 @@ class EngineMaker:
             self.state = SslState(state)
         except ValueError:
             raise ArgumentError(f"a BUFFEREVENT_SSL_ state is wanted: {state!r}") from None
+        if not isinstance(context, TlsEngine):
+            check_context(context)
+        check_host(server_hostname)
         is_open = self.state is SslState.BUFFEREVENT_SSL_OPEN
         if isinstance(context, TlsEngine) is not is_open:
             raise ArgumentError(f"a TlsEngine goes with BUFFEREVENT_SSL_OPEN: {context!r}")
@@ -190,6 +210,18 @@ class EngineMaker:
         )
 
 
+def check_context(context: object) -> None:
+    """Raise ArgumentTypeError for what is no ssl.SSLContext."""
+    if not isinstance(context, ssl.SSLContext):
+        raise ArgumentTypeError(f"an ssl.SSLContext is wanted, not {context!r}")
+
+
+def check_host(host: object) -> None:
+    """Raise ArgumentTypeError for what is no host name, where None stands for no name."""
+    if host is not None and not isinstance(host, (str, bytes)):
+        raise ArgumentTypeError(f"a host name is text, not {host!r}")
+
+
 def _settled(
     context: ssl.SSLContext,
     cert: FilePath | None,
@@ -202,15 +234,56 @@ def _settled(
     if cert is not None:
         _load(context, cert, key, password)
     if alpn:
-        if isinstance(alpn, str) or not all(n.isascii() and 0 < len(n) < 256 for n in alpn):
-            raise ArgumentError(f"ALPN names are a list of 1 to 255 ASCII characters: {alpn!r}")
-        context.set_alpn_protocols(list(alpn))
+        context.set_alpn_protocols(_checked_alpn(alpn))
     return context
+
+
+def _checked_alpn(alpn: Sequence[str]) -> list[str]:
+    if isinstance(alpn, str):
+        raise ArgumentError(f"ALPN names are a list, not one name: {alpn!r}")
+    if not isinstance(alpn, Iterable):
+        raise ArgumentTypeError(f"ALPN names are a list, not {alpn!r}")
+    names = list(alpn)
+    for name in names:
+        if not isinstance(name, str):
+            raise ArgumentTypeError(f"an ALPN name is text, not {name!r}")
+        if not (name.isascii() and 0 < len(name) <= MAX_ALPN_NAME_BYTES):
+            raise ArgumentError(f"an ALPN name has 1 to 255 ASCII characters: {name!r}")
+    size = sum(1 + len(name) for name in names)
+    if size > MAX_ALPN_LIST_BYTES:
+        raise ArgumentError(f"ALPN names are {MAX_ALPN_LIST_BYTES} bytes at most: {size}")
+    return names
+
+
+def _check_path(what: str, path: object) -> None:
+    if not isinstance(path, (str, bytes, PathLike)):
+        raise ArgumentTypeError(f"{what} is the path of a file, not {path!r}")
+    text = fsencode(path)
+    if not text or b"\0" in text:  # an empty one is none to OpenSSL: the system would be trusted
+        raise ArgumentError(f"{what} is a path that is not empty, without NUL: {path!r}")
+
+
+def _check_cadata(cadata: object) -> None:
+    if not isinstance(cadata, (str, bytes, bytearray, memoryview)):
+        raise ArgumentTypeError(f"cadata is text or bytes, not {cadata!r}")
+    if not cadata:
+        raise ArgumentError(f"certificates to trust are wanted: {cadata!r}")
+    if isinstance(cadata, str) and not cadata.isascii():
+        raise ArgumentError(f"certificates as text are ASCII: {cadata!r}")
 
 
 def _load(
     context: ssl.SSLContext, cert: FilePath, key: FilePath | None, password: Password | None
 ) -> None:
+    _check_path("cert", cert)
+    if key is not None:
+        _check_path("key", key)
+    if not (
+        password is None or callable(password) or isinstance(password, (str, bytes, bytearray))
+    ):
+        raise ArgumentTypeError(
+            f"a password is text, bytes or a function, not {type(password).__name__}"
+        )
     try:
         context.load_cert_chain(cert, key, password or _ask_nobody)
     except OSError as exc:

@@ -228,3 +228,93 @@ def test_a_change_in_another_thread_is_told_in_the_loops() -> None:
         assert told == [threading.get_ident()]
         assert bytes(buffer) == b"from elsewhere"
         buffer.close()
+
+
+def test_what_waits_goes_with_the_last_callback(base: EventBase) -> None:
+    """What changes while there is none is in no sum, so neither may be what came before."""
+    infos: Infos = []
+    with EvBuffer() as buffer:
+        buffer.defer_callbacks(base)
+        entry = buffer.add_cb(note, infos)
+        buffer.add(b"0123456789")
+        buffer.remove_cb_entry(entry)
+        buffer.drain(10)
+        buffer.add_cb(note, infos)
+        run(base)
+        assert infos == []
+        buffer.add(b"abc")
+        run(base)
+        assert infos == [ChangeInfo(0, 3, 0)]
+
+
+def test_an_immediate_callback_that_was_the_last_leaves_nothing_waiting(base: EventBase) -> None:
+    infos: Infos = []
+    with EvBuffer() as buffer:
+        buffer.defer_callbacks(base)
+        last = buffer._add_immediate_cb(lambda *_: buffer.remove_cb_entry(last))
+        buffer.add(b"0123456789")
+        buffer.drain(10)
+        buffer.add_cb(note, infos)
+        buffer.add(b"ab")
+        run(base)
+        assert infos == [ChangeInfo(0, 2, 0)]
+
+
+class Failure(Exception):
+    """What a callback raises."""
+
+
+def fail(buffer: EvBuffer, info: ChangeInfo, name: str) -> None:
+    raise Failure(name)
+
+
+def interrupt(buffer: EvBuffer, info: ChangeInfo, arg: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("deferred", [False, True], ids=["at once", "deferred"])
+def test_every_callback_is_told_and_then_the_first_exception_goes_on(
+    deferred: bool, base: EventBase
+) -> None:
+    infos: Infos = []
+    with EvBuffer() as buffer:
+        if deferred:
+            buffer.defer_callbacks(base)
+        buffer.add_cb(note, infos)
+        buffer.add_cb(fail, "older")
+        buffer.add_cb(note, infos)
+        buffer.add_cb(fail, "newer")
+
+        def change() -> None:
+            buffer.add(b"abc")
+            run(base)
+
+        with pytest.raises(Failure, match="newer") as raised:
+            change()
+        assert infos == [ChangeInfo(0, 3, 0)] * 2
+        assert "older" in raised.value.__notes__[0]
+        assert bytes(buffer) == b"abc"
+
+
+def test_an_interrupt_after_an_exception_is_not_lost() -> None:
+    buffer = EvBuffer()
+    buffer.add_cb(interrupt)
+    buffer.add_cb(fail, "first")
+    with pytest.raises(KeyboardInterrupt) as raised:
+        buffer.add(b"abc")
+    assert isinstance(raised.value.__context__, Failure)
+
+
+def test_an_immediate_callback_that_raises_does_not_hide_the_change_from_those_that_wait(
+    base: EventBase,
+) -> None:
+    infos: Infos = []
+    with EvBuffer() as buffer:
+        buffer.defer_callbacks(base)
+        buffer.add_cb(note, infos)
+        buffer._add_immediate_cb(fail, "at once")
+        with pytest.raises(Failure, match="at once"):
+            buffer.add(b"abc")
+        assert infos == []
+        run(base)
+        assert infos == [ChangeInfo(0, 3, 0)]

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import pytest
 
-from evsvc.core import EvBuffer, EventBase, FileSegment, StateError
+from evsvc.core import ArgumentTypeError, EvBuffer, EventBase, FileSegment, StateError
 from evsvc.core.buffer.evbuffer import LockedEvBuffer
 
 
@@ -143,6 +143,45 @@ def test_locking_is_enabled_once() -> None:
     buffer, _ = locked()
     with pytest.raises(StateError, match="already"):
         buffer.enable_locking()
+
+
+class Counted(EvBuffer):
+    """A program's own kind of buffer, with an attribute more and a method of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.added = 0
+
+    def add(self, data: bytes | bytearray | memoryview) -> None:
+        self.added += 1
+        super().add(data)
+
+
+class Renamed(EvBuffer):
+    """One of the same layout, which would take another class without a word."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("kind", [Counted, Renamed])
+def test_a_subclass_is_refused_a_lock_and_stays_as_it_is(kind: type[EvBuffer]) -> None:
+    buffer = kind()
+    with pytest.raises(StateError, match=kind.__name__):
+        buffer.enable_locking()
+    assert type(buffer) is kind
+    assert buffer._lock is None
+    buffer.add(b"abc")
+    assert bytes(buffer) == b"abc"
+
+
+@pytest.mark.parametrize("wrong", ["x", 5, object()])
+def test_what_is_no_lock_is_refused_and_nothing_set(wrong: object) -> None:
+    buffer = EvBuffer()
+    with pytest.raises(ArgumentTypeError, match="lock"):
+        buffer.enable_locking(wrong)  # type: ignore[arg-type]
+    assert type(buffer) is EvBuffer
+    buffer.enable_locking()
+    buffer.add(b"x")
 
 
 def test_without_locking_there_is_nothing_to_hold() -> None:

@@ -128,10 +128,45 @@ def test_another_that_took_over_the_one_below_keeps_its_callbacks(base: EventBas
     below, other = PairBufferEvent.new(base)
     with below, other:
         first = TlsBufferEvent.filter_new(below, contexts()[1], ACCEPTING)
-        second = TlsBufferEvent.filter_new(below, contexts()[1], ACCEPTING)
-        with second:
-            first.close()
-            assert below.getcb()[0] == second._on_read
+        below.setcb(never, never, never, "another")
+        first.close()
+        assert below.getcb() == (never, never, never, "another")
+
+
+def test_one_filter_of_tls_stands_on_a_bufferevent(base: EventBase) -> None:
+    """Also where the program has replaced the callbacks; when it is closed, another may."""
+    below, other = PairBufferEvent.new(base)
+    with below, other:
+        with TlsBufferEvent.filter_new(below, contexts()[1], ACCEPTING) as first:
+            callbacks = below.getcb()
+            for _ in range(2):
+                with pytest.raises(StateError, match="TLS already"):
+                    TlsBufferEvent.filter_new(below, contexts()[1], ACCEPTING)
+                assert below.getcb() == callbacks
+                callbacks = (never, never, never, None)
+                below.setcb(*callbacks)
+            with TlsBufferEvent.filter_new(first, contexts()[1], ACCEPTING) as inner:
+                assert inner.underlying is first
+        TlsBufferEvent.filter_new(below, contexts()[1], ACCEPTING).close()
+
+
+def test_no_step_follows_the_one_that_closed_it(
+    base: EventBase, over: Over, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may close between two steps."""
+    one, other = over.ends(base)
+    with one, other:
+        settle(base)
+        steps: list[TlsBufferEvent] = []
+
+        def close(bev: TlsBufferEvent) -> bool:
+            steps.append(bev)
+            bev.close()
+            return True
+
+        monkeypatch.setattr(TlsBufferEvent, "_round", close)
+        one._run()
+        assert steps == [one]
 
 
 def test_the_one_below_lives_as_long_as_it_is_needed(base: EventBase) -> None:

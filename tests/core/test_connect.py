@@ -273,6 +273,16 @@ def test_a_unix_path_that_is_too_long_is_an_error_from_the_loop(base: EventBase)
     client.bev.close()
 
 
+@pytest.mark.parametrize("path", ["", "/tmp/a\0b"])
+def test_a_path_that_the_kernel_would_take_for_another_is_refused(
+    base: EventBase, path: str
+) -> None:
+    with BufferEvent(base) as bev:
+        with pytest.raises(ArgumentError, match="path"):
+            bev.connect(path)
+        assert bev.socket is None
+
+
 def test_unix_sockets(base: EventBase, tmp_path: Path) -> None:
     path = str(tmp_path / "greeter")
     with greeting_listener(base, path):

@@ -185,13 +185,45 @@ def test_a_resolver_that_raises_leaves_it_unconnected(base: EventBase, greeter: 
     client.bev.close()
 
 
-def test_nonsense_from_a_resolver_leaves_no_socket_open(base: EventBase, greeter: Address) -> None:
-    resolver = DictResolver(base, {"odd": [(socket.AF_INET, ("too", "short", "by half"))]})
+_NO_ADDRESSES: list[tuple[int, Any]] = [
+    (socket.AF_INET, ("too", "short", "by half")),
+    (socket.AF_INET, (LOOPBACK, 800_000)),
+    (socket.AF_INET, (LOOPBACK, 80, 1)),
+    (socket.AF_INET, (LOOPBACK, "80")),
+    (socket.AF_INET, ("localhost", 80)),
+    (socket.AF_INET, ("::1", 80)),
+    (2**80, (LOOPBACK, 80)),
+    (socket.AF_INET, None),
+]
+
+
+@pytest.mark.parametrize("address", _NO_ADDRESSES)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_nonsense_from_a_resolver_is_an_error_and_leaves_no_socket_open(
+    base: EventBase, greeter: Address, address: tuple[int, Any], at_once: bool
+) -> None:
+    """A name for a host is among it: the socket would look it up, and block."""
+    resolver = DictResolver(base, {"odd": [address]}, at_once)
     client = Client(base)
-    with pytest.raises(TypeError):
-        client.bev.connect_hostname(resolver, socket.AF_UNSPEC, "odd", 80)
+    client.bev.connect_hostname(resolver, socket.AF_UNSPEC, "odd", 80)
+    base.dispatch()
+    assert client.events == [BEV_EVENT_ERROR]
+    assert client.bev.error is not None
+    assert client.bev.error.errno == errno.EINVAL
     assert client.bev.fd == -1
     client.bev.connect(greeter)
+    base.dispatch()
+    assert client.at_end == b"hello"
+    client.bev.close()
+
+
+@pytest.mark.parametrize("address", _NO_ADDRESSES)
+def test_after_nonsense_the_resolvers_next_address_is_tried(
+    base: EventBase, greeter: Address, address: tuple[int, Any]
+) -> None:
+    resolver = DictResolver(base, {"odd": [address, (socket.AF_INET, greeter)]}, at_once=False)
+    client = Client(base)
+    client.bev.connect_hostname(resolver, socket.AF_UNSPEC, "odd", 80)
     base.dispatch()
     assert client.at_end == b"hello"
     client.bev.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from evsvc.core import ArgumentError, SocketError, TlsEngine, tls
+from evsvc.core import ArgumentError, ArgumentTypeError, SocketError, TlsEngine, tls
 from tests.core.tls_ends import (
     HOST,
     authority,
@@ -117,6 +118,83 @@ def test_alpn_names_are_checked(alpn: list[str]) -> None:
     with pytest.raises(ArgumentError, match="ALPN"):
         tls.client_context(alpn=alpn)
     tls.client_context(alpn=["x" * 255, "y"])
+
+
+@pytest.mark.parametrize("alpn", [[5], [b"h2"], ["h2", None], 5, b"h2"])
+def test_alpn_names_are_text(alpn: Any) -> None:
+    with pytest.raises(ArgumentTypeError, match="ALPN"):
+        tls.client_context(alpn=alpn)
+
+
+def test_a_list_of_alpn_names_has_65535_bytes_at_most() -> None:
+    """With a byte of length before each (RFC 7301 section 3.1)."""
+    names = ["x" * 255] * 255
+    tls.client_context(alpn=[*names, "x" * 254])
+    with pytest.raises(ArgumentError, match="ALPN names are 65535 bytes at most: 65536"):
+        tls.client_context(alpn=[*names, "x" * 255])
+
+
+def test_a_server_wants_a_certificate_and_a_key_goes_with_one(pem: Path) -> None:
+    """Without, a context would be made that shows none."""
+    nothing: Any = None
+    with pytest.raises(ArgumentTypeError, match="cert"):
+        tls.server_context(nothing)
+    with pytest.raises(ArgumentTypeError, match="cert"):
+        tls.reload_certificate(contexts()[1], nothing)
+    with pytest.raises(ArgumentError, match="a key goes with a certificate"):
+        tls.client_context(key=pem)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path, wrong: tls.server_context(wrong),
+        lambda path, wrong: tls.server_context(path, wrong),
+        lambda path, wrong: tls.server_context(path, client_cafile=wrong),
+        lambda path, wrong: tls.client_context(cafile=wrong),
+        lambda path, wrong: tls.client_context(cert=wrong),
+        lambda path, wrong: tls.client_context(cert=path, key=wrong),
+        lambda path, wrong: tls.client_context(key=wrong),
+        lambda path, wrong: tls.reload_certificate(contexts()[1], wrong),
+    ],
+)
+def test_what_is_no_path_is_refused(pem: Path, make: Callable[[Path, Any], object]) -> None:
+    """An empty one, too: OpenSSL would take it for none, and trust whom the system trusts."""
+    with pytest.raises(ArgumentTypeError, match="5"):
+        make(pem, 5)
+    for path in ("", b"", "a\0b"):
+        with pytest.raises(ArgumentError, match="not empty"):
+            make(pem, path)
+
+
+def test_certificates_to_trust_are_ascii_text_or_bytes() -> None:
+    wrong: Any = 5
+    with pytest.raises(ArgumentTypeError, match="cadata"):
+        tls.client_context(cadata=wrong)
+    with pytest.raises(ArgumentError, match="ASCII"):
+        tls.client_context(cadata="\u00e9")
+
+
+def test_a_password_is_text_bytes_or_a_function(pem: Path) -> None:
+    wrong: Any = 5
+    with pytest.raises(ArgumentTypeError, match="password"):
+        tls.server_context(pem, password=wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, "context"])
+def test_what_is_no_context_is_refused(pem: Path, wrong: Any) -> None:
+    for server_side in (False, True):
+        with pytest.raises(ArgumentTypeError, match="SSLContext"):
+            TlsEngine(wrong, server_side=server_side, server_hostname=HOST)
+    with pytest.raises(ArgumentTypeError, match="SSLContext"):
+        tls.reload_certificate(wrong, pem)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_host_name_is_text(side: int) -> None:
+    wrong: Any = 5
+    with pytest.raises(ArgumentTypeError, match="host name"):
+        TlsEngine(contexts()[side], server_side=bool(side), server_hostname=wrong)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from evsvc.core import ArgumentError, ArgumentTypeError
 from evsvc.core.util import (
     check_port,
+    checked_family,
     family_of,
     format_sockaddr_port,
     inet_ntop,
@@ -337,6 +338,21 @@ def test_the_family_follows_from_the_address() -> None:
     for wrong in (("localhost", 80), ("1.2.3.4",), 80, ("1.2.3.4", 65536), (16909060, 80)):
         with pytest.raises(ArgumentError):
             family_of(wrong)
+
+
+@pytest.mark.parametrize("path", ["", b"", "/run/a\0b", b"/run/a\0", "\0a\0b"])
+def test_a_path_to_bind_or_connect_to_is_not_empty_and_has_no_nul_inside(path: str | bytes) -> None:
+    """An unnamed peer has an empty path, and still a family."""
+    with pytest.raises(ArgumentError, match="path"):
+        checked_family(path)
+    assert family_of(path) == AF_UNIX
+
+
+def test_other_addresses_to_bind_or_connect_to_are_as_any() -> None:
+    assert checked_family(("::1", 80)) == AF_INET6
+    assert [checked_family(path) for path in ("/run/x", b"x", "\0name")] == [AF_UNIX] * 3
+    with pytest.raises(ArgumentError, match="numeric"):
+        checked_family(("localhost", 80))
 
 
 def test_versions_and_ports_are_checked() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ..checks import whole_number
 from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..flags import BufferFlag, EolStyle, FileSegmentFlag
 from .chunks import (
@@ -41,7 +42,8 @@ class ByteQueue(Transfer):
     def add(self, data: Bytes) -> None:
         """Append bytes; `bytes` are not copied (evbuffer_add).
 
-        Raises StateError when the end is frozen, ArgumentTypeError for anything but bytes.
+        Raises StateError when the end is frozen, ArgumentTypeError for anything but bytes,
+        ArgumentError for a memoryview that is released.
         """
         if self._frozen_end:
             self._require_end()
@@ -55,6 +57,8 @@ class ByteQueue(Transfer):
         """
         self._require_end()
         added = 0
+        if not isinstance(pieces, Iterable):
+            raise ArgumentTypeError(f"pieces of bytes are wanted, not {pieces!r}")
         for piece in [frozen_copy(piece) for piece in pieces]:
             if self._frozen_end:
                 break
@@ -87,7 +91,8 @@ class ByteQueue(Transfer):
 
         `cleanup(data, length, arg)` is called once, when the last of its bytes has left, to
         whichever buffer they moved, or at once where there are none.  Raises StateError when the
-        end is frozen, and does not call it then.  Source: evbuffer_add_reference.
+        end is frozen, ArgumentTypeError when it cannot be called, and does not call it then.
+        Source: evbuffer_add_reference.
         """
         self.add_reference_with_offset(data, 0, -1, cleanup, arg)
 
@@ -111,28 +116,20 @@ class ByteQueue(Transfer):
         """Move everything from `source` to the end, without copying (evbuffer_add_buffer).
 
         When it is done, the callbacks of `source` are called first.  Raises StateError when this
-        end or the start of `source` is frozen.
+        end or the start of `source` is frozen, ArgumentTypeError for what is no buffer.
         """
+        _require_buffer(source)
         self._move_from(source, -1)
 
     def add_buffer_reference(self, source: ByteQueue) -> None:
         """Append what is in `source` without copying, and leave it there, too.
 
         Either may then be changed and closed before the other; cleanups wait for both.  Raises
-        StateError when the end is frozen, ArgumentError for the buffer itself.
-        Source: evbuffer_add_buffer_reference.
+        StateError when the end is frozen, ArgumentError for the buffer itself, ArgumentTypeError
+        for what is no buffer.  Source: evbuffer_add_buffer_reference.
         """
-        if len(source) == 0:
-            return
-        if source is self:
-            raise ArgumentError(f"a buffer cannot reference itself: {self!r}")
-        self._require_end()
-        shared = source._shared_chunks()
-        self._has_files = self._has_files or source._has_files
-        self._own_chunks().extend(shared)
-        size = sum(map(len, shared))
-        self._length += size
-        self._after_add(size)
+        _require_buffer(source)
+        self._share(source)
 
     def add_file(self, file: int | OpenFile, offset: int = 0, length: int = -1) -> None:
         """Append a range of a file (-1: up to its end) and take over the descriptor.
@@ -149,9 +146,12 @@ class ByteQueue(Transfer):
         """Append part of a file segment, `length` bytes (-1: the rest) from its `offset`.
 
         The segment may be in many buffers.  Raises ArgumentError for a range outside of it,
-        StateError when it is closed or the end frozen.  Source: evbuffer_add_file_segment.
+        StateError when it is closed or the end frozen, ArgumentTypeError for what is no segment.
+        Source: evbuffer_add_file_segment.
         """
         self._require_end()
+        if not isinstance(segment, FileSegment):
+            raise ArgumentTypeError(f"a file segment is wanted, not {segment!r}")
         self._append_file(segment._piece(offset, length))
 
     def prepend(self, data: Bytes) -> None:
@@ -168,15 +168,20 @@ class ByteQueue(Transfer):
     def prepend_buffer(self, source: ByteQueue) -> None:
         """Move everything from `source` to the front, in its order (evbuffer_prepend_buffer).
 
-        Raises StateError when the start of either is frozen.
+        Raises StateError when the start of either is frozen, ArgumentTypeError for what is no
+        buffer.
         """
+        _require_buffer(source)
         self._move_from(source, -1, at_front=True)
 
     def drain(self, size: int) -> None:
         """Drop `size` bytes from the front; more than there are is all (evbuffer_drain).
 
-        Raises ArgumentError for a negative size, StateError when the start is frozen.
+        Raises ArgumentError for a negative size, ArgumentTypeError for what is no whole number,
+        StateError when the start is frozen.
         """
+        if type(size) is not int:
+            size = int(whole_number(size, "a size"))
         if size < 0:
             raise ArgumentError(f"cannot drain {size!r} bytes")
         if self._length == 0:
@@ -188,8 +193,11 @@ class ByteQueue(Transfer):
         """Take up to `size` bytes (-1: all) from the front (evbuffer_remove).
 
         All of a single chunk is handed out as it lies, without a copy.  Raises StateError when
-        the start is frozen and there is something to take.
+        the start is frozen and there is something to take, ArgumentTypeError for what is no whole
+        number.
         """
+        if type(size) is not int:
+            size = int(whole_number(size, "a size"))
         if self._frozen_start and self._length:
             self._require_start()
         chunks = self._chunks
@@ -206,9 +214,11 @@ class ByteQueue(Transfer):
     def remove_buffer(self, destination: ByteQueue, size: int) -> int:
         """Move up to `size` bytes to the end of `destination`; return how many it were.
 
-        Whole chunks move, only a part of one is copied.  Raises as `add_buffer` does.
-        Source: evbuffer_remove_buffer.
+        Whole chunks move, only a part of one is copied.  Raises as `add_buffer` does, and
+        ArgumentTypeError for a size that is no whole number.  Source: evbuffer_remove_buffer.
         """
+        _require_buffer(destination)
+        size = int(whole_number(size, "a size"))
         return destination._move_from(self, max(size, 0))
 
     def readln(self, eol: int = EolStyle.EVBUFFER_EOL_CRLF) -> bytes | None:
@@ -228,8 +238,11 @@ class ByteQueue(Transfer):
         """Make the first `size` bytes (-1: all) contiguous and return them, still in the buffer.
 
         None when there are fewer, or for 0.  Good until the next change.  Raises StateError for a
-        file in a buffer with EVBUFFER_FLAG_DRAINS_TO_FD.  Source: evbuffer_pullup.
+        file in a buffer with EVBUFFER_FLAG_DRAINS_TO_FD, ArgumentTypeError for what is no whole
+        number.  Source: evbuffer_pullup.
         """
+        if type(size) is not int:
+            size = int(whole_number(size, "a size"))
         if size < 0:
             size = self._length
         if size == 0 or size > self._length:
@@ -248,10 +261,10 @@ class ByteQueue(Transfer):
     def expand(self, size: int) -> None:
         """Have memory for `size` more bytes in one area ready for `reserve_space`.
 
-        Raises ArgumentError for a negative size, or one that there is no memory for.
-        Source: evbuffer_expand.
+        Raises ArgumentError for a negative size, or one that there is no memory for,
+        ArgumentTypeError for what is no whole number.  Source: evbuffer_expand.
         """
-        if size < 0:
+        if whole_number(size, "a size") < 0:
             raise ArgumentError(f"cannot make room for {size!r} bytes")
         self._own_space().expand(size)
 
@@ -260,10 +273,12 @@ class ByteQueue(Transfer):
 
         It is no part of the buffer before `commit_space`, and no longer reserved after any other
         change; reserved twice, it is the same.  Raises StateError when the end is frozen,
-        ArgumentError for a size below 0 or that there is no memory for, or for no area.
-        Source: evbuffer_reserve_space.
+        ArgumentError for a size below 0 or that there is no memory for, or for no area,
+        ArgumentTypeError for what is no whole number.  Source: evbuffer_reserve_space.
         """
         self._require_end()
+        whole_number(size, "a size")
+        whole_number(most_areas, "the number of areas")
         if size < 0 or most_areas < 1:
             raise ArgumentError(f"cannot reserve {size!r} bytes in {most_areas!r} areas")
         return self._own_space().reserve(self, size, most_areas)
@@ -272,8 +287,8 @@ class ByteQueue(Transfer):
         """Append the first bytes of what is reserved: so many of each area, from the first on.
 
         Raises StateError when the end is frozen, or the buffer has changed since; ArgumentError
-        for a size that is not in its area, or more areas than there are.  Nothing is appended
-        then.  Source: evbuffer_commit_space.
+        for a size that is not in its area, or more areas than there are, ArgumentTypeError for
+        what is no whole number.  Nothing is appended then.  Source: evbuffer_commit_space.
         """
         self._require_end()
         added = self._own_space().commit(self, sizes)
@@ -284,7 +299,8 @@ class ByteQueue(Transfer):
         """Set EVBUFFER_FLAG_DRAINS_TO_FD: all that comes in is only written to descriptors.
 
         Files are then left to sendfile(), and looking at their bytes raises StateError instead
-        of loading them.  Raises ArgumentError for other flags.  Source: evbuffer_set_flags.
+        of loading them.  Raises ArgumentError for other flags, ArgumentTypeError for
+        what is no number.  Source: evbuffer_set_flags.
         """
         self._flags |= _checked_flags(flags)
 
@@ -309,6 +325,19 @@ class ByteQueue(Transfer):
         if self._space is None:
             self._space = Space()
         return self._space
+
+    def _share(self, source: ByteQueue) -> None:
+        if len(source) == 0:
+            return
+        if source is self:
+            raise ArgumentError(f"a buffer cannot reference itself: {self!r}")
+        self._require_end()
+        shared = source._shared_chunks()
+        self._has_files = self._has_files or source._has_files
+        self._own_chunks().extend(shared)
+        size = sum(map(len, shared))
+        self._length += size
+        self._after_add(size)
 
     def _append_file(self, piece: FilePiece) -> None:
         self._has_files = True
@@ -363,7 +392,13 @@ class ByteQueue(Transfer):
         return size
 
 
+def _require_buffer(buffer: object) -> None:
+    if not isinstance(buffer, ByteQueue):
+        raise ArgumentTypeError(f"a buffer is wanted, not {buffer!r}")
+
+
 def _checked_flags(flags: int) -> int:
+    whole_number(flags, "flags")
     if int(flags) & ~int(BufferFlag.EVBUFFER_FLAG_DRAINS_TO_FD):
         raise ArgumentError(f"unknown flags of a buffer: {int(flags):#x}")
     return int(flags)
@@ -375,5 +410,5 @@ def _formatted(fmt: str | bytes, args: tuple[object, ...]) -> bytes:
         return text.encode() if isinstance(text, str) else bytes(text)
     except TypeError as exc:
         raise ArgumentTypeError(f"{fmt!r} does not go with {args!r}: {exc}") from exc
-    except ValueError as exc:
+    except (OverflowError, ValueError) as exc:
         raise ArgumentError(f"{fmt!r} does not go with {args!r}: {exc}") from exc

@@ -3,7 +3,7 @@
 Invariants
     * No chunk is empty; `_length` is the sum of the chunks less `_start`.
     * `_start` bytes of the first chunk are gone already, fewer than it has.
-    * `_start` falls only together with a change of the chunks themselves; `Stamp` relies on it.
+    * `_start` falls only together with a change of the chunks themselves; `Imprint` relies on it.
 """
 
 from __future__ import annotations
@@ -132,13 +132,12 @@ class ByteChain:
         return shared
 
 
-class Stamp:
-    """What a chain was like at a moment, to be told later whether it has changed since."""
+class Imprint:
+    """What a chain was like at a moment, for something that the chain itself may keep."""
 
-    __slots__ = ("_chain", "_chunks", "_length", "_start", "_witness")
+    __slots__ = ("_chunks", "_length", "_start", "_witness")
 
     def __init__(self, chain: ByteChain) -> None:
-        self._chain = chain
         self._length = chain._length
         self._start = chain._start
         # A deque's iterator refuses to go on when the deque has changed, at its end, too.  That
@@ -146,19 +145,32 @@ class Stamp:
         self._chunks = chain._chunks
         self._witness = iter(self._chunks)
 
+    def fits(self, chain: ByteChain) -> bool:
+        """Whether nothing was added to `chain`, taken or rearranged since."""
+        try:
+            next(self._witness, None)
+        except RuntimeError:
+            return False
+        return (
+            chain._chunks is self._chunks
+            and chain._start == self._start
+            and chain._length == self._length
+        )
+
+
+class Stamp(Imprint):
+    """An imprint that knows the chain it was made of, and keeps it."""
+
+    __slots__ = ("_chain",)
+
+    def __init__(self, chain: ByteChain) -> None:
+        super().__init__(chain)
+        self._chain = chain
+
     def is_of(self, chain: ByteChain) -> bool:
         """Whether the stamp was made for this very chain."""
         return chain is self._chain
 
     def holds(self) -> bool:
         """Whether nothing was added, taken or rearranged since."""
-        try:
-            next(self._witness, None)
-        except RuntimeError:
-            return False
-        chain = self._chain
-        return (
-            chain._chunks is self._chunks
-            and chain._start == self._start
-            and chain._length == self._length
-        )
+        return self.fits(self._chain)

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import ArgumentError
+from ..base import EventBase
+from ..checks import whole_number
+from ..errors import ArgumentError, ArgumentTypeError
 from ..event import FINALIZE, Event
 from ..flags import BufferCallbackFlag
 
 if TYPE_CHECKING:
-    from ..base import EventBase
     from .evbuffer import EvBuffer
 
 
@@ -46,6 +47,7 @@ class CallbackEntry:
 
     def switch(self, flags: int, enabled: bool) -> None:
         """Turn on or off what is in `flags`.  Raises ArgumentError for any but CB_ENABLED."""
+        whole_number(flags, "flags")
         if int(flags) & ~int(BufferCallbackFlag.EVBUFFER_CB_ENABLED):
             raise ArgumentError(f"unknown flags of a buffer callback: {int(flags):#x}")
         if flags:
@@ -62,9 +64,14 @@ class CallbackList(list[CallbackEntry]):
         self._deferral: Deferral | None = None
 
     def forget(self, entry: CallbackEntry) -> None:
-        """Remove one.  Raises ArgumentError when it is not in."""
+        """Remove one.  Raises ArgumentError when it is not in.
+
+        With the last goes what waits: changes that nobody sees are not in the sums.
+        """
         self.require(entry)
         self.remove(entry)
+        if not self and self._deferral is not None:
+            self._deferral.drop()
 
     def require(self, entry: CallbackEntry) -> None:
         """Raise ArgumentError when it is not in."""
@@ -84,18 +91,28 @@ class CallbackList(list[CallbackEntry]):
         return self._deferral is not None
 
     def defer(self, base: EventBase) -> None:
-        """From now on, run callbacks from the loop of `base`."""
+        """From now on, run callbacks from the loop of `base`.
+
+        Raises ArgumentTypeError for what is no base.
+        """
+        if not isinstance(base, EventBase):
+            raise ArgumentTypeError(f"a base is wanted, not {base!r}")
         self._deferral = Deferral(base)
 
     def report(self, buffer: Any, added: int, deleted: int) -> None:
-        """Tell all of a change that is done; one may remove itself or another meanwhile."""
+        """Tell all of a change that is done; one may remove itself or another meanwhile.
+
+        What one raises goes on when all know, or will.
+        """
         info = ChangeInfo(len(buffer) - added + deleted, added, deleted)
         if self._deferral is None:
             self._tell(tuple(self), buffer, info)
             return
-        self._tell([entry for entry in self if entry.immediate], buffer, info)
-        if self._deferral is not None:
-            self._deferral.note(buffer, self, info)
+        try:
+            self._tell([entry for entry in self if entry.immediate], buffer, info)
+        finally:
+            if self and self._deferral is not None:
+                self._deferral.note(buffer, self, info)
 
     def report_deferred(self, buffer: EvBuffer, info: ChangeInfo) -> None:
         """Tell those that wait for the loop."""
@@ -109,9 +126,21 @@ class CallbackList(list[CallbackEntry]):
             self._deferral = None
 
     def _tell(self, entries: Iterable[CallbackEntry], buffer: EvBuffer, info: ChangeInfo) -> None:
-        for entry in entries:
+        """Call each, whatever another raises; the first exception goes on, with the others noted.
+
+        What ends the program, such as KeyboardInterrupt, is never only noted.
+        """
+        rest = iter(entries)
+        for entry in rest:
             if entry.enabled and entry in self:
-                entry.callback(buffer, info, entry.arg)
+                try:
+                    entry.callback(buffer, info, entry.arg)
+                except BaseException as exc:
+                    try:
+                        self._tell(rest, buffer, info)
+                    except Exception as later:
+                        exc.add_note(f"an older callback of the buffer raised, too: {later!r}")
+                    raise
 
 
 class Deferral:
@@ -138,9 +167,14 @@ class Deferral:
             self._waiting = buffer, callbacks
             self._schedule()
 
-    def close(self) -> None:
-        """Drop what waits."""
+    def drop(self) -> None:
+        """Forget what waits."""
+        self._added = self._deleted = 0
         self._waiting = None
+
+    def close(self) -> None:
+        """Forget what waits, for good."""
+        self.drop()
         self._event.close()
 
     def _schedule(self) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from ..checks import whole_number
 from ..errors import ArgumentError, ArgumentTypeError
 
 Bytes = bytes | bytearray | memoryview
@@ -114,8 +115,11 @@ def reference_to(
     """Return a chunk over `length` bytes (-1: the rest) of `data` from `offset`.
 
     The cleanup is told `data` itself, and the bytes up to the end of what is referenced.  Raises
-    ArgumentError for a range outside of `data`, ArgumentTypeError for what is no such memory.
+    ArgumentError for a range outside of `data`, ArgumentTypeError for what is no such memory, or
+    a cleanup that cannot be called.
     """
+    if callback is not None:
+        require_callable(callback)
     view = view_of_memory(data)
     first, last = checked_range(offset, length, len(view))
     cleanup = None if callback is None else Cleanup(callback, data, last, arg)
@@ -125,8 +129,11 @@ def reference_to(
 def checked_range(offset: int, length: int, size: int) -> tuple[int, int]:
     """Return where `length` bytes (-1: the rest) from `offset` begin and end.
 
-    Raises ArgumentError when they are not all among the `size` bytes that there are.
+    Raises ArgumentError when they are not all among the `size` bytes that there are,
+    ArgumentTypeError for what is no whole number.
     """
+    whole_number(offset, "an offset")
+    whole_number(length, "a length")
     end = size if length == -1 else offset + length
     if offset < 0 or length < -1 or not offset <= end <= size:
         raise ArgumentError(f"{length!r} bytes from {offset!r} are not within {size}")
@@ -161,16 +168,31 @@ def release(chunks: Iterable[Chunk]) -> None:
 def frozen_copy(data: Bytes) -> bytes:
     """Return `data` as bytes that nobody else can change.
 
-    Raises ArgumentTypeError for anything but bytes, bytearray or memoryview.
+    Raises ArgumentTypeError for anything but bytes, bytearray or memoryview, ArgumentError for a
+    memoryview that is released.
     """
-    if isinstance(data, (bytes, bytearray, memoryview)):
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise ArgumentTypeError(f"bytes are wanted, not {type(data).__name__}")
+    try:
         return bytes(data)
-    raise ArgumentTypeError(f"bytes are wanted, not {type(data).__name__}")
+    except ValueError as exc:
+        raise ArgumentError(f"the memory cannot be read: {exc}") from exc
 
 
 def view_of_memory(data: Bytes) -> memoryview:
-    """Return a read-only view of `data` by bytes.  Raises ArgumentTypeError when it has none."""
+    """Return a read-only view of `data` by bytes.
+
+    Raises ArgumentTypeError when it has none, ArgumentError for a memoryview that is released.
+    """
     try:
         return memoryview(data).cast("B").toreadonly()
     except TypeError as exc:
         raise ArgumentTypeError(f"not contiguous memory: {type(data).__name__}") from exc
+    except ValueError as exc:
+        raise ArgumentError(f"the memory cannot be read: {exc}") from exc
+
+
+def require_callable(callback: object) -> None:
+    """Raise ArgumentTypeError for what cannot be called."""
+    if not callable(callback):
+        raise ArgumentTypeError(f"the callback cannot be called: {callback!r}")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..checks import whole_number
 from ..errors import StateError
 from ..flags import EolStyle, PtrHow
 from .chain import ByteChain
-from .chunks import bytes_of
+from .chunks import bytes_of, frozen_copy
 from .positions import EvBufferPtr, checked_position, position_within, ptr_at
 from .search import find_eol, search
 from .segment import FilePiece
 
 if TYPE_CHECKING:
-    from .chunks import Chunk
+    from .chunks import Bytes, Chunk
 
 
 class Contents(ByteChain):
@@ -32,10 +33,12 @@ class Contents(ByteChain):
     def copyout(self, size: int = -1, start: int = 0) -> bytes:
         """Return up to `size` bytes (-1: all) from position `start`, and keep them.
 
-        Raises ArgumentError for a negative `start`, StateError for a position that has ended, and
-        for a file in a buffer with EVBUFFER_FLAG_DRAINS_TO_FD.
-        Source: evbuffer_copyout, evbuffer_copyout_from.
+        Raises ArgumentError for a negative `start`, ArgumentTypeError for what is no whole number,
+        StateError for a position that has ended, and for a file in a buffer with
+        EVBUFFER_FLAG_DRAINS_TO_FD.  Source: evbuffer_copyout, evbuffer_copyout_from.
         """
+        if type(size) is not int:
+            size = whole_number(size, "a size")
         if type(start) is not int or start < 0:
             start = checked_position(self, start)
         if self._flags:
@@ -56,6 +59,7 @@ class Contents(ByteChain):
         Nothing is copied, and the last view is not cut to `size`.  Good until the next change.
         Raises as `copyout`.  Source: evbuffer_peek.
         """
+        size = whole_number(size, "a size")
         start = checked_position(self, start)
         wanted = self._length if size < 0 else size
         if self._flags:
@@ -68,12 +72,13 @@ class Contents(ByteChain):
             wanted -= last - first
         return views
 
-    def search(self, needle: bytes, start: int = 0, end: int | None = None) -> EvBufferPtr:
+    def search(self, needle: Bytes, start: int = 0, end: int | None = None) -> EvBufferPtr:
         """Return the position of `needle` at or after `start` and wholly before `end`, or -1.
 
-        Raises ArgumentError for a `start` past the end, and else as `copyout`.
-        Source: evbuffer_search, evbuffer_search_range.
+        Raises ArgumentError for a `start` past the end, ArgumentTypeError for a needle that is not
+        bytes, and else as `copyout`.  Source: evbuffer_search, evbuffer_search_range.
         """
+        needle = frozen_copy(needle)
         first = position_within(self, start)
         stop = None if end is None else checked_position(self, end)
         if self._flags:

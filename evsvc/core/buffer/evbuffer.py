@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ..closing import Closing
-from ..errors import StateError
+from ..errors import ArgumentTypeError, StateError
 from ..thread import new_lock
 from .bytequeue import ByteQueue
 from .chain import NO_CHUNKS
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_OF_A_LOCK = ("acquire", "release", "__enter__", "__exit__")
 
 
 class EvBuffer(ByteQueue, Closing):
@@ -45,18 +47,23 @@ class EvBuffer(ByteQueue, Closing):
         self._max_read = MAX_READ_BYTES
         self._read_bytes = FIRST_READ_BYTES
         self._lock = self._space = None
-        if data:
+        if type(data) is not bytes or data:  # what is nothing, of another type, is refused, too
             self.add(data)
 
     def enable_locking(self, lock: Lock | None = None) -> None:
         """Have every method hold a lock: `lock`, which must be recursive, or a new one.
 
         Callbacks run with it held.  Call this before another thread has the buffer or anyone
-        keeps one of its methods.  Raises StateError when it is enabled already.
+        keeps one of its methods.  Raises StateError when it is enabled already, and for a subclass
+        of the program's, whose methods would be lost; ArgumentTypeError for what is no lock.
         Source: evbuffer_enable_locking.
         """
         if self._lock is not None:
             raise StateError("the buffer has a lock already")
+        if type(self) is not EvBuffer:
+            raise StateError(f"only an EvBuffer itself can have a lock, no {type(self).__name__}")
+        if lock is not None and not all(hasattr(lock, name) for name in _OF_A_LOCK):
+            raise ArgumentTypeError(f"a lock is wanted, not {lock!r}")
         self._lock = new_lock() if lock is None else lock
         self.__class__ = LockedEvBuffer
 
@@ -134,10 +141,9 @@ class LockedEvBuffer(EvBuffer):
         with _both(self, self):
             return super().contiguous_space
 
-    def add_buffer_reference(self, source: ByteQueue) -> None:
-        """Append what is in `source` without copying; see EvBuffer."""
+    def _share(self, source: ByteQueue) -> None:
         with _both(self, source):
-            super().add_buffer_reference(source)
+            super()._share(source)
 
     def _move_from(self, source: ByteQueue, size: int, *, at_front: bool = False) -> int:
         with _both(self, source):

@@ -3,6 +3,7 @@
 Invariants
     * After a change, before returning: the cleanups of references that have left, the owner's
       hook, the callbacks, newest first.  All of them find the buffer whole, and may change it.
+      What a callback raises goes on when all have been told.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import StateError
 from .changes import BufferCallback, CallbackEntry, CallbackList
-from .chunks import release
+from .chunks import release, require_callable
 from .contents import Contents
 
 if TYPE_CHECKING:
@@ -40,8 +41,11 @@ class ObservedContents(Contents):
     def add_cb(self, callback: BufferCallback, arg: object = None) -> CallbackEntry:
         """Call `callback(buffer, info, arg)` after every change, before older callbacks.
 
-        It may change the buffer, and is then called for that, too.  Source: evbuffer_add_cb.
+        It may change the buffer, and is then called for that, too.  What it raises goes on to who
+        changed the buffer, when the others have been called.  Raises ArgumentTypeError for what
+        cannot be called.  Source: evbuffer_add_cb.
         """
+        require_callable(callback)
         return self._add_entry(CallbackEntry(callback, arg))
 
     def remove_cb_entry(self, entry: CallbackEntry) -> None:
@@ -75,9 +79,10 @@ class ObservedContents(Contents):
     def defer_callbacks(self, base: EventBase) -> None:
         """Have callbacks called by the loop of `base`: once, for all changes until then.
 
-        The call has the size before the first change, and the sums.  What waits when the buffer
-        is closed is dropped.  Raises StateError when they are deferred already, or the base is
-        closed.  Source: evbuffer_defer_callbacks.
+        The call has the size before the first change, and the sums.  What waits is dropped when
+        the buffer is closed or its last callback removed.  Raises StateError when they are
+        deferred already, or the base is closed, ArgumentTypeError for what is no base.
+        Source: evbuffer_defer_callbacks.
         """
         callbacks = self._callback_list()
         if callbacks.deferred:

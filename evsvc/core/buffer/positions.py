@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..checks import whole_number
 from ..errors import ArgumentError, StateError
 from ..flags import PtrHow
 from .chain import ByteChain, Stamp
@@ -27,13 +28,16 @@ class EvBufferPtr(int):
 def checked_position(chain: ByteChain, position: int) -> int:
     """Return a position that may be past the end, as a plain int.
 
-    Raises ArgumentError when it is negative or another buffer's, StateError when it has ended.
+    Raises ArgumentError when it is negative or another buffer's, StateError when it has ended,
+    ArgumentTypeError when it is no whole number.
     """
     if isinstance(position, EvBufferPtr):
         if not position._stamp.is_of(chain):
             raise ArgumentError(f"position {int(position)} is in another buffer")
         if not position._stamp.holds():
             raise StateError(f"the buffer has changed since position {int(position)} was taken")
+    elif type(position) is not int:
+        whole_number(position, "a position")
     if position < 0:
         raise ArgumentError(f"a position is 0 or more: {int(position)}")
     return int(position)
@@ -49,6 +53,7 @@ def position_within(chain: ByteChain, position: int) -> int:
 
 def ptr_at(chain: ByteChain, position: int, how: int, ptr: EvBufferPtr | None) -> EvBufferPtr:
     """Return a position from the start, or moved on from `ptr`; see `EvBuffer.ptr_set`."""
+    whole_number(position, "a position")
     if how == PtrHow.EVBUFFER_PTR_ADD:
         if ptr is None:
             raise ArgumentError("EVBUFFER_PTR_ADD needs a position to add to")

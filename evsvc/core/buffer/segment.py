@@ -16,11 +16,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ..checks import whole_number
 from ..closing import Closing
 from ..errors import ArgumentError, SocketError, StateError
 from ..event import fd_of
 from ..flags import FileSegmentFlag
-from .chunks import checked_range
+from .chunks import checked_range, require_callable
 
 SegmentCallback = Callable[["FileSegment", FileSegmentFlag, Any], object]
 """Called as `cleanup(segment, flags, arg)`."""
@@ -60,7 +61,7 @@ class FileSegment(Closing):
 
     Raises ArgumentError for a range that is not in the file, unknown flags or what is no regular
     file, SocketError when the descriptor is not open or the bytes cannot be read; the descriptor
-    is the caller's then.
+    is the caller's then.  ArgumentTypeError for what is no file, or no whole number.
     """
 
     __slots__ = (
@@ -80,6 +81,7 @@ class FileSegment(Closing):
     def __init__(
         self, file: int | OpenFile, offset: int = 0, length: int = -1, flags: int = 0
     ) -> None:
+        whole_number(flags, "flags")
         if int(flags) & ~_FLAGS:
             raise ArgumentError(f"unknown flags of a file segment: {int(flags):#x}")
         self._file = file
@@ -114,10 +116,12 @@ class FileSegment(Closing):
     def add_cleanup_cb(self, cleanup: SegmentCallback, arg: object = None) -> None:
         """Call `cleanup(segment, flags, arg)` once, when nobody uses the segment any more.
 
-        Only the last that was set is called.  Raises StateError once the segment is closed.
+        Only the last that was set is called.  Raises StateError once the segment is closed,
+        ArgumentTypeError for what cannot be called.
         Source: evbuffer_file_segment_add_cleanup_cb.
         """
         self._require_open()
+        require_callable(cleanup)
         self._cleanup, self._cleanup_arg = cleanup, arg
 
     def close(self) -> None:

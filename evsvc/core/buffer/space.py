@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..checks import whole_number
 from ..errors import ArgumentError, StateError
-from .chain import ByteChain, Stamp
+from .chain import ByteChain, Imprint
 from .chunks import Reference
 
 MIN_BLOCK_BYTES = 4096
@@ -37,14 +38,14 @@ class Block:
 class Space:
     """The free memory behind the end of one chain, and what of it is reserved."""
 
-    __slots__ = ("_areas", "_block", "_committed", "_spare", "_stamp")
+    __slots__ = ("_areas", "_block", "_committed", "_imprint", "_spare")
 
     def __init__(self) -> None:
         self._block: Block | None = None  # the one that is filled, and
         self._committed: Reference | None = None  # the chunk of what it was filled with last
         self._spare: Block | None = None  # the one that a second area was taken from
         self._areas: list[tuple[Block, int]] = []  # the reservation: blocks, and how much of each
-        self._stamp: Stamp | None = None
+        self._imprint: Imprint | None = None  # of the chain, when that was made
 
     def expand(self, size: int) -> Block:
         """Have `size` free bytes in one block.  Raises ArgumentError when there is no memory."""
@@ -64,7 +65,7 @@ class Space:
             blocks = [self.expand(max(size, 1))]
         areas = [block.free for block in blocks]
         self._areas = list(zip(blocks, map(len, areas), strict=True))
-        self._stamp = Stamp(chain)
+        self._imprint = Imprint(chain)
         return areas
 
     def commit(self, chain: ByteChain, sizes: Sequence[int]) -> int:
@@ -72,21 +73,24 @@ class Space:
 
         Raises as `EvBuffer.commit_space`, with nothing changed.
         """
-        self._check(sizes)
+        self._check(chain, sizes)
         for (block, _), size in zip(self._areas, sizes, strict=False):
             if size:
                 self._append(chain, block, size)
         total = sum(sizes)
         if total:
             self._areas = []
+            self._imprint = None
         return total
 
-    def _check(self, sizes: Sequence[int]) -> None:
+    def _check(self, chain: ByteChain, sizes: Sequence[int]) -> None:
+        for size in sizes:
+            whole_number(size, "a size")
         if not sizes:
             return
-        if not self._areas or self._stamp is None:
+        if self._imprint is None:
             raise StateError("no space is reserved")
-        if not self._stamp.holds():
+        if not self._imprint.fits(chain):
             raise StateError("the buffer has changed since the space was reserved")
         if len(sizes) > len(self._areas):
             raise ArgumentError(f"{len(self._areas)} areas are reserved, not {len(sizes)}")

@@ -7,6 +7,7 @@ import socket
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ..checks import whole_number
 from ..errors import ArgumentError
 from ..event import fd_of
 from .chunks import bytes_of, join
@@ -45,13 +46,15 @@ class Transfer(ObservedContents):
     def max_read(self) -> int:
         """The most bytes that one `read` brings, at first 4096.
 
-        Setting raises ArgumentError outside of 1 to 2**31 - 1.
+        Setting raises ArgumentError outside of 1 to 2**31 - 1, ArgumentTypeError for what is no
+        whole number.
         Source: evbuffer_set_max_read, evbuffer_get_max_read.
         """
         return self._max_read
 
     @max_read.setter
     def max_read(self, size: int) -> None:
+        size = whole_number(size, "max_read")
         if not 0 < size <= MOST_MAX_READ_BYTES:
             raise ArgumentError(f"max_read is 1..{MOST_MAX_READ_BYTES}: {size!r}")
         self._max_read = size
@@ -61,9 +64,11 @@ class Transfer(ObservedContents):
 
         Without `howmuch` the size adapts: twice as much after a read that got all it asked for,
         half as much after one that got less than a quarter.  Raises BlockingIOError or another
-        OSError as read(2), StateError when the end is frozen.  Source: evbuffer_read.
+        OSError as read(2), StateError when the end is frozen, ArgumentTypeError for a `howmuch`
+        that is no whole number.  Source: evbuffer_read.
         """
         self._require_end()
+        howmuch = whole_number(howmuch, "howmuch")
         limit = self._max_read
         if howmuch >= 0:
             data = os.read(fd_of(fd), min(howmuch, limit))
@@ -78,10 +83,12 @@ class Transfer(ObservedContents):
 
         One call takes up to 128 chunks, or a piece of a file, by sendfile().  Returns 0 for an
         empty buffer.  Raises BlockingIOError or another OSError as write(2), SocketError when a
-        file cannot be read, StateError when the start is frozen.
+        file cannot be read, StateError when the start is frozen, ArgumentTypeError for a `howmuch`
+        that is no whole number.
         Source: evbuffer_write, evbuffer_write_atmost.
         """
         self._require_start()
+        howmuch = whole_number(howmuch, "howmuch")
         limit = self._length if howmuch < 0 else min(howmuch, self._length)
         if limit == 0:
             return 0

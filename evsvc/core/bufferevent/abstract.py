@@ -63,8 +63,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
+from ..base import EventBase
 from ..buffer import EvBuffer
-from ..errors import ArgumentError, StateError
+from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..event import READ, WRITE
 from ..flags import BevEvent, FlushMode
 from .limits import RateLimited
@@ -73,7 +74,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from ..base import EventBase
     from ..event import Event
     from ..thread import Lock
 
@@ -94,6 +94,7 @@ class AbstractBufferEvent(RateLimited):
     __slots__ = ("error",)
 
     def __init__(self, base: EventBase, options: int = 0) -> None:
+        _require_base(base)
         super().__init__(base, options)
         self.error: OSError | None = None
         self.input = EvBuffer()
@@ -114,13 +115,14 @@ class AbstractBufferEvent(RateLimited):
         """The event base (bufferevent_get_base, bufferevent_base_set).
 
         Setting moves an idle bufferevent over a descriptor; see there for what it raises.  Raises
-        StateError in a rate limit group.
+        StateError in a rate limit group, ArgumentTypeError for what is no base.
         """
         return self._base
 
     @base.setter
     def base(self, base: EventBase) -> None:
         self._require_open()
+        _require_base(base)
         if self.rate_limit_group is not None:
             raise StateError("a bufferevent in a rate limit group cannot move to another base")
         self._move_to(base)
@@ -159,9 +161,13 @@ class AbstractBufferEvent(RateLimited):
         self.output.add(data)
 
     def write_buffer(self, buffer: EvBuffer) -> None:
-        """Move a buffer's contents to the output (bufferevent_write_buffer)."""
+        """Move a buffer's contents to the output (bufferevent_write_buffer).
+
+        Raises ArgumentTypeError for what is no buffer, StateError when closed.
+        """
         if not self._references:
             self._require_open()
+        _require_buffer(buffer)
         self.output.add_buffer(buffer)
 
     def read(self, size: int = -1) -> bytes:
@@ -172,7 +178,11 @@ class AbstractBufferEvent(RateLimited):
         return b"" if self.input._frozen_start else self.input.remove(size)
 
     def read_buffer(self, buffer: EvBuffer) -> None:
-        """Move the input's contents to `buffer` (bufferevent_read_buffer)."""
+        """Move the input's contents to `buffer` (bufferevent_read_buffer).
+
+        Raises ArgumentTypeError for what is no buffer.
+        """
+        _require_buffer(buffer)
         buffer.add_buffer(self.input)
 
     def flush(self, events: int, mode: int = FlushMode.BEV_NORMAL) -> bool:
@@ -244,13 +254,30 @@ class AbstractBufferEvent(RateLimited):
         self._run_eventcb(_ERROR_IN[direction], defer)
 
     def _destroy(self) -> None:
+        """Go through all the steps, whatever one of them raises."""
         self._enabled = self._wanted = 0
         for timer in self._timers():
             timer.close()
         self._read_timer = self._write_timer = None
-        self._on_close()
-        if self._limiter is not None:
-            self._limiter.close()
-            self._set_limiter(None)
-        self.input.close()
-        self.output.close()
+        try:
+            self._on_close()
+        finally:
+            try:
+                if self._limiter is not None:
+                    self._limiter.close()
+                    self._set_limiter(None)
+            finally:
+                try:
+                    self.input.close()
+                finally:
+                    self.output.close()
+
+
+def _require_base(base: object) -> None:
+    if not isinstance(base, EventBase):
+        raise ArgumentTypeError(f"an event base is wanted, not {type(base).__name__}")
+
+
+def _require_buffer(buffer: object) -> None:
+    if not isinstance(buffer, EvBuffer):
+        raise ArgumentTypeError(f"a buffer is wanted, not {type(buffer).__name__}")

@@ -164,13 +164,12 @@ class FilterBufferEvent(AbstractBufferEvent):
         ctx: object = None,
     ) -> None:
         _check_arguments(underlying, input_filter, output_filter, free_context)
+        lock = underlying._lock
+        if lock is None and int(options) & BevOption.BEV_OPT_THREADSAFE:
+            raise ArgumentError("BEV_OPT_THREADSAFE wants it in the underlying bufferevent, too")
         super().__init__(underlying.base, options)
-        if self._lock is not None:
-            if underlying._lock is None:
-                raise ArgumentError(
-                    "BEV_OPT_THREADSAFE wants it in the underlying bufferevent, too"
-                )
-            self._share_lock(underlying._lock)
+        if self._lock is not None and lock is not None:
+            self._share_lock(lock)
         self._underlying = underlying
         self._incoming = _Way(input_filter, underlying.input, self.input)
         self._outgoing = _Way(output_filter, self.output, underlying.output)
@@ -182,7 +181,13 @@ class FilterBufferEvent(AbstractBufferEvent):
         underlying.setcb(self._below_read, self._below_wrote, self._below_event)
         underlying.output._on_drain = self._below_drained
         underlying._suspend_reading(SUSPENDED_FILTER)
-        self._enable_below(_BOTH)
+        try:
+            self._enable_below(_BOTH)
+        except BaseException:  # what is below, and the context, stay the program's
+            self._options = 0
+            self._free_context = None
+            self.close()
+            raise
 
     @property
     def underlying(self) -> AbstractBufferEvent:
@@ -381,18 +386,32 @@ class FilterBufferEvent(AbstractBufferEvent):
             below.setcb(None, None, None)
         if below.output._on_drain == self._below_drained:
             below.output._on_drain = None
-        below._resume_reading(SUSPENDED_FILTER)
-        if self._options & BevOption.BEV_OPT_CLOSE_ON_FREE:
-            below.close()
-        below.decref()
         self._incoming.function = self._outgoing.function = pass_through
+        is_gone = False
+        try:
+            if self._options & BevOption.BEV_OPT_CLOSE_ON_FREE:
+                below.close()
+        finally:
+            is_gone = below.decref()
+        if not is_gone:
+            _let_read(below)
 
     def _destroy(self) -> None:
-        super()._destroy()
-        free_context, self._free_context = self._free_context, None
-        ctx, self._context = self._context, None
-        if free_context is not None:
-            free_context(ctx)
+        try:
+            super()._destroy()
+        finally:
+            free_context, self._free_context = self._free_context, None
+            ctx, self._context = self._context, None
+            if free_context is not None:
+                free_context(ctx)
+
+
+def _let_read(below: AbstractBufferEvent) -> None:
+    """Have it read on without us; where its descriptor is gone, that is its own failure."""
+    try:
+        below._resume_reading(SUSPENDED_FILTER)
+    except OSError as exc:
+        below._failed(READ, exc, defer=True)
 
 
 def _no_limit() -> None:

@@ -4,9 +4,10 @@ Who finds the group's bucket empty is suspended, and waits.  Members that move n
 alone: what a tick costs depends on how many want the tokens, not on how many members there are.
 
 Invariants
-    * A side waits in its lane exactly while it is suspended with SUSPENDED_GROUP.
+    * A side waits in its lane exactly while it is suspended with SUSPENDED_GROUP, and once only.
     * Sides take turns, so that each gets something even where a tick is not enough for all.
     * As many go on as the tokens are shares; when one moves less than its share, others follow.
+    * Who is known to have nothing to move goes on without taking up a turn.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from bisect import insort
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from ..checks import whole_number
 from ..closing import Closing
-from ..errors import ArgumentError, StateError
+from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..event import PERSIST, Event
 from ..ratelimit import (
     DEFAULT_MIN_SHARE_BYTES,
@@ -39,6 +41,12 @@ class Side(Protocol):
 
     def go_on(self) -> bool:
         """Resume the direction; False when another thread holds the member's lock just now."""
+
+    def wants_to_move(self) -> bool:
+        """Tell whether it may have something to move, as far as is known, and nothing in its way.
+
+        Asked when it has just gone on.
+        """
 
 
 class Member(Protocol):
@@ -80,7 +88,7 @@ class Lane(SharedBucket):
     The lock is for members that other threads close.  No other lock is waited for while it is held.
     """
 
-    __slots__ = ("_called", "_lock", "_numbers", "_sides", "_waiting")
+    __slots__ = ("_called", "_lock", "_numbers", "_queued", "_sides", "_waiting")
 
     def __init__(self, rate: int, burst: int) -> None:
         super().__init__(rate, burst)
@@ -88,6 +96,7 @@ class Lane(SharedBucket):
         self._numbers = count(1)
         self._sides: set[Side] = set()
         self._waiting: list[tuple[int, Side]] = []  # sorted
+        self._queued: set[Side] = set()  # those that are in it
         self._called: dict[Side, Turn] = {}  # let go on, and have moved nothing yet
 
     def join(self, side: Side) -> None:
@@ -102,6 +111,7 @@ class Lane(SharedBucket):
         with self._lock:
             self._sides.discard(side)
             self._called.pop(side, None)
+            self._queued.discard(side)
             self._waiting = [entry for entry in self._waiting if entry[1] is not side]
 
     def most(self) -> int:
@@ -115,11 +125,16 @@ class Lane(SharedBucket):
             self._enqueue(side, turn and turn.number)
 
     def take(self, side: Side, size: int) -> None:
-        """Charge for what a side has moved; where others want to move, too, it is their turn."""
+        """Charge for what a side has moved; where others want to move, too, it is their turn.
+
+        Those that were called may have nothing to move after all: for them alone, only a side that
+        has had its share stands back.
+        """
         with self._lock:
+            had_its_share = size >= self.most()
             self.charge(size)
             turn = self._called.pop(side, None)
-            if self.exhausted or self._waiting or self._called:
+            if self.exhausted or self._waiting or (self._called and had_its_share):
                 self._enqueue(side, turn and turn.next_number)
                 self._call()
 
@@ -136,6 +151,9 @@ class Lane(SharedBucket):
             self._call()
 
     def _enqueue(self, side: Side, number: int | None) -> None:
+        if side in self._queued:  # a TLS handshake moves bytes while its side is suspended
+            return
+        self._queued.add(side)
         insort(self._waiting, (number or next(self._numbers), side))
         side.wait_for_group()
 
@@ -150,12 +168,18 @@ class Lane(SharedBucket):
         if not self._called and self.level % self.most():
             shares += 1
         busy: list[tuple[int, Side]] = []
-        for _ in range(min(shares, len(self._waiting))):
+        while shares > 0 and self._waiting:
             number, side = self._waiting.pop(0)
+            self._queued.discard(side)
             self._called[side] = Turn(number, next(self._numbers))
             if not side.go_on():
                 del self._called[side]
+                self._queued.add(side)
                 busy.append((number, side))
+            elif side.wants_to_move():
+                shares -= 1
+            else:
+                self._called.pop(side, None)
         self._waiting[:0] = busy
 
 
@@ -164,13 +188,15 @@ class RateLimitGroup(Closing):
 
     Each member gets an equal share of the bucket, `min_share` at least.  The group's timer keeps
     the loop running until `close`.  A group is used from its loop's thread; members with
-    BEV_OPT_THREADSAFE may be closed from any.  Raises StateError when the base is closed.
+    BEV_OPT_THREADSAFE may be closed from any.  Raises StateError when the base is closed,
+    ArgumentTypeError for what is no configuration.
     Source: bufferevent_rate_limit_group_new.
     """
 
     __slots__ = ("_base", "_buckets", "_members", "_min_share", "_timer")
 
     def __init__(self, base: EventBase, cfg: TokenBucketCfg) -> None:
+        _require_cfg(cfg)
         self._base = base
         self._members: set[Member] = set()
         self._buckets = BucketPair(cfg, base.now, Lane)
@@ -191,10 +217,12 @@ class RateLimitGroup(Closing):
     def set_cfg(self, cfg: TokenBucketCfg) -> None:
         """Fill the bucket by another configuration; what is over its burst is lost.
 
-        A tick of another length starts now.  Raises StateError when closed.
+        A tick of another length starts now.  Raises StateError when closed, ArgumentTypeError for
+        what is no configuration.
         Source: bufferevent_rate_limit_group_set_cfg.
         """
         self._require_open()
+        _require_cfg(cfg)
         old = self.cfg
         self._buckets.configure(cfg, self._base.now)
         if cfg.tick != old.tick:
@@ -210,11 +238,11 @@ class RateLimitGroup(Closing):
         """Let a member move `share` bytes at once even where its part of the bucket is less.
 
         64 at first; the lower rate counts instead where it is less.  Raises ArgumentError outside
-        1..EV_RATE_LIMIT_MAX, StateError when closed.
+        1..EV_RATE_LIMIT_MAX, ArgumentTypeError for no whole number, StateError when closed.
         Source: bufferevent_rate_limit_group_set_min_share.
         """
         self._require_open()
-        if not 1 <= share <= EV_RATE_LIMIT_MAX:
+        if not 1 <= whole_number(share, "a share") <= EV_RATE_LIMIT_MAX:
             raise ArgumentError(f"a share is 1 or more bytes: {share!r}")
         self._min_share = share
         effective = min(share, self.cfg.read_rate, self.cfg.write_rate)
@@ -239,11 +267,12 @@ class RateLimitGroup(Closing):
     def decrement_read(self, size: int) -> None:
         """Take `size` bytes from the reading bucket by hand; a negative size gives them back.
 
-        Members that waited go on as soon as there is something.  Raises StateError when closed.
+        Members that waited go on as soon as there is something.  Raises StateError when closed,
+        ArgumentTypeError for a size that is no whole number.
         Source: bufferevent_rate_limit_group_decrement_read.
         """
         self._require_open()
-        self._buckets.read.drain(size)
+        self._buckets.read.drain(whole_number(size, "a size"))
 
     def decrement_write(self, size: int) -> None:
         """Take `size` bytes from the writing bucket by hand; a negative size gives them back.
@@ -251,7 +280,7 @@ class RateLimitGroup(Closing):
         As with `decrement_read`.  Source: bufferevent_rate_limit_group_decrement_write.
         """
         self._require_open()
-        self._buckets.write.drain(size)
+        self._buckets.write.drain(whole_number(size, "a size"))
 
     @property
     def totals(self) -> GroupTotals:
@@ -294,3 +323,8 @@ class RateLimitGroup(Closing):
         self._buckets.update(self._base.now)
         self._buckets.read.begin_tick()
         self._buckets.write.begin_tick()
+
+
+def _require_cfg(cfg: object) -> None:
+    if not isinstance(cfg, TokenBucketCfg):
+        raise ArgumentTypeError(f"a TokenBucketCfg is wanted, not {type(cfg).__name__}")

@@ -10,28 +10,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import ArgumentError, StateError
+from ..checks import whole_number
+from ..errors import ArgumentError, ArgumentTypeError, StateError
+from ..event import READ, WRITE
 from ..ratelimit import EV_RATE_LIMIT_MAX, BucketPair, TokenBucket, TokenBucketCfg
 from .flow import SUSPENDED_BANDWIDTH, SUSPENDED_GROUP, Flow
+from .group import RateLimitGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..event import Event
     from ..thread import Lock
-    from .group import Lane, RateLimitGroup
+    from .group import Lane
 
 
 class LimitedSide:
     """One direction of a bufferevent, and who has a say in how much moves there."""
 
-    __slots__ = ("_lock", "bucket", "lane", "resume", "suspend")
+    __slots__ = ("_lock", "bucket", "lane", "resume", "suspend", "wants_to_move")
 
     def __init__(
-        self, suspend: Callable[[int], None], resume: Callable[[int], None], lock: Lock | None
+        self,
+        suspend: Callable[[int], None],
+        resume: Callable[[int], None],
+        wants_to_move: Callable[[], bool],
+        lock: Lock | None,
     ) -> None:
         self.suspend = suspend
         self.resume = resume
+        self.wants_to_move = wants_to_move
         self._lock = lock
         self.bucket: TokenBucket | None = None
         self.lane: Lane | None = None
@@ -70,10 +78,14 @@ class Limits:
 
     __slots__ = ("_bev", "_buckets", "group", "read", "refill", "write")
 
-    def __init__(self, bev: Flow) -> None:
+    def __init__(self, bev: RateLimited) -> None:
         self._bev = bev
-        self.read = LimitedSide(bev._suspend_reading, bev._resume_reading, bev._lock)
-        self.write = LimitedSide(bev._suspend_writing, bev._resume_writing, bev._lock)
+        self.read = LimitedSide(
+            bev._suspend_reading, bev._resume_reading, bev._wants_to_read, bev._lock
+        )
+        self.write = LimitedSide(
+            bev._suspend_writing, bev._resume_writing, bev._wants_to_write, bev._lock
+        )
         self._buckets: BucketPair[TokenBucket] | None = None
         self.refill: Event | None = None
         self.group: RateLimitGroup | None = None
@@ -240,10 +252,14 @@ class RateLimited(Flow):
         """Limit how fast it reads and writes; None is without limit (bufferevent_set_rate_limit).
 
         At first one tick's worth may move.  Another limit takes nothing of what is there but what
-        is over its burst.  Raises StateError when closed.
+        is over its burst.  Raises StateError when closed, ArgumentTypeError for what is neither.
         """
         self._require_open()
         if cfg is not None:
+            if not isinstance(cfg, TokenBucketCfg):
+                raise ArgumentTypeError(
+                    f"a rate limit is a TokenBucketCfg or None, not {type(cfg).__name__}"
+                )
             (self._limiter or Limits(self)).set_cfg(cfg)
         elif self._limiter is not None:
             self._limiter.remove_cfg()
@@ -270,11 +286,12 @@ class RateLimited(Flow):
         """Take `size` bytes from what it may read; a negative size gives them back.
 
         For what is read past it.  Reading is suspended when nothing is left, and goes on at once
-        when something is again.  Raises StateError without a limit of its own, or when closed.
+        when something is again.  Raises StateError without a limit of its own, or when closed,
+        ArgumentTypeError for a size that is no whole number.
         Source: bufferevent_decrement_read_limit.
         """
         limits = self._require_limits()
-        limits.decrement(limits.read, size)
+        limits.decrement(limits.read, whole_number(size, "a size"))
 
     def decrement_write_limit(self, size: int) -> None:
         """Take `size` bytes from what it may write; a negative size gives them back.
@@ -282,7 +299,7 @@ class RateLimited(Flow):
         As with `decrement_read_limit`.  Source: bufferevent_decrement_write_limit.
         """
         limits = self._require_limits()
-        limits.decrement(limits.write, size)
+        limits.decrement(limits.write, whole_number(size, "a size"))
 
     @property
     def max_to_read(self) -> int:
@@ -307,10 +324,13 @@ class RateLimited(Flow):
         """Share the limit of `group` from now on, and leave the one before.
 
         In a group that has used up its limit it waits as the others do.  Raises ArgumentError for
-        a group of another base, StateError when either is closed.
+        a group of another base, ArgumentTypeError for what is no group, StateError when either is
+        closed.
         Source: bufferevent_add_to_rate_limit_group.
         """
         self._require_open()
+        if not isinstance(group, RateLimitGroup):
+            raise ArgumentTypeError(f"a RateLimitGroup is wanted, not {type(group).__name__}")
         group._require_open()
         if group.base is not self._base:
             raise ArgumentError("the rate limit group is of another event base")
@@ -325,6 +345,12 @@ class RateLimited(Flow):
         """
         if self._limiter is not None:
             self._limiter.leave_group()
+
+    def _wants_to_read(self) -> bool:
+        return bool(self._wanted & READ)
+
+    def _wants_to_write(self) -> bool:
+        return bool(self._wanted & WRITE) and self._waits_to_write()
 
     def _require_limits(self) -> Limits:
         self._require_open()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError, SocketError
 from ..event import WRITE
+from ..util import checked_family
 
 if TYPE_CHECKING:
     from ..resolver import AddrInfo, SocketAddress
@@ -71,6 +72,21 @@ def interleaved(addresses: Iterable[AddrInfo]) -> list[AddrInfo]:
     return [address for address in chain.from_iterable(rounds) if address is not None]
 
 
+def connectable_family(address: SocketAddress) -> socket.AddressFamily:
+    """Return the family of an address that a socket can be told to connect to.
+
+    Raises ArgumentError for one that it would refuse, and for a host that is a name: the socket
+    would look it up, and block.
+    """
+    family = checked_family(address)
+    most = {socket.AF_INET: 2, socket.AF_INET6: 4}.get(family)
+    if most is not None and (
+        len(address) > most or not all(isinstance(item, int) for item in address[2:])
+    ):
+        raise ArgumentError(f"not an address: {address!r}")
+    return family
+
+
 class Attempt:
     """One socket on its way to one address.
 
@@ -94,11 +110,15 @@ class Attempt:
         self.sock = sock
         self._done = done
         self._event = new_event(sock, WRITE, self._on_event)
-        self._error = None if address is None else _start_connecting(sock, address)
-        if self._error is None:
-            self._event.add(timeout_s)
-        else:
-            self._event.active(WRITE)
+        try:
+            self._error = None if address is None else _start_connecting(sock, address)
+            if self._error is None:
+                self._event.add(timeout_s)
+            else:
+                self._event.active(WRITE)
+        except BaseException:
+            self._event.close()
+            raise
 
     def cancel(self) -> None:
         """Forget it: no outcome is told.  The socket stays open."""
@@ -118,7 +138,10 @@ class Attempt:
 
 def _start_connecting(sock: socket.socket, address: SocketAddress) -> OSError | None:
     try:
-        sock.connect(address)
+        try:
+            sock.connect(address)
+        except ConnectionAbortedError:  # Linux's last word on an attempt that failed before
+            sock.connect(address)
     except BlockingIOError as exc:
         # Else it is not under way: a Unix listener's queue is full (EAGAIN), or the socket is on
         # its way elsewhere already (EALREADY).
@@ -186,6 +209,9 @@ class Race:
                 self._attempts.append(self._attempt(address))
             except OSError as exc:  # such as a family that this host does not have
                 self._error = exc.with_traceback(None)
+            except (TypeError, ValueError, OverflowError):
+                # A resolver's mistake; one address of many may be good.
+                self._error = SocketError(errno.EINVAL, f"not an address: {address.sockaddr!r}")
             else:
                 break
         if not self._attempts:
@@ -196,6 +222,8 @@ class Race:
     def _attempt(self, address: AddrInfo) -> Attempt:
         sock = self._sock or socket.socket(address.family, socket.SOCK_STREAM)
         try:
+            if connectable_family(address.sockaddr) != address.family:
+                raise ArgumentError(f"not of family {address.family!r}: {address.sockaddr!r}")
             sock.setblocking(False)
             attempt_s = self._options.attempt_s
             return Attempt(self._new_event, sock, address.sockaddr, self._on_outcome, attempt_s)

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 from ..errors import ArgumentError, StateError
 from ..event import READ, WRITE
 from ..flags import BevEvent
-from ..util import family_of, stream_of
+from ..util import stream_of
 from .connect import HostnameConnect, has_no_peer
 from .flow import SUSPENDED_LOOKUP
-from .race import Attempt, ConnectOptions
+from .race import Attempt, ConnectOptions, connectable_family
 from .stream import StreamBufferEvent
 
 if TYPE_CHECKING:
     from ..base import EventBase
     from ..resolver import Resolver, SocketAddress
+    from ..util import DescriptorStream
 
 
 class BufferEvent(StreamBufferEvent):
@@ -45,17 +46,18 @@ class BufferEvent(StreamBufferEvent):
         was made with, unconnected, is the one that connects; it may be bound.  Without an address,
         the socket that it has is one that the program has begun to connect.
 
-        Raises ArgumentError for an address that is none, StateError when connected already, OSError
-        when there is no socket to be had.  Source: bufferevent_socket_connect.
+        A socket of the program's stays with the bufferevent when it does not get connected.
+        Raises ArgumentError for an address that is none, such as an empty path, StateError when
+        connected already, OSError when there is no socket to be had.
+        Source: bufferevent_socket_connect.
         """
         if address is None:
             self._await_connect()
             return
         self._require_unconnected()
-        family = family_of(address)
+        family = connectable_family(address)
         if self._stream is None:
-            self._attach(stream_of(socket.socket(family, socket.SOCK_STREAM)))
-            self._owns_stream = True
+            self._adopt(socket.socket(family, socket.SOCK_STREAM))
         elif self.socket is None or self.socket.family != family:
             raise ArgumentError(f"the descriptor cannot connect to {address!r}")
         self._begin_attempt(address)
@@ -106,16 +108,26 @@ class BufferEvent(StreamBufferEvent):
     def _begin_attempt(self, address: SocketAddress | None) -> None:
         """Connect our own socket; whatever comes of it, the loop reports it."""
         assert isinstance(self._stream, socket.socket)
-        self._open = False
         try:
             attempt = Attempt(self._new_event, self._stream, address, self._on_attempt)
         except BaseException as exc:
-            self._detach(self._owns_stream)
+            if self._made_by_connect:
+                self._detach(True)
             if isinstance(exc, (TypeError, ValueError, OverflowError)):
                 raise ArgumentError(f"not an address: {address!r}") from exc
             raise
+        self._open = False
         self._connecting = attempt
         self._settle(READ | WRITE)
+
+    def _adopt(self, sock: socket.socket) -> None:
+        """Use a socket that connecting has made."""
+        try:
+            self._attach(stream_of(sock))
+        except BaseException:
+            sock.close()
+            raise
+        self._owns_stream = self._made_by_connect = True
 
     def _on_attempt(self, attempt: Attempt, error: OSError | None) -> None:
         self._connect_ended(attempt.sock if error is None else None, error)
@@ -141,8 +153,7 @@ class BufferEvent(StreamBufferEvent):
             self._run_eventcb(BevEvent.BEV_EVENT_ERROR, defer)
             return
         if sock is not self._stream:
-            self._attach(sock)
-            self._owns_stream = True
+            self._adopt(sock)
         self._asks_to_write = False
         self._open = True
         self._settle(READ | WRITE)
@@ -150,7 +161,7 @@ class BufferEvent(StreamBufferEvent):
 
     def _give_up_connect(self) -> None:
         """Be as before the connect, with no time-out running; the program may start another."""
-        if self._owns_stream:
+        if self._made_by_connect:
             self._detach(True)
         else:
             self._end_connect()
@@ -158,9 +169,11 @@ class BufferEvent(StreamBufferEvent):
         for timer in self._timers():
             timer.run(0.0, False)
 
-    def _detach(self, close_stream: bool) -> None:
+    def _detach(
+        self, close_stream: bool, keep: socket.socket | DescriptorStream | None = None
+    ) -> None:
         self._end_connect()
-        super()._detach(close_stream)
+        super()._detach(close_stream, keep)
 
     def _end_connect(self) -> None:
         connecting, self._connecting = self._connecting, None

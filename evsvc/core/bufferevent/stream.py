@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StateError
+from ..errors import ArgumentTypeError, StateError
 from ..event import PERSIST, READ, WRITE
 from ..flags import BevEvent, BevOption
 from ..util import DescriptorStream, stream_of
@@ -51,6 +52,7 @@ class StreamBufferEvent(AbstractBufferEvent):
         "_borrowed",
         "_datacb",
         "_flush_listed",
+        "_made_by_connect",
         "_open",
         "_owns_stream",
         "_read_event",
@@ -69,9 +71,13 @@ class StreamBufferEvent(AbstractBufferEvent):
         self._stream: Socket | DescriptorStream | None = None
         self._write_event: Event | None = None  # made when first armed: few ever are
         self._recv: Callable[[int], bytes] = _nothing_to_receive
-        self._owns_stream = self._borrowed = False
+        self._owns_stream = self._made_by_connect = self._borrowed = False
         if fd is not None and fd != -1:
-            self._attach(stream_of(fd), borrowed=isinstance(fd, int))
+            try:
+                self._attach(self._stream_over(fd), borrowed=isinstance(fd, int))
+            except BaseException:
+                self.output.close()  # it refers to us
+                raise
             self._open = True
 
     @property
@@ -96,7 +102,7 @@ class StreamBufferEvent(AbstractBufferEvent):
     def replacefd(self, fd: Socket | int | None) -> None:
         """Use another descriptor and close the old one (bufferevent_replacefd).
 
-        Raises as `setfd`.
+        The same one again stays open.  Raises as `setfd`; the old one is in use then, as before.
         """
         self._replace(fd, close_old=True)
 
@@ -105,32 +111,62 @@ class StreamBufferEvent(AbstractBufferEvent):
 
         For a protocol that keeps its own state: it saves a way into a buffer and out again, 0.7
         of 12 us a request in the HTTP server.  The read callback and the watermarks of reading
-        are not in use then; `disable(EV_READ)` holds the peer back.  None ends it.
+        are not in use then; `disable(EV_READ)` holds the peer back.  None ends it.  Raises
+        ArgumentTypeError for what cannot be called, StateError when closed.
         """
         self._require_open()
+        if datacb is not None and not callable(datacb):
+            raise ArgumentTypeError(f"the callback cannot be called: {datacb!r}")
         self._datacb = datacb
 
     def _replace(self, fd: Socket | int | None, *, close_old: bool) -> None:
         self._require_open()
-        stream = None if fd is None or fd == -1 else stream_of(fd)
-        self._detach(close_old)
-        if stream is not None:
-            self._attach(stream, borrowed=isinstance(fd, int))
-            self._open = True
-            self.enable(self._enabled)
-        else:
+        if fd is None or fd == -1:
+            self._detach(close_old)
             self._settle(READ | WRITE)
+            return
+        borrowed = isinstance(fd, int)
+        stream = self._stream_over(fd)
+        read_event = self._read_event_for(stream, borrowed)  # from here on nothing is refused
+        old, is_same = self._stream, stream.fileno() == self.fd
+        if is_same and old is not stream and self._made_by_connect:
+            self._borrowed = True  # forgotten, it would close the descriptor
+        self._detach(close_old and not is_same, keep=stream)
+        self._use(stream, read_event, borrowed)
+        self._open = True
+        self.enable(self._enabled)
+
+    def _stream_over(self, fd: Socket | int) -> Socket | DescriptorStream:
+        return stream_of(fd, lent=not self._options & BevOption.BEV_OPT_CLOSE_ON_FREE)
 
     def _attach(self, stream: Socket | DescriptorStream, *, borrowed: bool = False) -> None:
-        """Use a stream; a `borrowed` one is a second object over the program's number."""
+        """Use a stream; a `borrowed` one is a second object over the program's number.
+
+        Where that fails nothing has changed, and the number is open.
+        """
+        self._use(stream, self._read_event_for(stream, borrowed), borrowed)
+
+    def _read_event_for(self, stream: Socket | DescriptorStream, borrowed: bool) -> Event:
+        try:
+            return self._new_event(stream, READ | PERSIST, self._on_readable)
+        except BaseException:
+            if borrowed:
+                stream.detach()
+            raise
+
+    def _use(self, stream: Socket | DescriptorStream, read_event: Event, borrowed: bool) -> None:
         self._stream = stream
+        self._read_event = read_event
         self._borrowed = borrowed
         self._owns_stream = bool(self._options & BevOption.BEV_OPT_CLOSE_ON_FREE)
+        self._made_by_connect = False
         self._recv = stream.recv
-        self._read_event = self._new_event(stream, READ | PERSIST, self._on_readable)
 
-    def _detach(self, close_stream: bool) -> None:
-        """Forget the descriptor, and close it if asked to."""
+    def _detach(self, close_stream: bool, keep: Socket | DescriptorStream | None = None) -> None:
+        """Forget the descriptor, and close it if asked to.
+
+        keep: a stream that is not let go of, as it is the next one, too.
+        """
         self._open = False
         stream, self._stream = self._stream, None
         if stream is None:
@@ -142,8 +178,9 @@ class StreamBufferEvent(AbstractBufferEvent):
         self._write_armed = False
         self._recv = _nothing_to_receive
         if close_stream:
-            stream.close()
-        elif self._borrowed:
+            with suppress(OSError):  # it may be gone already
+                stream.close()
+        elif self._borrowed and stream is not keep:
             stream.detach()
 
     def _forget_callbacks(self) -> None:
@@ -204,7 +241,11 @@ class StreamBufferEvent(AbstractBufferEvent):
         if self._datacb is not None:
             self._datacb(self, data, self._ctx)
         else:
-            self.input._append(data)
+            try:
+                self.input._append(data)
+            except BaseException:  # of a callback of the input; the bytes are there
+                self._tell_input(defer=True)
+                raise
             self._tell_input()
 
     def _asked_to_write(self) -> None:
@@ -266,23 +307,25 @@ class StreamBufferEvent(AbstractBufferEvent):
         except OSError as exc:
             self._failed(WRITE, exc)
             return
-        output._drop(sent)
-        if not self._wanted & WRITE:  # by a callback of the output, or closed
+        raised = True
+        try:
+            output._drop(sent)
+            raised = False
+        finally:  # the rest has to go though a callback of the output raises
+            goes_on = self._wanted & WRITE  # else such a callback has disabled it, or closed
+            if goes_on:
+                if self._write_armed and sent and self._write_timer is not None:
+                    self._write_timer.last = self._base.now
+                if sent < offered:
+                    self._arm_writing()
+                elif output._length:
+                    self._update_writing()
+                elif self._write_armed:
+                    self._disarm_writing()
             if limiter is not None:
                 limiter.note_written(sent)
-            return
-        if self._write_armed and sent and self._write_timer is not None:
-            self._write_timer.last = self._base.now
-        if sent < offered:
-            self._arm_writing()
-        elif output._length:
-            self._update_writing()
-        elif self._write_armed:
-            self._disarm_writing()
-        if limiter is not None:
-            limiter.note_written(sent)
-        if sent and self._writecb is not None and output._length <= self._write_low:
-            self._run_writecb()
+            if goes_on and sent and self._writecb is not None and output._length <= self._write_low:
+                self._run_writecb(raised)
 
     def _arm_writing(self) -> None:
         if not self._write_armed:

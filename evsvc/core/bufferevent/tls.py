@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from ..errors import ArgumentError, StateError
+from ..base import EventBase
+from ..errors import ArgumentError, ArgumentTypeError, StateError
+from ..event import WRITE
 from ..flags import BevOption, SslFlag, SslState
-from ..tls import EngineMaker, TlsEngine
+from ..tls import EngineMaker, TlsEngine, check_host
+from .abstract import AbstractBufferEvent
 from .sock import BufferEvent
 from .stream import StreamBufferEvent
 from .tls_steps import TlsSteps
-from .tls_wire import Phase
+from .tls_wire import Phase, TlsWire
 
 if TYPE_CHECKING:
     # The class has properties `ssl` and `socket`, so that these modules would not be found in it.
@@ -21,10 +24,8 @@ if TYPE_CHECKING:
     from socket import socket as Socket
     from ssl import SSLContext, SSLError, SSLObject, SSLSession
 
-    from ..base import EventBase
     from ..event import Event
     from ..resolver import Resolver, SocketAddress
-    from .abstract import AbstractBufferEvent
     from .race import ConnectOptions
     from .stream import StreamCallback
 
@@ -71,8 +72,9 @@ class TlsBufferEvent(TlsSteps):
         owns_wire: bool,
         handshake_timeout_s: float | None,
     ) -> None:
-        if handshake_timeout_s is not None and not handshake_timeout_s > 0:
-            raise ArgumentError(f"a handshake takes more than 0 s: {handshake_timeout_s!r}")
+        if not isinstance(base, EventBase):
+            raise ArgumentTypeError(f"an EventBase is wanted, not {base!r}")
+        _check_handshake_timeout(handshake_timeout_s)
         self._maker = maker
         super().__init__(base, lay_wire, owns_wire, options, maker.state, handshake_timeout_s)
         self._engine = engine
@@ -95,7 +97,8 @@ class TlsBufferEvent(TlsSteps):
 
         With BEV_OPT_CLOSE_ON_FREE `close` closes the socket.  When this raises, the socket stays
         as it was: ArgumentError for a state or context that does not fit, and without
-        `server_hostname` where the context checks it and `fd` is given; else as BufferEvent.
+        `server_hostname` where the context checks it and `fd` is given; ArgumentTypeError for what
+        is no base, context, name or number; else as BufferEvent.
         Source: bufferevent_openssl_socket_new.
         """
         maker = EngineMaker(context, state, server_hostname, session)
@@ -125,11 +128,15 @@ class TlsBufferEvent(TlsSteps):
 
         The watermarks of reading of that one are removed; its high watermark of writing holds
         encrypting back.  BEV_OPT_CLOSE_ON_FREE closes it with this one; else it is usable
-        afterwards, without callbacks.  Raises ArgumentError as `socket_new`, and StateError when
-        `underlying` is closed.  Source: bufferevent_openssl_filter_new.
+        afterwards, without callbacks.  Raises as `socket_new`, and StateError when `underlying` is
+        closed or carries TLS already.  Source: bufferevent_openssl_filter_new.
         """
+        if not isinstance(underlying, AbstractBufferEvent):
+            raise ArgumentTypeError(f"a bufferevent is wanted, not {underlying!r}")
         if underlying.closed:
             raise StateError("the bufferevent below is closed")
+        if _carries_tls(underlying):
+            raise StateError("the bufferevent below carries TLS already")
         maker = EngineMaker(context, state, server_hostname, session)
         return cls(
             underlying.base,
@@ -266,7 +273,8 @@ class TlsBufferEvent(TlsSteps):
         Raises StateError over another bufferevent: connect that one.
         """
         wire = self._wire_to_connect()
-        host = address[0] if isinstance(address, tuple) else None
+        host = address[0] if isinstance(address, tuple) and address else None
+        check_host(host)
         engine = self._maker.make(host)
         wire.connect(address)
         self._start_over(engine)
@@ -285,6 +293,7 @@ class TlsBufferEvent(TlsSteps):
         Raises StateError over another bufferevent.
         """
         wire = self._wire_to_connect()
+        check_host(host)
         engine = self._maker.make(host)
         wire.connect_hostname(resolver, family, host, port, options)
         self._start_over(engine)
@@ -301,13 +310,30 @@ class TlsBufferEvent(TlsSteps):
         self._wire.input._drop(self._wire.input._length)
         self._wire.output._drop(self._wire.output._length)
         self.output.unfreeze(at_front=False)
+        if self._phase is Phase.DEAD:  # which has disabled it; a fresh one can write
+            self._enabled |= WRITE
         self._reset(engine)
+        self._settle(WRITE)
         self._tap()
 
     def _io_events(self) -> list[Event]:
         timer = self._handshake_timer
         events = [self._turn] if timer is None else [self._turn, timer]
         return events + self._wire._io_events() if self._owns_wire else events
+
+
+def _check_handshake_timeout(limit_s: object) -> None:
+    if limit_s is None:
+        return
+    if not isinstance(limit_s, (int, float)):
+        raise ArgumentTypeError(f"the time of a handshake is a number of seconds, not {limit_s!r}")
+    if not limit_s > 0:
+        raise ArgumentError(f"a handshake takes more than 0 s: {limit_s!r}")
+
+
+def _carries_tls(wire: AbstractBufferEvent) -> bool:
+    """Whether a filter of TLS stands on it, also one whose callbacks the program has replaced."""
+    return isinstance(getattr(wire.output._on_drain, "__self__", None), TlsWire)
 
 
 def _engine_over(fd: Socket | int | None, maker: EngineMaker) -> TlsEngine | None:

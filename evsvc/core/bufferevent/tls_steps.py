@@ -12,11 +12,13 @@ Invariants
 
 from __future__ import annotations
 
+import select
 import ssl
 from typing import TYPE_CHECKING
 
 from ..event import READ, WRITE
 from ..flags import BevEvent, SslFlag, SslState
+from .flow import SUSPENDED_BANDWIDTH, SUSPENDED_GROUP
 from .stream import StreamBufferEvent
 from .tls_wire import BOTH, ERROR, READING, TIMEOUT, WRITING, Phase, TlsWire
 
@@ -30,6 +32,7 @@ RECORD_BYTES = 16384
 """The most that one record holds (RFC 8446 section 5.1)."""
 
 _CONNECTED = int(BevEvent.BEV_EVENT_CONNECTED)
+_BANDWIDTH = SUSPENDED_BANDWIDTH | SUSPENDED_GROUP
 _BATCH_WRITE = int(SslFlag.BUFFEREVENT_SSL_BATCH_WRITE)
 
 
@@ -58,15 +61,18 @@ class TlsSteps(TlsWire):
             return bool(
                 (self._wanted & READ and self._has_undecoded() and self._decode())
                 or (self._news and self._tell_news())
+                or (self._write_error is not None and self._tell_write_error())
                 or (self._end is not None and self._tell_end())
                 or (self._sending and self._release())
                 or (self.output._length and self._encode())
                 or (self._closing and self._take_leave())
             )
         if phase is Phase.WAITING:
-            return self._begin() or self._tell_news()
+            return self._begin() or self._tell_news() or self._tell_write_error()
         if phase is Phase.SHAKING:
-            return self._shake() or self._tell_news() or self._tell_end()
+            return (
+                self._shake() or self._tell_news() or self._tell_write_error() or self._tell_end()
+            )
         return False
 
     @property
@@ -111,6 +117,7 @@ class TlsSteps(TlsWire):
             self._break_down(READ, exc)
         else:
             self._push()
+            self._only_handshake = True
             self._stop_handshake_timer()
             self._phase = Phase.OPEN
             self._run_eventcb(_CONNECTED)
@@ -118,7 +125,6 @@ class TlsSteps(TlsWire):
 
     def _on_handshake_timeout(self, fd: int, what: int, arg: object) -> None:
         self._die()
-        self._stop(BOTH)
         self._run_eventcb(TIMEOUT)
 
     def _decode(self) -> bool:
@@ -182,6 +188,43 @@ class TlsSteps(TlsWire):
             self._run_eventcb(what)
         return what != 0
 
+    def _tell_write_error(self) -> bool:
+        """Tell that the wire cannot write, when all that can still come is told; whether it is."""
+        error = self._write_error
+        if error is None or self._is_no_loss(error) or self._more_can_come():
+            return False
+        self._write_error = None
+        if self._phase is Phase.SHAKING:
+            self._die()
+        self._failed(WRITE, error)
+        return True
+
+    def _is_no_loss(self, error: OSError) -> bool:
+        """Whether all that a peer who has gone did not get is the end of the handshake.
+
+        Such as a server's session tickets: OpenSSL, too, ignores that these cannot be sent.  When
+        the program has something to send, it is told.
+        """
+        if not self._only_handshake or self.output._length or self._closing:
+            return False
+        if not isinstance(error, (BrokenPipeError, ConnectionResetError)):
+            return False
+        self._wire_wrote = True  # as far as it ever will: nothing is to wait for it
+        return True
+
+    def _more_can_come(self) -> bool:
+        """Whether bytes of the peer, or their end, are there and will be read."""
+        if self._end is not None or self._read_over:
+            return False
+        if not self._wants_wire() and not self._waits_for_bandwidth():
+            return False
+        wire = self._wire
+        return wire.input._length > 0 or bool(wire._enabled & READ and _is_readable(wire.fd))
+
+    def _waits_for_bandwidth(self) -> bool:
+        reasons = self._read_suspended
+        return bool(self._enabled & READ and reasons) and not reasons & ~_BANDWIDTH
+
     def _tell_end(self) -> bool:
         """Tell the end of what the peer sends, when all before it is told; whether it is time."""
         if self._end is None or self._has_undecoded():
@@ -214,8 +257,10 @@ class TlsSteps(TlsWire):
         self._failed(direction, error)
 
     def _die(self) -> None:
+        """Nothing can be read or written any more: so both are disabled."""
         self._stop_handshake_timer()
         self._phase = Phase.DEAD
+        self._stop(BOTH)
 
     def _release(self) -> bool:
         """Take from the output what the wire has sent, and tell; whether it has."""
@@ -284,7 +329,7 @@ class TlsSteps(TlsWire):
         return True
 
     def _send_batch(self, told_when_sent: bool) -> None:
-        self._wire_wrote = False
+        self._wire_wrote = self._only_handshake = False
         self._push()
         self._sending = told_when_sent
 
@@ -309,6 +354,15 @@ class TlsSteps(TlsWire):
         else:
             self._stop(direction)
         self._run_eventcb(TIMEOUT | what)
+
+
+def _is_readable(fd: int) -> bool:
+    """Whether a descriptor has bytes or an end to read at this moment; -1 has none."""
+    if fd == -1:
+        return False
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _is_connected(wire: AbstractBufferEvent) -> bool:

@@ -7,7 +7,8 @@ does is seen by the next round.
 
 Invariants
     * The wire reads exactly while the engine wants its bytes.
-    * An end of reading that the wire tells waits until all bytes before it are told.
+    * An end of reading that the wire tells waits until all bytes before it are told.  So does its
+      failure to write, while more can come.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class TlsWire(AbstractBufferEvent):
         "_handshake_timer",
         "_news",
         "_news_error",
+        "_only_handshake",
         "_owns_wire",
         "_phase",
         "_plain",
@@ -80,6 +82,7 @@ class TlsWire(AbstractBufferEvent):
         "_turn",
         "_wire",
         "_wire_wrote",
+        "_write_error",
         "_write_waits",
     )
 
@@ -123,6 +126,8 @@ class TlsWire(AbstractBufferEvent):
         self._end: tuple[int, OSError | None] | None = None  # of reading, yet to be told
         self._news = 0  # other events of the wire, yet to be told
         self._news_error: OSError | None = None
+        self._write_error: OSError | None = None  # of the wire, yet to be told
+        self._only_handshake = False  # what the wire had of us since it was open is of that
         self._encrypted = 0  # so many bytes at the start of the output are on their way
         self._sending = False  # they are, or our close_notify is, in the output of the wire
         self._wire_wrote = False  # it has said so, since it was given something
@@ -158,12 +163,18 @@ class TlsWire(AbstractBufferEvent):
 
     def _on_news(self, wire: AbstractBufferEvent, what: int, ctx: object) -> None:
         what = int(what)
-        cannot_read = what & (ERROR | READING | WRITING) == ERROR | READING
+        # A wire whose callbacks are deferred may tell several things in one.
+        cannot_write = what & (ERROR | WRITING | TIMEOUT) == ERROR | WRITING
+        cannot_read = what & (ERROR | READING) == ERROR | READING and (
+            cannot_write or not what & WRITING
+        )
         if what & EOF and not self._read_over:
             self._end = self._end_of_file()
         elif cannot_read and not self._read_over:
             self._end = READING, wire.error
-        if what & (ERROR | TIMEOUT) and not cannot_read:
+        if cannot_write:
+            self._write_error = wire.error
+        elif what & (ERROR | TIMEOUT) and not cannot_read:
             self._news |= what & ~EOF
             self._news_error = wire.error
         self._run()
@@ -207,7 +218,7 @@ class TlsWire(AbstractBufferEvent):
             for _ in range(MAX_ROUNDS_PER_TURN):
                 self._again = False
                 more = self._round() or self._again
-                if not more:
+                if not more or not self._references:  # another thread may have closed it
                     break
             if self._references:
                 self._hold_wire()

@@ -6,6 +6,7 @@ What evutil has for C's sake alone (timeval arithmetic, snprintf, offsetof) Pyth
 from ..resolver import gai_strerror
 from .addresses import (
     check_port,
+    checked_family,
     family_of,
     format_sockaddr_port,
     inet_ntop,
@@ -56,6 +57,7 @@ __all__ = [
     "ascii_strcasecmp",
     "ascii_strncasecmp",
     "check_port",
+    "checked_family",
     "closesocket",
     "date_rfc1123",
     "family_of",

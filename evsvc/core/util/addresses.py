@@ -55,6 +55,21 @@ def family_of(address: SocketAddress) -> socket.AddressFamily:
     return socket.AF_INET6 if version == 6 else socket.AF_INET
 
 
+def checked_family(address: SocketAddress) -> socket.AddressFamily:
+    """Return the family of an address that is to be bound or connected to.
+
+    Of a path, the kernel would take what is before a NUL; of an empty one, invent a name.  A NUL
+    at the beginning is for Linux's abstract names.  Raises ArgumentError for an empty path, for a
+    NUL further on, and as `family_of` does, which also takes what the kernel calls an unnamed peer.
+    """
+    family = family_of(address)
+    if family == socket.AF_UNIX:
+        path = os.fsencode(address)
+        if not path or b"\0" in path[1:]:
+            raise ArgumentError(f"a path is not empty, and has no NUL inside: {address!r}")
+    return family
+
+
 def ip_version(host: str) -> int | None:
     """Return 4 or 6 for a numeric IP address (with or without a zone), else None."""
     if not isinstance(host, str):  # ipaddress takes integers for addresses, too

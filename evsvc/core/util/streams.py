@@ -8,6 +8,8 @@ from typing import Protocol
 
 from ..errors import ArgumentError, ArgumentTypeError, SocketError
 
+_MAX_DESCRIPTOR = 2**31 - 1  # a C int
+
 
 class Stream(Protocol):
     """What a buffer can be written to: the sending calls of a socket, and its descriptor."""
@@ -20,6 +22,15 @@ class Stream(Protocol):
 
     def sendmsg(self, buffers: list[memoryview], /) -> int:
         """Send from several places with one call."""
+
+
+class LentSocket(socket.socket):
+    """A second object over the number of a program's socket: left alone, it does not close it."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self.detach()
 
 
 class DescriptorStream:
@@ -58,27 +69,29 @@ class DescriptorStream:
             os.close(self.detach())
 
 
-def stream_of(fd: int | socket.socket) -> socket.socket | DescriptorStream:
+def stream_of(fd: int | socket.socket, *, lent: bool = False) -> socket.socket | DescriptorStream:
     """Return a non-blocking stream for a socket or a descriptor number.
 
-    Raises SocketError when it is not open, ArgumentTypeError for anything else.
+    lent: a number stays open when the stream is forgotten, rather than closed.  Raises SocketError
+    when it is not open, ArgumentError for a number that is no descriptor's, ArgumentTypeError for
+    anything else.
     """
     try:
-        return _opened(fd)
+        return _opened(fd, LentSocket if lent else socket.socket)
     except OSError as exc:
         raise SocketError(exc.errno, f"cannot use {fd!r}: {exc.strerror}") from exc
 
 
-def _opened(fd: int | socket.socket) -> socket.socket | DescriptorStream:
+def _opened(fd: int | socket.socket, kind: type[socket.socket]) -> socket.socket | DescriptorStream:
     if isinstance(fd, socket.socket):
         fd.setblocking(False)
         return fd
     if not isinstance(fd, int):
         raise ArgumentTypeError(f"a socket or a descriptor is wanted, not {type(fd).__name__}")
-    if fd < 0:
+    if not 0 <= fd <= _MAX_DESCRIPTOR:
         raise ArgumentError(f"not a descriptor: {fd!r}")
     try:
-        sock = socket.socket(fileno=fd)
+        sock = kind(fileno=fd)
     except OSError:
         return DescriptorStream(fd)
     sock.setblocking(False)
