@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from .checks import whole_number
 from .errors import ArgumentError, StateError
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class ActiveQueues:
 
     def check_priority(self, priority: int) -> None:
         """Raise ArgumentError when there is no such priority."""
-        if not 0 <= priority < self.npriorities:
+        if not 0 <= whole_number(priority, "a priority") < self.npriorities:
             raise ArgumentError(f"priority {priority!r} is not in 0..{self.npriorities - 1}")
 
     def set_priority(self, event: Event, priority: int) -> None:
@@ -129,7 +130,7 @@ class ActiveQueues:
 
     def resize(self, npriorities: int) -> None:
         """Have `npriorities` queues.  Raises as `EventBase.priority_init` says."""
-        if not 1 <= npriorities <= MAX_PRIORITIES:
+        if not 1 <= whole_number(npriorities, "the number of priorities") <= MAX_PRIORITIES:
             raise ArgumentError(f"the number of priorities is 1..{MAX_PRIORITIES}: {npriorities}")
         if self.count:
             raise StateError("priorities cannot change while events are active")

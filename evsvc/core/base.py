@@ -73,7 +73,9 @@ class EventBase(Inspection, Closing):
         lack of events, else 0.  Raises StateError when this base's loop is running already, and
         whatever a callback raised when there is no `exception_handler`.  Source: event_base_loop.
         """
-        with self._registry.guard:
+        registry = self._registry
+        registry.take_back()
+        try:
             self._require_open()
             if self._looping:
                 raise StateError("the loop of this base is running already")
@@ -85,11 +87,14 @@ class EventBase(Inspection, Closing):
                 return self._run_passes(int(flags))
             finally:
                 self._stop_looping()
+        finally:
+            registry.give_up()
 
     def _stop_looping(self) -> None:
         self._looping = False
         self._wakeup.thread_id = 0
         self._cached_time = None
+        self._waits = False
         self._registry.running = None
         self._active.running_priority = NOTHING_RUNS
 
@@ -99,6 +104,7 @@ class EventBase(Inspection, Closing):
         Works before the loop starts, too.  Source: event_base_loopexit.
         """
         self.once(-1, TIMEOUT, self._on_loopexit, None, timeout)
+        self._wakeup.wake(waits=self._waits)
 
     def loopbreak(self) -> None:
         """Stop after the callback that is running; the rest stays active, and what was written
@@ -107,7 +113,7 @@ class EventBase(Inspection, Closing):
         Without effect when the loop is not running.  Source: event_base_loopbreak.
         """
         self._break = True
-        self._wakeup.wake()
+        self._wakeup.wake(waits=self._waits)
 
     def loopcontinue(self) -> None:
         """Leave the rest of this pass active and wait again (event_base_loopcontinue)."""
@@ -172,7 +178,7 @@ class EventBase(Inspection, Closing):
         loop alive: while threads work, keep an event pending or loop with EVLOOP_NO_EXIT_ON_EMPTY.
         """
         self._require_open()
-        self._wakeup.post(fn, args)
+        self._wakeup.post(fn, args, waits=self._waits)
 
     def update_cache_time(self) -> None:
         """Read the clock again, in the middle of a pass (event_base_update_cache_time)."""

@@ -97,7 +97,11 @@ class EventConfig:
                 lacking = self.features & ~kind.features
                 refused.append(f"{kind.name} lacks {' and '.join(f.name or '' for f in lacking)}")
             else:
-                backend = self._make(kind, use_env=use_env)
+                try:
+                    backend = self._make(kind, use_env=use_env)
+                except OSError as exc:
+                    refused.append(f"{kind.name} cannot be had: {exc.strerror}")
+                    continue
                 if use_env and "EVENT_SHOW_METHOD" in os.environ:
                     logger.info("using: %s", backend.name)
                 return backend

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from .checks import whole_number
 from .closing import Closing
 from .debug import require_nonblocking
 from .errors import ArgumentError, ArgumentTypeError, DebugError, StateError
@@ -256,6 +257,8 @@ class Event(Closing):
             return
         if not 0 <= what < len(EVENT_FLAGS):
             raise ArgumentError(f"unknown event flags: {int(what):#x}")
+        if whole_number(calls, "the number of calls") < 0:
+            raise ArgumentError(f"the number of calls is 0 or more: {calls!r}")
         self._calls = calls
         base._registry.activate(self, int(what))
 

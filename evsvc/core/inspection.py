@@ -89,6 +89,8 @@ class Inspection(Passes):
         that no event has.  Source: event_base_active_by_fd.
         """
         flags = int(what)
+        if fd < 0:
+            return
         registry = self._registry
         with registry.guard:
             if flags & TIMEOUT:

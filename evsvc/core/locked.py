@@ -85,13 +85,16 @@ class LockedRegistry(Registry):
     def _delete(self, event: Event, *, waits: bool) -> None:
         with self._lock:
             super().delete(event)
-            if waits and self.running is event and not self._wakeup.is_loop_thread():
-                running = self._returned
-                self._waiting += 1
-                self._callback_over.wait_for(lambda: self._returned != running)
-                self._waiting -= 1
+            while waits and self.running is event and not self._wakeup.is_loop_thread():
+                self._wait_until_returned()
                 super().delete(event)  # the callback may have added it again
         self.wake()
+
+    def _wait_until_returned(self) -> None:
+        running = self._returned
+        self._waiting += 1
+        self._callback_over.wait_for(lambda: self._returned != running)
+        self._waiting -= 1
 
     def remove_timer(self, event: Event) -> None:
         """Forget a pending timeout."""

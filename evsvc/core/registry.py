@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .active import ActiveQueues
 from .checks import check_timeout
+from .errors import ArgumentError
 from .event import IO, PERSIST, SIGNAL, TIMEOUT
 from .evmap import DebugEvMap, EvMap
 from .timers import TimerHeap
@@ -66,12 +67,15 @@ class Registry:
 
     def add(self, event: Event, timeout: float | None, now: float) -> None:
         """Make an event pending; see `Event.add`."""
-        try:
-            if timeout is not None and not timeout >= 0:
+        deadline = now
+        if timeout is not None:
+            try:
+                if not timeout >= 0:
+                    check_timeout(timeout)
+                deadline += timeout
+            except (TypeError, OverflowError) as exc:
                 check_timeout(timeout)
-        except TypeError:  # what is no number does not compare
-            check_timeout(timeout)
-            raise
+                raise ArgumentError(f"a timeout of {timeout!r} is out of range") from exc
         flags = event._events
         active = self.active
         if flags & (IO | SIGNAL) and not (event._inserted or event._active):
@@ -86,10 +90,10 @@ class Registry:
             if event._active and event._result & TIMEOUT:
                 active.deactivate(event)
             if flags & PERSIST:
-                event._interval = timeout
+                event._interval = timeout or None  # as in libevent, 0 is once and not for ever
                 if flags & IO:
                     self.evmap.note_interval(event)
-            event._deadline = deadline = now + timeout
+            event._deadline = deadline
             self.timers.push(event, deadline, timeout)
         added = self.inserted_count + self.timers.live + active.count
         if added > self.most_added:

@@ -60,20 +60,24 @@ class Wakeup:
         """Whether this thread is the one that runs the loop."""
         return threading.get_ident() == self.thread_id
 
-    def wake(self) -> None:
-        """Make a loop in another thread go through a pass."""
-        if not self._sent and not self.is_loop_thread():
+    def wake(self, *, waits: bool = False) -> None:
+        """Make a loop in another thread go through a pass.
+
+        waits: the loop is in its wait, so that our own thread's is to be ended, too: we are in a
+        Python signal handler, after which the wait would go on.
+        """
+        if not self._sent and (waits or not self.is_loop_thread()):
             self._sent = True
             with contextlib.suppress(OSError):  # full, or closed by the loop's thread just now
                 self._writer.send(b"\0")
 
-    def post(self, fn: Callable[..., object], args: tuple[Any, ...]) -> None:
-        """Queue a call for the loop."""
+    def post(self, fn: Callable[..., object], args: tuple[Any, ...], *, waits: bool) -> None:
+        """Queue a call for the loop; `waits` as for `wake`."""
         self.posted.append((fn, args))
-        if self.is_loop_thread():
+        if self.is_loop_thread() and not waits:
             self._registry.activate_later(self._post_event, 0)
         else:
-            self.wake()
+            self.wake(waits=waits)
 
     def set_post_priority(self, priority: int) -> None:
         """Run posted calls at `priority`."""

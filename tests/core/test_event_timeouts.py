@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from decimal import Decimal
 
 import pytest
 
@@ -11,6 +12,7 @@ from evsvc.core import (
     EV_READ,
     EV_TIMEOUT,
     EVLOOP_ONCE,
+    Error,
     Event,
     EventBase,
     EventFlag,
@@ -190,3 +192,20 @@ def test_timers_with_one_deadline_fire_in_the_order_of_their_adds(fake_base: Eve
         fake_base.timer(lambda fd, what, number: fired.append(number), number).add(5)
     fake_base.dispatch()
     assert fired == list(range(100))
+
+
+def test_a_persistent_timeout_of_0_comes_once(fake_base: EventBase) -> None:
+    """A zero interval is not started anew: it would come in every pass."""
+    ran: list[int] = []
+    Event(fake_base, -1, EV_PERSIST, lambda *_: ran.append(1)).add(0)
+    fake_base.loopexit(1)
+    fake_base.dispatch()
+    assert ran == [1]
+
+
+@pytest.mark.parametrize("timeout", [10**400, Decimal(1)])
+def test_a_refused_timeout_changes_nothing(base: EventBase, pair: Pair, timeout: object) -> None:
+    event = Event(base, pair[0], EV_READ | EV_PERSIST, lambda *_: None)
+    with pytest.raises(Error):
+        event.add(timeout)  # type: ignore[arg-type]  # what is tested
+    assert not event.pending()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from evsvc.core import (
     FakeClock,
     PrepareWatcher,
     StateError,
+    event_self_cbarg,
     thread,
 )
 
@@ -493,3 +495,53 @@ def test_each_thread_may_have_a_base_of_its_own() -> None:
         worker.join(PATIENCE_S)
         assert not worker.is_alive()
     assert counts == [5] * 8
+
+
+def test_deleting_waits_for_a_second_run_that_began_meanwhile(base: EventBase) -> None:
+    """A callback that is added again at once may run again before the waiting thread gets in."""
+    begun = Gate()
+    over: list[str] = []
+
+    def again(fd: int, what: int, event: Event) -> None:
+        begun.open()
+        for _ in range(2000):
+            pass
+        event.add(0)
+        over.append("added")
+
+    event = Event(base, -1, 0, again, event_self_cbarg)
+    failures: list[BaseException] = []
+    base.exception_handler = failures.append
+    with running(base):
+        event.add(0)
+        begun.wait()
+        event.close()
+        count = len(over)
+    assert failures == []
+    assert len(over) == count
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_inside_a_callback_leaves_a_child_that_loops_on(base: EventBase) -> None:
+    """The child takes a new lock, and its loop gives that one back at the end."""
+    codes: list[int] = []
+
+    def fork(*_: object) -> None:
+        pid = os.fork()
+        if pid:
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        else:
+            base.reinit()
+            codes.append(-1)
+
+    base.timer(fork).add(0)
+    base.timer(nothing).add(0.001)
+    try:
+        result = base.dispatch()
+    except BaseException:
+        if codes == [-1]:
+            os._exit(1)
+        raise
+    if codes == [-1]:
+        os._exit(0 if result == 1 else 2)
+    assert codes == [0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from evsvc.core import (
     EV_TIMEOUT,
     EVLOOP_NO_EXIT_ON_EMPTY,
     EventBase,
+    PrepareWatcher,
     StateError,
 )
 
@@ -170,7 +172,7 @@ def test_a_thread_that_is_too_late_is_told_or_ignored(base: EventBase) -> None:
     with pytest.raises(StateError, match="closed"):
         base.post(boom)
     base.loopbreak()
-    base._wakeup.post(boom, ())  # it had looked just before the base was closed
+    base._wakeup.post(boom, (), waits=False)  # it had looked just before the base was closed
 
 
 def test_a_call_posted_while_the_wake_up_is_read_is_not_lost(base: EventBase) -> None:
@@ -211,3 +213,31 @@ def test_a_call_posted_while_the_wake_up_is_read_is_not_lost(base: EventBase) ->
     loop.join(10)
     assert not loop.is_alive()
     assert sorted(ran) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("way", ["loopbreak", "loopexit", "post"])
+def test_a_python_signal_handler_ends_the_wait(base: EventBase, way: str) -> None:
+    """It runs in the loop's own thread, in the middle of a wait that would go on after it."""
+    ways: dict[str, Callable[[], object]] = {
+        "loopbreak": base.loopbreak,
+        "loopexit": base.loopexit,
+        "post": lambda: base.post(base.loopbreak),
+    }
+    before = signal.signal(signal.SIGUSR1, lambda *_: ways[way]())
+    waits = threading.Event()
+    main = threading.get_ident()
+    PrepareWatcher(base, lambda *_: waits.set())
+
+    def interrupt() -> None:
+        assert waits.wait(10)
+        while not base._waits:
+            pass
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    other = threading.Thread(target=interrupt)
+    other.start()
+    try:
+        assert base.loop(EVLOOP_NO_EXIT_ON_EMPTY) == 0
+    finally:
+        other.join(10)
+        signal.signal(signal.SIGUSR1, before)

@@ -43,7 +43,8 @@ def test_watchers_run_around_the_wait_in_the_order_of_their_making(
         if log.count("timer") == 3:
             event.close()
 
-    Event(base, -1, EV_PERSIST, tick, event_self_cbarg).add(0)
+    event = Event(base, -1, EV_PERSIST, tick, event_self_cbarg)
+    event.add(0.0001)
     base.dispatch()
     assert log == ["prepare1", "prepare2", "check1", "check2", "timer"] * 3
 
