@@ -94,7 +94,7 @@ class EventBase(Inspection, Closing):
         self._looping = False
         self._wakeup.thread_id = 0
         self._cached_time = None
-        self._waits = False
+        self._wakeup.waits = False
         self._registry.running = None
         self._active.running_priority = NOTHING_RUNS
 
@@ -104,7 +104,7 @@ class EventBase(Inspection, Closing):
         Works before the loop starts, too.  Source: event_base_loopexit.
         """
         self.once(-1, TIMEOUT, self._on_loopexit, None, timeout)
-        self._wakeup.wake(waits=self._waits)
+        self._wakeup.wake()
 
     def loopbreak(self) -> None:
         """Stop after the callback that is running; the rest stays active, and what was written
@@ -113,7 +113,7 @@ class EventBase(Inspection, Closing):
         Without effect when the loop is not running.  Source: event_base_loopbreak.
         """
         self._break = True
-        self._wakeup.wake(waits=self._waits)
+        self._wakeup.wake()
 
     def loopcontinue(self) -> None:
         """Leave the rest of this pass active and wait again (event_base_loopcontinue)."""
@@ -178,7 +178,7 @@ class EventBase(Inspection, Closing):
         loop alive: while threads work, keep an event pending or loop with EVLOOP_NO_EXIT_ON_EMPTY.
         """
         self._require_open()
-        self._wakeup.post(fn, args, waits=self._waits)
+        self._wakeup.post(fn, args)
 
     def update_cache_time(self) -> None:
         """Read the clock again, in the middle of a pass (event_base_update_cache_time)."""

@@ -68,7 +68,6 @@ class Passes:
         "_prepare_watchers",
         "_registry",
         "_timers",
-        "_waits",
         "_wakeup",
         "exception_handler",
     )
@@ -96,7 +95,6 @@ class Passes:
         self._prepare_watchers: list[Watcher] = []
         self._check_watchers: list[Watcher] = []
         self._exit = self._break = False
-        self._waits = False  # in the backend: whoever calls now is another thread, or a handler
         self.exception_handler: ExceptionHandler | None = None
 
     @property
@@ -130,7 +128,7 @@ class Passes:
                 self._run_watchers(self._prepare_watchers, PrepareInfo(timeout))
             self._cached_time = None
             self._registry.prepare_wait()
-            self._waits = True
+            self._wakeup.waits = True
             if locked is None:
                 ready = self._wait(timeout)
             else:
@@ -139,7 +137,7 @@ class Passes:
                     ready = self._wait(timeout)
                 finally:
                     locked.take_back()
-            self._waits = False
+            self._wakeup.waits = False
             now = self._monotonic()
             if self._caches_time:
                 self._cached_time = now

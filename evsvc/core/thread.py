@@ -11,9 +11,11 @@ Signal events are of the main thread, with locks and without.
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from .errors import DebugError
 
@@ -119,6 +121,31 @@ def enable_lock_debugging() -> None:
 def new_lock() -> Lock:
     """Return a recursive lock, of the kind that bases and buffers use."""
     return DebugLock() if _settings.debugging else threading.RLock()
+
+
+class Lockable(Protocol):
+    """Something that has a lock, or could have had one."""
+
+    _lock: Lock | None
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+L = TypeVar("L", bound=Lockable)
+
+
+def holding_lock(method: Callable[Concatenate[L, P], R]) -> Callable[Concatenate[L, P], R]:
+    """Return the method with the object's lock held, where there is one."""
+
+    @functools.wraps(method)
+    def holding(self: L, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        lock = self._lock
+        if lock is None:
+            return method(self, *args, **kwargs)
+        with lock:
+            return method(self, *args, **kwargs)
+
+    return holding
 
 
 def new_base_lock() -> Lock | None:

@@ -38,11 +38,13 @@ class Wakeup:
         "posted",
         "signals",
         "thread_id",
+        "waits",
     )
 
     def __init__(self, base: EventBase) -> None:
         self.posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self.thread_id = 0  # of the thread in the loop; 0 when there is none
+        self.waits = False  # the loop is in the backend: see `wake`
         self._sent = False
         self._registry = base._registry
         self._open_sockets()
@@ -60,24 +62,24 @@ class Wakeup:
         """Whether this thread is the one that runs the loop."""
         return threading.get_ident() == self.thread_id
 
-    def wake(self, *, waits: bool = False) -> None:
+    def wake(self) -> None:
         """Make a loop in another thread go through a pass.
 
-        waits: the loop is in its wait, so that our own thread's is to be ended, too: we are in a
-        Python signal handler, after which the wait would go on.
+        Our own thread's, too, when it waits: we are in a Python signal handler then, after which
+        the wait would go on.
         """
-        if not self._sent and (waits or not self.is_loop_thread()):
+        if not self._sent and (self.waits or not self.is_loop_thread()):
             self._sent = True
             with contextlib.suppress(OSError):  # full, or closed by the loop's thread just now
                 self._writer.send(b"\0")
 
-    def post(self, fn: Callable[..., object], args: tuple[Any, ...], *, waits: bool) -> None:
-        """Queue a call for the loop; `waits` as for `wake`."""
+    def post(self, fn: Callable[..., object], args: tuple[Any, ...]) -> None:
+        """Queue a call for the loop."""
         self.posted.append((fn, args))
-        if self.is_loop_thread() and not waits:
+        if self.is_loop_thread() and not self.waits:
             self._registry.activate_later(self._post_event, 0)
         else:
-            self.wake(waits=waits)
+            self.wake()
 
     def set_post_priority(self, priority: int) -> None:
         """Run posted calls at `priority`."""

@@ -172,7 +172,7 @@ def test_a_thread_that_is_too_late_is_told_or_ignored(base: EventBase) -> None:
     with pytest.raises(StateError, match="closed"):
         base.post(boom)
     base.loopbreak()
-    base._wakeup.post(boom, (), waits=False)  # it had looked just before the base was closed
+    base._wakeup.post(boom, ())  # it had looked just before the base was closed
 
 
 def test_a_call_posted_while_the_wake_up_is_read_is_not_lost(base: EventBase) -> None:
@@ -230,7 +230,7 @@ def test_a_python_signal_handler_ends_the_wait(base: EventBase, way: str) -> Non
 
     def interrupt() -> None:
         assert waits.wait(10)
-        while not base._waits:
+        while not base._wakeup.waits:
             pass
         signal.pthread_kill(main, signal.SIGUSR1)
 

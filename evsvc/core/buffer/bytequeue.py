@@ -23,7 +23,6 @@ from .space import Space
 from .transfer import Transfer
 
 if TYPE_CHECKING:
-    from ..thread import Lock
     from .segment import OpenFile
 
 # Formatted text joins the chunk before it up to this size, so that many small pieces neither
@@ -34,9 +33,8 @@ PACK_BYTES = 2048
 class ByteQueue(Transfer):
     """Every operation of an EvBuffer; `buffer` sees to it that its lock is held, if it has one."""
 
-    __slots__ = ("_lock", "_space")
+    __slots__ = ("_space",)
 
-    _lock: Lock | None
     _space: Space | None
 
     def add(self, data: Bytes) -> None:

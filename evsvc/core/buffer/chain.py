@@ -16,6 +16,7 @@ from .chunks import Chunk, Reference, bytes_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..thread import Lock
     from .chunks import Span
 
 
@@ -27,11 +28,12 @@ NO_CHUNKS: Any = ()
 class ByteChain:
     """A queue of chunks.  Knows no callback, and runs no code of the program's."""
 
-    __slots__ = ("_chunks", "_has_files", "_length", "_start")
+    __slots__ = ("_chunks", "_has_files", "_length", "_lock", "_start")
 
     _chunks: deque[Chunk]
     _start: int
     _length: int
+    _lock: Lock | None  # held by `evbuffer`, around all of it
     _has_files: bool  # whether there may be a piece of a file among the chunks
 
     def __len__(self) -> int:

@@ -11,14 +11,13 @@ and its lock.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 from ..closing import Closing
 from ..errors import ArgumentTypeError, StateError
-from ..thread import new_lock
+from ..thread import holding_lock, new_lock
 from .bytequeue import ByteQueue
 from .chain import NO_CHUNKS
 from .transfer import FIRST_READ_BYTES, MAX_READ_BYTES
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from ..thread import Lock
     from .chunks import Bytes
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _OF_A_LOCK = ("acquire", "release", "__enter__", "__exit__")
 
@@ -74,20 +71,6 @@ class EvBuffer(ByteQueue, Closing):
         self._drop(self._length)
 
 
-def _holding(
-    method: Callable[Concatenate[EvBuffer, P], R],
-) -> Callable[Concatenate[EvBuffer, P], R]:
-    """Return the method with the buffer's lock held."""
-
-    @functools.wraps(method)
-    def holding(self: EvBuffer, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        assert self._lock is not None
-        with self._lock:
-            return method(self, *args, **kwargs)
-
-    return holding
-
-
 class LockedEvBuffer(EvBuffer):
     """What `enable_locking` makes of an EvBuffer: the same, with the lock held in every method.
 
@@ -98,42 +81,42 @@ class LockedEvBuffer(EvBuffer):
 
     __slots__ = ()
 
-    add = _holding(EvBuffer.add)
-    add_iovec = _holding(EvBuffer.add_iovec)
-    add_printf = _holding(EvBuffer.add_printf)
-    add_reference_with_offset = _holding(EvBuffer.add_reference_with_offset)
-    add_file = _holding(EvBuffer.add_file)
-    add_file_segment = _holding(EvBuffer.add_file_segment)
-    prepend = _holding(EvBuffer.prepend)
-    remove = _holding(EvBuffer.remove)
-    drain = _holding(EvBuffer.drain)
-    readln = _holding(EvBuffer.readln)
-    pullup = _holding(EvBuffer.pullup)
-    expand = _holding(EvBuffer.expand)
-    reserve_space = _holding(EvBuffer.reserve_space)
-    commit_space = _holding(EvBuffer.commit_space)
-    set_flags = _holding(EvBuffer.set_flags)
-    clear_flags = _holding(EvBuffer.clear_flags)
-    copyout = _holding(EvBuffer.copyout)
-    peek = _holding(EvBuffer.peek)
-    search = _holding(EvBuffer.search)
-    search_eol = _holding(EvBuffer.search_eol)
-    ptr_set = _holding(EvBuffer.ptr_set)
-    read = _holding(EvBuffer.read)
-    write = _holding(EvBuffer.write)
-    add_cb = _holding(EvBuffer.add_cb)
-    remove_cb_entry = _holding(EvBuffer.remove_cb_entry)
-    remove_cb = _holding(EvBuffer.remove_cb)
-    cb_set_flags = _holding(EvBuffer.cb_set_flags)
-    cb_clear_flags = _holding(EvBuffer.cb_clear_flags)
-    defer_callbacks = _holding(EvBuffer.defer_callbacks)
-    freeze = _holding(EvBuffer.freeze)
-    unfreeze = _holding(EvBuffer.unfreeze)
-    close = _holding(EvBuffer.close)
-    _append = _holding(EvBuffer._append)
-    _drop = _holding(EvBuffer._drop)
-    _give_to = _holding(EvBuffer._give_to)
-    _shared_chunks = _holding(EvBuffer._shared_chunks)
+    add = holding_lock(EvBuffer.add)
+    add_iovec = holding_lock(EvBuffer.add_iovec)
+    add_printf = holding_lock(EvBuffer.add_printf)
+    add_reference_with_offset = holding_lock(EvBuffer.add_reference_with_offset)
+    add_file = holding_lock(EvBuffer.add_file)
+    add_file_segment = holding_lock(EvBuffer.add_file_segment)
+    prepend = holding_lock(EvBuffer.prepend)
+    remove = holding_lock(EvBuffer.remove)
+    drain = holding_lock(EvBuffer.drain)
+    readln = holding_lock(EvBuffer.readln)
+    pullup = holding_lock(EvBuffer.pullup)
+    expand = holding_lock(EvBuffer.expand)
+    reserve_space = holding_lock(EvBuffer.reserve_space)
+    commit_space = holding_lock(EvBuffer.commit_space)
+    set_flags = holding_lock(EvBuffer.set_flags)
+    clear_flags = holding_lock(EvBuffer.clear_flags)
+    copyout = holding_lock(EvBuffer.copyout)
+    peek = holding_lock(EvBuffer.peek)
+    search = holding_lock(EvBuffer.search)
+    search_eol = holding_lock(EvBuffer.search_eol)
+    ptr_set = holding_lock(EvBuffer.ptr_set)
+    read = holding_lock(EvBuffer.read)
+    write = holding_lock(EvBuffer.write)
+    add_cb = holding_lock(EvBuffer.add_cb)
+    remove_cb_entry = holding_lock(EvBuffer.remove_cb_entry)
+    remove_cb = holding_lock(EvBuffer.remove_cb)
+    cb_set_flags = holding_lock(EvBuffer.cb_set_flags)
+    cb_clear_flags = holding_lock(EvBuffer.cb_clear_flags)
+    defer_callbacks = holding_lock(EvBuffer.defer_callbacks)
+    freeze = holding_lock(EvBuffer.freeze)
+    unfreeze = holding_lock(EvBuffer.unfreeze)
+    close = holding_lock(EvBuffer.close)
+    _append = holding_lock(EvBuffer._append)
+    _drop = holding_lock(EvBuffer._drop)
+    _give_to = holding_lock(EvBuffer._give_to)
+    _shared_chunks = holding_lock(EvBuffer._shared_chunks)
 
     @property
     def contiguous_space(self) -> int:

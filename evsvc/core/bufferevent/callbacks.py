@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..event import FINALIZE, READ, WRITE, Event
 from ..flags import BevEvent, BevOption, TriggerOption
-from .lifetime import Lifetime, holding_lock
+from ..thread import holding_lock
+from .lifetime import Lifetime
 
 if TYPE_CHECKING:
     from ..base import EventBase

@@ -18,9 +18,9 @@ from ..checks import check_timeout, whole_number
 from ..errors import ArgumentError
 from ..event import READ, WRITE, Event
 from ..flags import BevEvent, EventFlag
+from ..thread import holding_lock
 from .callbacks import Callbacks
 from .inactivity import Inactivity
-from .lifetime import holding_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,37 +10,17 @@ Invariants
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..closing import Closing
 from ..errors import StateError
-from ..thread import new_lock
+from ..thread import holding_lock, new_lock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..thread import Lock
-
-P = ParamSpec("P")
-R = TypeVar("R")
-Self = TypeVar("Self", bound="Lifetime")
-
-
-def holding_lock(
-    method: Callable[Concatenate[Self, P], R],
-) -> Callable[Concatenate[Self, P], R]:
-    """Return the method with the lock of BEV_OPT_THREADSAFE held, where there is one."""
-
-    @functools.wraps(method)
-    def holding(self: Self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        lock = self._lock
-        if lock is None:
-            return method(self, *args, **kwargs)
-        with lock:
-            return method(self, *args, **kwargs)
-
-    return holding
 
 
 class Lifetime(Closing):
