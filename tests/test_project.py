@@ -1,4 +1,4 @@
-"""The project's own promises: how one starts, how large a file may be, what no test does."""
+"""The project's own promises: how one starts, what no test does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MOST_LINES = 450
 MAKE_TARGETS = ("venv", "demo", "test", "lint", "format", "bench", "clean")
 
 
@@ -51,15 +50,6 @@ def test_readme_programs_are_python_and_import_what_exists() -> None:
         if (ROOT / node.module.replace(".", "/") / "__init__.py").exists():
             module = importlib.import_module(node.module)
             assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
-
-
-def test_source_files_are_short() -> None:
-    lengths = {
-        str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines())
-        for path in (ROOT / "evsvc").rglob("*.py")
-    }
-    assert lengths
-    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
 
 
 def test_no_test_sleeps() -> None:

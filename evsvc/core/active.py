@@ -3,7 +3,7 @@
 Invariants
     * An active event has one live entry, in the queue of its priority or in `later`; `count`
       counts those.
-    * Deactivating is O(1): the entry stays behind as stale, and `event._stale` counts such
+    * Deactivating is O(1): the entry stays behind as stale, and `event.stale` counts such
       entries.  The loop drops that many of the event's entries, and runs the one after them.
     * A deactivation that leaves more stale entries than live ones, and `SLACK` besides, drops them
       all: activating and deleting for ever does not grow the queues.
@@ -60,24 +60,24 @@ class ActiveQueues:
 
     def activate(self, event: Event, what: int) -> None:
         """Queue `event` with the flags `what`; flags of one that is queued already add up."""
-        if event._active:
-            event._result |= what
+        if event.is_active:
+            event.result |= what
             return
-        event._active = True
-        event._result = what
+        event.is_active = True
+        event.result = what
         self.count += 1
-        priority = event._priority
+        priority = event.rank
         self.queues[priority].append(event)
         if priority < self.running_priority:
             self.preempted = True
 
     def activate_later(self, event: Event, what: int) -> None:
         """Do as `activate` does, but for the next pass (event_active_later_)."""
-        if event._active:
-            event._result |= what
+        if event.is_active:
+            event.result |= what
             return
-        event._active = True
-        event._result = what
+        event.is_active = True
+        event.result = what
         self.count += 1
         self.later.append(event)
 
@@ -85,12 +85,12 @@ class ActiveQueues:
         """Begin a pass: queue what waited for it."""
         later, self.later = self.later, []
         for event in later:
-            self.queues[event._priority].append(event)
+            self.queues[event.rank].append(event)
 
     def deactivate(self, event: Event) -> None:
         """Forget that `event` is active."""
-        event._active = False
-        event._stale += 1
+        event.is_active = False
+        event.stale += 1
         self.count -= 1
         self.stale += 1
         if self.stale > self.count + SLACK:
@@ -102,8 +102,8 @@ class ActiveQueues:
         entries = list(queue)
         queue.clear()
         for event in entries:
-            if event._stale:
-                event._stale -= 1
+            if event.stale:
+                event.stale -= 1
                 self.stale -= 1
             else:
                 queue.append(event)
@@ -116,17 +116,17 @@ class ActiveQueues:
     def set_priority(self, event: Event, priority: int) -> None:
         """Move `event`.  Raises StateError when active, ArgumentError out of range."""
         self.check_priority(priority)
-        if event._active:
+        if event.is_active:
             raise StateError("the priority of an active event cannot change")
         self.drop_stale(event)
-        event._priority = priority
+        event.rank = priority
 
     def drop_stale(self, event: Event) -> None:
         """Remove what deleting `event` left behind; it must not be active."""
-        if event._stale:
-            for queue in (self.queues[event._priority], self.later):
+        if event.stale:
+            for queue in (self.queues[event.rank], self.later):
                 self._drop(queue)
-            event._stale = 0  # those that a closed base had
+            event.stale = 0  # those that a closed base had
 
     def resize(self, npriorities: int) -> None:
         """Have `npriorities` queues.  Raises as `EventBase.priority_init` says."""
@@ -149,5 +149,5 @@ class ActiveQueues:
     def __iter__(self) -> Iterator[Event]:
         for queue in (*self.queues, self.later):
             for event in queue:
-                if event._active:
+                if event.is_active:
                     yield event

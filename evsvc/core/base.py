@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from math import inf
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from .active import NOTHING_RUNS
 from .closing import Closing
@@ -22,7 +22,10 @@ from .wakeup import Wakeup
 if TYPE_CHECKING:
     from .clock import Clock
     from .event import EventCallback, FinalizeCallback, HasFileno
+    from .flushlist import Flushable
+    from .registry import Registry
     from .timers import CommonTimeout
+    from .watch import Watcher
 
 
 # How old the distance between wall clock and monotonic clock may be; libevent's number.
@@ -297,6 +300,57 @@ class EventBase(Inspection, Closing):
         if refusal is not None:
             raise refusal
 
+    # The door for the other rooms of core: `base.reactor`.
+
+    @property
+    def reactor(self) -> Self:
+        """Be the door `reactor` of the reactor."""
+        return self
+
+    @property
+    def closed(self) -> bool:
+        """Be the door `closed` of the reactor."""
+        return self._closed
+
+    @property
+    def registry(self) -> Registry:
+        """Be the door `registry` of the reactor."""
+        return self._registry
+
+    @property
+    def prepare_watchers(self) -> list[Watcher]:
+        """Be the door `prepare_watchers` of the reactor."""
+        return self._prepare_watchers
+
+    @property
+    def check_watchers(self) -> list[Watcher]:
+        """Be the door `check_watchers` of the reactor."""
+        return self._check_watchers
+
+    def require_open(self) -> None:
+        """Be the door `require_open` of the reactor."""
+        self._require_open()
+
+    def in_loop_thread(self) -> bool:
+        """Be the door `in_loop_thread` of the reactor."""
+        return self._wakeup.is_loop_thread()
+
+    def runs_elsewhere(self) -> bool:
+        """Be the door `runs_elsewhere` of the reactor."""
+        return self._wakeup.thread_id not in (0, threading.get_ident())
+
+    def ask_to_flush(self, owner: Flushable) -> None:
+        """Be the door `ask_to_flush` of the reactor."""
+        self._flush_list.waiting.append(owner)
+
+    def defer(self, record: Event, *, to_next_pass: bool = False) -> None:
+        """Be the door `defer` of the reactor."""
+        self._flush_list.defer(self, record, to_next_pass=to_next_pass)
+
+    def check_priority(self, priority: int) -> None:
+        """Be the door `check_priority` of the reactor."""
+        self._active.check_priority(priority)
+
     def _require_open(self) -> None:
         if self._closed:
             raise StateError("the event base is closed")
@@ -306,7 +360,7 @@ class EventBase(Inspection, Closing):
             raise StateError("a base cannot be closed while its loop is running")
 
     def _queue_finalizer(self, event: Event, callback: FinalizeCallback, closes: bool) -> None:
-        queue_finalizer(Ending(self, event, callback, event._arg, closes))
+        queue_finalizer(Ending(self, event, callback, event.arg, closes))
 
     def _on_loopexit(self, fd: int, what: int, arg: object) -> None:
         self._exit = True

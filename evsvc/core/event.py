@@ -100,32 +100,32 @@ class Event(Closing):
     """
 
     __slots__ = (
-        "_active",
-        "_arg",
         "_base",
-        "_born",
-        "_callback",
-        "_calls",
-        "_deadline",
-        "_events",
-        "_fd",
-        "_finalized",
-        "_inserted",
-        "_internal",
-        "_interval",
-        "_priority",
-        "_queue",
-        "_result",
-        "_stale",
-        "_timer_key",
-        "_told",
+        "arg",
+        "born",
+        "call",
+        "calls",
+        "due_at",
+        "finalized",
+        "flags",
+        "inserted",
+        "internal",
+        "interval",
+        "is_active",
+        "number",
+        "queue",
+        "rank",
+        "result",
+        "stale",
+        "timer_key",
+        "told",
     )
 
     # Not set before they mean something, which saves a timer a tenth of its cost.
-    _born: int  # while inserted: the pass in which it was; what that pass's wait found is older
-    _deadline: float  # while _timer_key is set: monotonic seconds
-    _result: int  # while active: what happened
-    _told: Told  # for a descriptor: what to tell the callback, by the backend's mask
+    born: int  # while inserted: the pass in which it was; what that pass's wait found is older
+    due_at: float  # while timer_key is set: monotonic seconds
+    result: int  # while active: what happened
+    told: Told  # for a descriptor: what to tell the callback, by the backend's mask
 
     def __init__(
         self,
@@ -148,23 +148,23 @@ class Event(Closing):
         if flags & IO:
             if base._debug:
                 require_nonblocking(number)
-            self._told = base._evmap.told[flags & (IO | ET)]
+            self.told = base._evmap.told[flags & (IO | ET)]
         # Nothing else is stored before everything is checked: `assign` relies on it.
         self._base: EventBase | None = base
-        self._fd = number
-        self._events = flags & ~TIMEOUT
-        self._callback = callback
-        self._arg: Any = self if arg is event_self_cbarg else arg
-        self._priority = base._active.middle_priority
-        self._internal = False
-        self._finalized = False
-        self._inserted = False  # in the base's descriptor or signal map
-        self._timer_key = 0  # this event's live entry in the timer heap
-        self._queue: CommonQueue | None = None  # that of the common timeout it waits for
-        self._interval: float | None = None  # what a persistent timeout starts anew with
-        self._active = False
-        self._calls = 0  # how often the callback runs, for a signal
-        self._stale = 0  # entries in the active queue that a delete left behind
+        self.number = number
+        self.flags = flags & ~TIMEOUT
+        self.call = callback
+        self.arg: Any = self if arg is event_self_cbarg else arg
+        self.rank = base._active.middle_priority
+        self.internal = False
+        self.finalized = False
+        self.inserted = False  # in the base's descriptor or signal map
+        self.timer_key = 0  # this event's live entry in the timer heap
+        self.queue: CommonQueue | None = None  # that of the common timeout it waits for
+        self.interval: float | None = None  # what a persistent timeout starts anew with
+        self.is_active = False
+        self.calls = 0  # how often the callback runs, for a signal
+        self.stale = 0  # entries in the active queue that a delete left behind
 
     def assign(
         self,
@@ -179,7 +179,7 @@ class Event(Closing):
         Raises as the constructor does, and StateError while the event is pending or active, and
         once it is closed or finalized; it is then what it was.  Source: event_assign.
         """
-        if self._callback is not _unassigned_callback:
+        if self.call is not _unassigned_callback:
             self._require_idle()._registry.drop_stale(self)
         Event.__init__(self, base, fd, events, callback, arg)
 
@@ -193,8 +193,8 @@ class Event(Closing):
         if base._debug:
             self._require_idle()._registry.drop_stale(self)
             self._base = None
-            self._callback = _unassigned_callback
-            self._arg = None
+            self.call = _unassigned_callback
+            self.arg = None
 
     def add(self, timeout: float | None = None) -> None:
         """Make the event pending, with a timeout in seconds from the loop's time if given.
@@ -206,7 +206,7 @@ class Event(Closing):
         finalized, or its base is closed.  Source: event_add.
         """
         base = self._base
-        if base is None or base._closed or self._finalized:
+        if base is None or base._closed or self.finalized:
             raise self._unusable()
         if timeout is None:
             base._registry.add(self, None, 0.0)
@@ -253,13 +253,13 @@ class Event(Closing):
         """
         base = self._live_base()
         base._require_open()
-        if self._finalized:
+        if self.finalized:
             return
         if not 0 <= what < len(EVENT_FLAGS):
             raise ArgumentError(f"unknown event flags: {int(what):#x}")
         if whole_number(calls, "the number of calls") < 0:
             raise ArgumentError(f"the number of calls is 0 or more: {calls!r}")
-        self._calls = calls
+        self.calls = calls
         base._registry.activate(self, int(what))
 
     def pending(self, what: int = 0xFF) -> EventFlag:
@@ -268,11 +268,11 @@ class Event(Closing):
         Source: event_pending.
         """
         flags = 0
-        if self._inserted:
-            flags |= self._events & (IO | SIGNAL)
-        if self._active:
-            flags |= self._result
-        if self._timer_key:
+        if self.inserted:
+            flags |= self.flags & (IO | SIGNAL)
+        if self.is_active:
+            flags |= self.result
+        if self.timer_key:
             flags |= TIMEOUT
         return EVENT_FLAGS[flags & int(what) & (TIMEOUT | IO | SIGNAL)]
 
@@ -295,10 +295,10 @@ class Event(Closing):
         base._require_open()
         if not callable(callback):
             raise ArgumentTypeError(f"the callback cannot be called: {callback!r}")
-        if self._finalized:
+        if self.finalized:
             raise StateError(f"the event is finalized already: {self!r}")
         self.delete_noblock()
-        self._finalized = True
+        self.finalized = True
         base._queue_finalizer(self, callback, closes)
 
     def close(self) -> None:
@@ -308,8 +308,8 @@ class Event(Closing):
         """
         self.delete()
         self._base = None
-        self._callback = _closed_callback
-        self._arg = None
+        self.call = _closed_callback
+        self.arg = None
 
     @property
     def initialized(self) -> bool:
@@ -330,11 +330,11 @@ class Event(Closing):
         old_base = self._require_idle()
         base._require_open()
         old_base._registry.drop_stale(self)
-        self._calls = 0
+        self.calls = 0
         self._base = base
-        if self._events & IO:
-            self._told = base._evmap.told[self._events & (IO | ET)]
-        self._priority = base._active.middle_priority
+        if self.flags & IO:
+            self.told = base._evmap.told[self.flags & (IO | ET)]
+        self.rank = base._active.middle_priority
 
     @property
     def assignment(self) -> Assignment:
@@ -343,37 +343,37 @@ class Event(Closing):
         Source: event_get_assignment.
         """
         base = self._live_base()
-        return Assignment(base, self._fd, self.events, self._callback, self._arg)
+        return Assignment(base, self.number, self.events, self.call, self.arg)
 
     @property
     def fd(self) -> int:
         """The descriptor, or -1 (event_get_fd)."""
-        return self._fd
+        return self.number
 
     @property
     def signal(self) -> int:
         """The signal number (event_get_signal)."""
-        return self._fd
+        return self.number
 
     @property
     def events(self) -> EventFlag:
         """The flags that the event was made with (event_get_events)."""
-        return EVENT_FLAGS[self._events]
+        return EVENT_FLAGS[self.flags]
 
     @property
     def callback(self) -> EventCallback | None:
         """The callback; None once closed (event_get_callback)."""
-        return None if self._base is None else self._callback
+        return None if self._base is None else self.call
 
     @property
     def callback_arg(self) -> Any:
         """The callback's argument (event_get_callback_arg)."""
-        return self._arg
+        return self.arg
 
     @property
     def deadline(self) -> float | None:
         """When the timeout runs out, in the base's monotonic seconds; None without one."""
-        return self._deadline if self._timer_key else None
+        return self.due_at if self.timer_key else None
 
     @property
     def priority(self) -> int:
@@ -381,7 +381,7 @@ class Event(Closing):
 
         Setting raises StateError while the event is active, ArgumentError out of range.
         """
-        return self._priority
+        return self.rank
 
     @priority.setter
     def priority(self, priority: int) -> None:
@@ -393,11 +393,11 @@ class Event(Closing):
         return self._base
 
     def _require_assigned(self) -> None:
-        if self._callback is _unassigned_callback:
+        if self.call is _unassigned_callback:
             raise self._unusable()
 
     def _unusable(self) -> StateError:
-        if self._callback is _unassigned_callback:
+        if self.call is _unassigned_callback:
             return DebugError("the event is not assigned")
         if self._base is None:
             return StateError("the event is closed")
@@ -406,18 +406,18 @@ class Event(Closing):
 
     def _require_idle(self) -> EventBase:
         base = self._live_base()
-        if self._inserted or self._timer_key or self._active:
+        if self.inserted or self.timer_key or self.is_active:
             raise StateError(f"the event is pending or active: {self!r}")
-        if self._finalized:
+        if self.finalized:
             raise StateError(f"the event is finalized: {self!r}")
         return base
 
     def __repr__(self) -> str:
         if self._base is None:
-            unassigned = self._callback is _unassigned_callback
+            unassigned = self.call is _unassigned_callback
             return f"<Event {'not assigned' if unassigned else 'closed'}>"
-        what = f"signal {self._fd}" if self._events & SIGNAL else f"fd {self._fd}"
-        return f"<Event {what} {EVENT_FLAGS[self._events]!r} pending={self.pending()!r}>"
+        what = f"signal {self.number}" if self.flags & SIGNAL else f"fd {self.number}"
+        return f"<Event {what} {EVENT_FLAGS[self.flags]!r} pending={self.pending()!r}>"
 
 
 def check_signal(signum: int) -> None:

@@ -80,14 +80,14 @@ class EvMap:
     def add(self, event: Event) -> None:
         """Insert an event.  Raises ArgumentError for a number that cannot be a descriptor, or is
         too large for the backend, SocketError when the kernel refuses it."""
-        fd = event._fd
+        fd = event.number
         if not 0 <= fd < MAX_FD:
             raise ArgumentError(f"not a descriptor: {fd!r}")
         interest = self.by_fd.get(fd)
         if interest is None:
             interest = FdInterest()
         old = interest.union
-        new = event._events & self.supported & ~old
+        new = event.flags & self.supported & ~old
         if new:
             try:
                 self._backend.add(fd, old, new)
@@ -102,13 +102,13 @@ class EvMap:
 
     def remove(self, event: Event) -> None:
         """Take an event out; never fails, whatever became of the descriptor."""
-        fd = event._fd
+        fd = event.number
         interest = self.by_fd[fd]
         interest.events.remove(event)
         old = interest.union
         union = 0
         for other in interest.events:
-            union |= other._events & self.supported
+            union |= other.flags & self.supported
         if union != old:
             interest.union = union
             self._backend.delete(fd, old, old & ~union)
@@ -131,16 +131,16 @@ class EvMap:
             if interest is not None and len(interest.events) == 1:
                 event = interest.events[0]
                 if (
-                    event._events & (PERSIST | ET) == PERSIST
-                    and event._interval is None
-                    and not event._internal
+                    event.flags & (PERSIST | ET) == PERSIST
+                    and event.interval is None
+                    and not event.internal
                 ):
                     self.sole[fd] = event
         self._fresh.clear()
 
     def note_interval(self, event: Event) -> None:
         """Know that an inserted event has a persistent timeout now."""
-        self.sole.pop(event._fd, None)
+        self.sole.pop(event.number, None)
 
     def reinit(self, backend: Backend) -> tuple[list[Event], SocketError | None]:
         """Have `backend`, a new one, watch what the old one does; call nothing of the old one.
@@ -175,9 +175,11 @@ class DebugEvMap(EvMap):
 
     def add(self, event: Event) -> None:
         """Insert an event.  Raises DebugError where level- and edge-triggered would be mixed."""
-        interest = self.by_fd.get(event._fd)
-        if interest is not None and (interest.events[0]._events ^ event._events) & ET:
-            raise DebugError(f"descriptor {event._fd} would be level- and edge-triggered at once")
+        interest = self.by_fd.get(event.number)
+        if interest is not None and (interest.events[0].flags ^ event.flags) & ET:
+            raise DebugError(
+                f"descriptor {event.number} would be level- and edge-triggered at once"
+            )
         super().add(event)
 
 

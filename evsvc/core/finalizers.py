@@ -29,7 +29,7 @@ def queue_finalizer(ending: Ending) -> None:
     """Have a finalizer run at the priority of its event."""
     base = ending.base
     finalizer = Event(base, -1, 0, _finalize, ending)
-    finalizer._priority = ending.event._priority
+    finalizer.rank = ending.event.rank
     base._registry.activate(finalizer, FINALIZE)
 
 
@@ -40,13 +40,13 @@ def run_finalizers(base: EventBase) -> None:
     from several as an ExceptionGroup.
     """
     failures: list[Exception] = []
-    while pending := [event for event in base._active if event._callback is _finalize]:
+    while pending := [event for event in base._active if event.call is _finalize]:
         for finalizer in pending:
-            if not finalizer._active:
+            if not finalizer.is_active:
                 continue  # one before it has looked into the base, and deleted it
             base._active.deactivate(finalizer)
             try:
-                _finalize(-1, FINALIZE, finalizer._arg)
+                _finalize(-1, FINALIZE, finalizer.arg)
             except Exception as exc:
                 if base.exception_handler is None:
                     failures.append(exc)

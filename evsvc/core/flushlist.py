@@ -23,7 +23,7 @@ MAX_DEFERRED_PER_PASS = 32
 class Flushable(Protocol):
     """Something with output to send."""
 
-    def _flush_output(self) -> None: ...
+    def flush_output(self) -> None: ...
 
 
 class FlushList:
@@ -48,7 +48,7 @@ class FlushList:
         try:
             for owner in owners:
                 try:
-                    owner._flush_output()
+                    owner.flush_output()
                 except Exception as exc:
                     if base.exception_handler is None:
                         raise
@@ -66,7 +66,7 @@ class FlushList:
 
         Does nothing when it is active already.  Source: event_deferred_cb_schedule_.
         """
-        if event._active:
+        if event.is_active:
             return
         number = base._registry.pass_number
         if number != self._pass_number:

@@ -73,14 +73,14 @@ class Inspection(Passes):
         offset = time() - self.now
         output.write("Inserted events:\n")
         for event in events:
-            if event._inserted or event._timer_key:
-                output.write(f"  {_describe(event, event._events)}{_deadline(event, offset)}\n")
+            if event.inserted or event.timer_key:
+                output.write(f"  {_describe(event, event.flags)}{_deadline(event, offset)}\n")
         output.write("Active events:\n")
         for event in events:
-            if event._active:
+            if event.is_active:
                 later = " [NEXT PASS]" if event in self._registry.active.later else ""
-                what = _describe(event, event._result)
-                output.write(f"  {what} [priority={event._priority}]{later}\n")
+                what = _describe(event, event.result)
+                output.write(f"  {what} [priority={event.rank}]{later}\n")
 
     def active_by_fd(self, fd: int, what: int) -> None:
         """Activate the pending events of `fd` that wait for any of `what`.
@@ -95,12 +95,12 @@ class Inspection(Passes):
         with registry.guard:
             if flags & TIMEOUT:
                 for event in list(registry.timers):
-                    if event._fd == fd and not event._events & SIGNAL:
+                    if event.number == fd and not event.flags & SIGNAL:
                         registry.activate(event, TIMEOUT)
                 return
             interest = registry.evmap.by_fd.get(fd)
             for event in () if interest is None else tuple(interest.events):
-                if hit := event._events & flags & IO:
+                if hit := event.flags & flags & IO:
                     registry.activate(event, hit)
 
     def active_by_signal(self, signum: int) -> None:
@@ -108,8 +108,8 @@ class Inspection(Passes):
         registry = self._registry
         with registry.guard:
             for event in list(registry.signals):
-                if event._fd == signum:
-                    event._calls = 1
+                if event.number == signum:
+                    event.calls = 1
                     registry.activate(event, SIGNAL)
 
     def _all_events(self) -> list[Event]:
@@ -131,11 +131,11 @@ class Inspection(Passes):
 
 
 def _describe(event: Event, flags: int) -> str:
-    kind = "sig" if event._events & SIGNAL else "fd"
+    kind = "sig" if event.flags & SIGNAL else "fd"
     names = "|".join(flag.name or "" for flag in EVENT_FLAGS[flags & 0xFF]) or "0"
-    internal = " Internal" if event._internal else ""
-    return f"{kind} {event._fd} {names}{internal}"
+    internal = " Internal" if event.internal else ""
+    return f"{kind} {event.number} {names}{internal}"
 
 
 def _deadline(event: Event, offset: float) -> str:
-    return f" Timeout={event._deadline + offset:.6f}" if event._timer_key else ""
+    return f" Timeout={event.due_at + offset:.6f}" if event.timer_key else ""

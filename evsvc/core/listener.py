@@ -99,7 +99,7 @@ class ConnListener(Closing):
         _check_base_and_backlog(base, backlog)
         if not isinstance(sock, socket.socket):
             raise ArgumentTypeError(f"a listener takes a socket, not {type(sock).__name__}")
-        base._require_open()
+        base.reactor.require_open()
         try:
             if backlog:
                 sock.listen(backlog if backlog > 0 else DEFAULT_BACKLOG)

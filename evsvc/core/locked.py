@@ -72,7 +72,7 @@ class LockedRegistry(Registry):
 
     def delete(self, event: Event) -> None:
         """Make an event idle, and wait for its callback unless it has EV_FINALIZE."""
-        self._delete(event, waits=not event._events & FINALIZE)
+        self._delete(event, waits=not event.flags & FINALIZE)
 
     def delete_block(self, event: Event) -> None:
         """Make an event idle, and wait for its callback."""

@@ -214,15 +214,15 @@ class Passes:
         try:
             for fd, mask in turns:
                 event = sole.get(fd)
-                if event is None or event._active:
+                if event is None or event.is_active:
                     self._activate_ready([(fd, mask)])
                     continue
-                told = event._told[mask]
+                told = event.told[mask]
                 if told is None:
                     continue
                 registry.running = event
                 try:
-                    event._callback(fd, told, event._arg)
+                    event.call(fd, told, event.arg)
                 except Exception as exc:
                     if self.exception_handler is None:
                         raise
@@ -244,14 +244,14 @@ class Passes:
             if interest is None:
                 continue
             for event in interest.events:
-                told = event._told[mask]
-                if told is not None and event._born != number:
+                told = event.told[mask]
+                if told is not None and event.born != number:
                     self._active.activate(event, told._value_)
 
     def _activate_expired(self, now: float) -> None:
         while (event := self._timers.pop_due(now)) is not None:
-            flags = event._events
-            if flags & IO and event._inserted and not (flags & PERSIST or event._active):
+            flags = event.flags
+            if flags & IO and event.inserted and not (flags & PERSIST or event.is_active):
                 # As in libevent: what becomes ready before the callback runs is not merged in.
                 self._registry.unlist(event)
             self._active.activate(event, TIMEOUT)
@@ -305,34 +305,34 @@ class Passes:
         ran = 0
         while queue:
             event = queue.popleft()
-            if event._stale:
-                event._stale -= 1
+            if event.stale:
+                event.stale -= 1
                 active.stale -= 1
                 continue
             active.count -= 1
-            event._active = False
-            what = event._result
-            if event._events & PERSIST:
-                if event._interval is not None:
+            event.is_active = False
+            what = event.result
+            if event.flags & PERSIST:
+                if event.interval is not None:
                     self._timers.restart(event, self.now, on_beat=bool(what & TIMEOUT))
-            elif event._inserted or event._timer_key:
+            elif event.inserted or event.timer_key:
                 registry.unlist(event)
             registry.running = event
-            if not event._internal:
+            if not event.internal:
                 ran += 1
                 if locked is not None:
                     locked.give_up()
             try:
-                if event._events & SIGNAL and what != TIMEOUT:
+                if event.flags & SIGNAL and what != TIMEOUT:
                     self._wakeup.signals.call(self, event, what)
                 else:
-                    event._callback(event._fd, EVENT_FLAGS[what], event._arg)
+                    event.call(event.number, EVENT_FLAGS[what], event.arg)
             except Exception as exc:
                 if self.exception_handler is None:
                     raise
                 self.exception_handler(exc)
             finally:
-                if locked is not None and not event._internal:
+                if locked is not None and not event.internal:
                     locked.take_back()
             if self._break or active.preempted or ran >= most:
                 break

@@ -76,24 +76,24 @@ class Registry:
             except (TypeError, OverflowError) as exc:
                 check_timeout(timeout)
                 raise ArgumentError(f"a timeout of {timeout!r} is out of range") from exc
-        flags = event._events
+        flags = event.flags
         active = self.active
-        if flags & (IO | SIGNAL) and not (event._inserted or event._active):
+        if flags & (IO | SIGNAL) and not (event.inserted or event.is_active):
             if flags & SIGNAL:
                 self.signals.add(event)
-            elif event._fd != -1:
+            elif event.number != -1:
                 self.evmap.add(event)
-            event._inserted = True
-            event._born = self.pass_number
-            self.inserted_count += not event._internal
+            event.inserted = True
+            event.born = self.pass_number
+            self.inserted_count += not event.internal
         if timeout is not None:
-            if event._active and event._result & TIMEOUT:
+            if event.is_active and event.result & TIMEOUT:
                 active.deactivate(event)
             if flags & PERSIST:
-                event._interval = timeout or None  # as in libevent, 0 is once and not for ever
+                event.interval = timeout or None  # as in libevent, 0 is once and not for ever
                 if flags & IO:
                     self.evmap.note_interval(event)
-            event._deadline = deadline
+            event.due_at = deadline
             self.timers.push(event, deadline, timeout)
         added = self.inserted_count + self.timers.live + active.count
         if added > self.most_added:
@@ -129,14 +129,14 @@ class Registry:
 
     def delete(self, event: Event) -> None:
         """Make an event neither pending nor active; see `Event.delete`."""
-        if event._timer_key:
+        if event.timer_key:
             self.timers.remove(event)
-        if event._inserted:
+        if event.inserted:
             self._take_out(event)
-        if event._active:
+        if event.is_active:
             self.active.deactivate(event)
-        event._interval = None
-        event._calls = 0
+        event.interval = None
+        event.calls = 0
 
     def delete_block(self, event: Event) -> None:
         """Delete, and wait for its callback; see `Event.delete_block`."""
@@ -148,24 +148,24 @@ class Registry:
 
     def remove_timer(self, event: Event) -> None:
         """Forget a pending timeout; see `Event.remove_timer`."""
-        if event._timer_key:
+        if event.timer_key:
             self.timers.remove(event)
-            event._interval = None
+            event.interval = None
 
     def unlist(self, event: Event) -> None:
         """Make a pending event idle; an activation stays."""
-        if event._inserted:
+        if event.inserted:
             self._take_out(event)
-        if event._timer_key:
+        if event.timer_key:
             self.timers.remove(event)
 
     def _take_out(self, event: Event) -> None:
-        if event._events & SIGNAL:
+        if event.flags & SIGNAL:
             self.signals.remove(event)
-        elif event._fd != -1:
+        elif event.number != -1:
             self.evmap.remove(event)
-        event._inserted = False
-        self.inserted_count -= not event._internal
+        event.inserted = False
+        self.inserted_count -= not event.internal
 
     def set_priority(self, event: Event, priority: int) -> None:
         """Move an event; see `Event.priority`."""
@@ -194,8 +194,8 @@ class Registry:
         """
         lost, refusal = self.evmap.reinit(backend)
         for event in lost:
-            event._inserted = False
-            self.inserted_count -= not event._internal
+            event.inserted = False
+            self.inserted_count -= not event.internal
         return refusal
 
     def clear(self) -> None:

@@ -81,7 +81,7 @@ class SignalMap:
     def add(self, event: Event) -> None:
         """Catch the event's signal.  Raises ArgumentError for a number that is no signal or
         cannot be caught, StateError outside the main thread."""
-        signum = event._fd
+        signum = event.number
         check_signal(signum)
         _require_main_thread(signum)
         if signum not in self._events:
@@ -114,7 +114,7 @@ class SignalMap:
 
         Raises StateError outside the main thread.
         """
-        signum = event._fd
+        signum = event.number
         events = self._events[signum]
         if len(events) == 1:
             _require_main_thread(signum)
@@ -159,8 +159,8 @@ class SignalMap:
         """Activate the events of the signals that came, each as often as it came."""
         for signum, times in Counter(numbers).items():
             for event in self._events.get(signum, ()):
-                counts = event._active and event._result != TIMEOUT  # a time-out has no calls
-                event._calls = event._calls + times if counts else times
+                counts = event.is_active and event.result != TIMEOUT  # a time-out has no calls
+                event.calls = event.calls + times if counts else times
                 registry.activate(event, SIGNAL)
 
     def call(self, base: Passes, event: Event, what: int) -> None:
@@ -170,13 +170,13 @@ class SignalMap:
         """
         flags = EVENT_FLAGS[what]
         try:
-            while event._calls > 0:
-                event._calls -= 1
-                event._callback(event._fd, flags, event._arg)
+            while event.calls > 0:
+                event.calls -= 1
+                event.call(event.number, flags, event.arg)
                 if base._break:
-                    event._calls = 0
+                    event.calls = 0
         finally:
-            if event._calls > 0:
+            if event.calls > 0:
                 base._registry.activate_later(event, what)
 
     def __iter__(self) -> Iterator[Event]:

@@ -69,7 +69,7 @@ class CommonQueue:
         entries = self.entries
         self.live -= 1
         entries.popleft()
-        while entries and entries[0][2]._timer_key != entries[0][1]:
+        while entries and entries[0][2].timer_key != entries[0][1]:
             entries.popleft()
         return entries[0] if entries else None
 
@@ -77,7 +77,7 @@ class CommonQueue:
         """Count an entry behind the head as dead, and drop the dead ones if they are too many."""
         self.live -= 1
         if len(self.entries) > 2 * self.live + SLACK:
-            self.entries = deque(e for e in self.entries if e[2]._timer_key == e[1])
+            self.entries = deque(e for e in self.entries if e[2].timer_key == e[1])
 
 
 class TimerHeap:
@@ -112,11 +112,11 @@ class TimerHeap:
 
         An event that is already here is moved.
         """
-        if event._timer_key:
+        if event.timer_key:
             self.remove(event)
         if self._dead > SLACK:
             self.drop_dead()
-        self._last_key = event._timer_key = key = self._last_key + 1
+        self._last_key = event.timer_key = key = self._last_key + 1
         self.live += 1
         entry = (deadline, key, event)
         if type(timeout) is CommonTimeout and self._waits_behind(entry, timeout):
@@ -132,7 +132,7 @@ class TimerHeap:
         if not first and queue.entries[-1][0] > entry[0]:
             return False
         queue.append(entry)
-        entry[2]._queue = queue
+        entry[2].queue = queue
         if not first:
             self._waiting += 1
         return not first
@@ -140,24 +140,24 @@ class TimerHeap:
     def restart(self, event: Event, now: float, *, on_beat: bool) -> None:
         """Schedule a persistent event anew: one interval after its deadline, or from now on when
         something else than the deadline woke it, or a beat was missed."""
-        interval = event._interval
+        interval = event.interval
         assert interval is not None
-        deadline = (event._deadline if on_beat else now) + interval
+        deadline = (event.due_at if on_beat else now) + interval
         if deadline < now:
             deadline = now + interval
-        event._deadline = deadline
+        event.due_at = deadline
         self.push(event, deadline, interval)
 
     def remove(self, event: Event) -> None:
         """Forget `event`'s deadline, if it has one."""
-        key = event._timer_key
+        key = event.timer_key
         if not key:
             return
-        event._timer_key = 0
+        event.timer_key = 0
         self.live -= 1
-        queue = event._queue
+        queue = event.queue
         if queue is not None:
-            event._queue = None
+            event.queue = None
             if queue.entries[0][1] != key:
                 self._waiting -= 1
                 queue.note_dead()
@@ -168,7 +168,7 @@ class TimerHeap:
     def drop_dead(self) -> None:
         """Rebuild the heap if more of it is dead than `SLACK` and what is live."""
         if 2 * self._dead > len(self._heap) + SLACK:
-            self._heap = [entry for entry in self._heap if entry[2]._timer_key == entry[1]]
+            self._heap = [entry for entry in self._heap if entry[2].timer_key == entry[1]]
             heapify(self._heap)
             self._dead = 0
 
@@ -184,7 +184,7 @@ class TimerHeap:
         heap = self._heap
         while heap:
             deadline, key, event = heap[0]
-            if event._timer_key == key:
+            if event.timer_key == key:
                 return deadline
             heappop(heap)
             self._dead -= 1
@@ -196,11 +196,11 @@ class TimerHeap:
         if deadline is None or deadline > now:
             return None
         event = heappop(self._heap)[2]
-        event._timer_key = 0
+        event.timer_key = 0
         self.live -= 1
-        queue = event._queue
+        queue = event.queue
         if queue is not None:
-            event._queue = None
+            event.queue = None
             self._promote(queue)
         return event
 
@@ -213,9 +213,9 @@ class TimerHeap:
 
     def __iter__(self) -> Iterator[Event]:
         for _, key, event in self._heap:
-            if event._timer_key == key:
+            if event.timer_key == key:
                 yield event
         for common in self._common.values():
             for _, key, event in islice(common._queue.entries, 1, None):
-                if event._timer_key == key:
+                if event.timer_key == key:
                     yield event

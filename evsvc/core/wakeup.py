@@ -51,8 +51,8 @@ class Wakeup:
         self.signals = SignalMap(self._writer.fileno())
         self._post_event = Event(base, -1, 0, self._run_posted)
         self._event = Event(base, self._reader, READ | PERSIST, self._on_wake)
-        self._event._internal = True
-        self._event._priority = 0
+        self._event.internal = True
+        self._event.rank = 0
 
     def start(self) -> None:
         """Have the base watch for wake-ups.  Raises SocketError when it cannot."""
@@ -93,7 +93,7 @@ class Wakeup:
         old = self._reader, self._writer
         self._open_sockets()
         self._event.delete()
-        self._event._fd = self._reader.fileno()
+        self._event.number = self._reader.fileno()
         self._event.add()
         self.signals.move_wakeup_fd(self._writer.fileno())
         for sock in old:

@@ -41,7 +41,7 @@ class Watcher(Closing):
     def __init__(
         self, base: EventBase, watchers: list[Watcher], cb: WatchCallback, arg: object
     ) -> None:
-        base._require_open()
+        base.reactor.require_open()
         if not callable(cb):
             raise ArgumentTypeError(f"the callback cannot be called: {cb!r}")
         self._base: EventBase | None = base
@@ -76,7 +76,7 @@ class PrepareWatcher(Watcher):
     __slots__ = ()
 
     def __init__(self, base: EventBase, cb: WatchCallback, arg: object = None) -> None:
-        super().__init__(base, base._prepare_watchers, cb, arg)
+        super().__init__(base, base.reactor.prepare_watchers, cb, arg)
 
 
 class CheckWatcher(Watcher):
@@ -88,4 +88,4 @@ class CheckWatcher(Watcher):
     __slots__ = ()
 
     def __init__(self, base: EventBase, cb: WatchCallback, arg: object = None) -> None:
-        super().__init__(base, base._check_watchers, cb, arg)
+        super().__init__(base, base.reactor.check_watchers, cb, arg)

@@ -329,7 +329,7 @@ class ServerConnection:
             self._watch_output()
         if not keep_alive:
             self._close_after_output()
-        elif self._bev.output._length > self.options.max_output_bytes:
+        elif self._bev.output.length > self.options.max_output_bytes:
             self._phase = _BACKLOG
             self._watch_output()
         else:
@@ -352,7 +352,7 @@ class ServerConnection:
     def _watch_output(self) -> None:
         """Have `_on_sent` called when the output is empty: from the loop even where it is now."""
         self._bev.setcb(None, self._on_sent, self._on_event)
-        if not self._bev.output._length:
+        if not self._bev.output.length:
             self._bev.enable(EV_WRITE)
 
     def _on_sent(self, bev: BufferEvent, ctx: object) -> None:
@@ -372,7 +372,7 @@ class ServerConnection:
             request = self._completed.pop(0)
             if (complete_cb := request.take_complete_cb()) is not None:
                 complete_cb[0](request, complete_cb[1])
-        if self._chunk_cb is not None and not self._bev.output._length:
+        if self._chunk_cb is not None and not self._bev.output.length:
             (cb, arg), self._chunk_cb = self._chunk_cb, None
             cb(self, arg)
 
@@ -382,7 +382,7 @@ class ServerConnection:
         elif self._phase is _DRAIN:
             self._close_after_output()
         elif self._phase is _BACKLOG:
-            if self._bev.output._length:
+            if self._bev.output.length:
                 self._watch_output()
             else:
                 self._phase = _HEAD
@@ -393,7 +393,7 @@ class ServerConnection:
         self._timer.delete()
         if not self._reader.exhausted:
             self._linger = True
-        if self._bev.output._length or self._completed or self._chunk_cb is not None:
+        if self._bev.output.length or self._completed or self._chunk_cb is not None:
             self._watch_output()
         else:
             self._end_output()
@@ -438,7 +438,7 @@ class ServerConnection:
             self._timer.add(min(left, idle_s))
         elif self._phase is _BODY or (self._phase is _HEAD and not self._reader.exhausted):
             self._refuse(RemoteProtocolError("the request did not come in time", 408))
-        elif self._bev.output._length:
+        elif self._bev.output.length:
             self._timer.add(idle_s)  # not idle: it is still taking a reply, in `write_s`
         else:
             self.close()

@@ -75,7 +75,7 @@ def send_all(buffer: EvBuffer, pair: Pair) -> bytes:
     received = bytearray()
     while buffer:
         try:
-            buffer._drop(buffer._send(pair[0], len(buffer)))
+            buffer.drop(buffer.send(pair[0], len(buffer)))
         except BlockingIOError:
             received += pair[1].recv(1 << 20)
     pair[0].close()
@@ -417,10 +417,10 @@ def test_after_the_files_sending_is_as_it_was(opened: Callable[[bytes], int], pa
     buffer.add_file(opened(TEXT))
     buffer.add(b"tail")
     for size in (len(TEXT), 4):
-        assert buffer._send(pair[0], len(buffer)) == size
-        buffer._drop(size)
+        assert buffer.send(pair[0], len(buffer)) == size
+        buffer.drop(size)
     buffer.add(b"more")
-    assert buffer._send(pair[0], len(buffer)) == 4
+    assert buffer.send(pair[0], len(buffer)) == 4
     assert not buffer._has_files
     assert pair[1].recv(9999) == TEXT + b"tailmore"
 

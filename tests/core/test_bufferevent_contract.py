@@ -60,14 +60,14 @@ class Store(AbstractBufferEvent):
 
     def _update_reading(self) -> None:
         room = self._room_to_read()
-        if self._wanted & EV_READ and room and self._take_in(self.source, room):
+        if self._wanted & EV_READ and room and self.input.take_from(self.source, room):
             self._bytes_came(defer=True)
 
     def _update_writing(self) -> None:
         size = len(self.output)
         if self._wanted & EV_WRITE and size:
             self.sent += self.output.copyout()
-            self.output._drop(size)
+            self.output.drop(size)
             self._bytes_left(defer=True)
         self._update_timers()
 
@@ -154,14 +154,14 @@ def test_bytes_are_taken_in_past_frozen_ends_which_stay_frozen(base: EventBase) 
     with Store(base) as bev, Store(base) as other:
         other.disable(EV_WRITE)
         other.write(b"abcdef")
-        assert bev._take_in(other.output, 4) == 4
+        assert bev.input.take_from(other.output, 4) == 4
         assert bev.input.copyout() == b"abcd"
         with pytest.raises(StateError):
             other.output.drain(1)
         with pytest.raises(StateError):
             bev.input.add(b"x")
         plain = EvBuffer(b"gh")
-        assert bev._take_in(plain, 99) == 2
+        assert bev.input.take_from(plain, 99) == 2
         plain.add(b"i")
         plain.drain(1)
 

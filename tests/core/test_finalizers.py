@@ -315,7 +315,7 @@ def test_a_finalizer_that_was_deleted_by_another_does_not_run(base: EventBase, l
 
     def end(event: Event, arg: object) -> None:
         log.end(event, arg)
-        base.foreach_event(lambda base, event, arg: None if event._internal else event.delete())
+        base.foreach_event(lambda base, event, arg: None if event.internal else event.delete())
 
     for name in ("first", "second"):
         Event(base, -1, 0, never, name).finalize(end)

@@ -109,7 +109,7 @@ def test_every_pending_or_active_event_is_visited_once(base: EventBase) -> None:
         only_active.active(0)
         seen: list[Event] = []
         base.foreach_event(lambda base, event, arg: seen.append(event))
-        ours_seen = [event for event in seen if not event._internal]
+        ours_seen = [event for event in seen if not event.internal]
         assert sorted(map(id, ours_seen)) == sorted(map(id, [added, both, timed, only_active]))
         for event in (added, both):
             event.delete()
@@ -162,7 +162,7 @@ def test_visits_go_by_descriptor_then_signal_then_timer(base: EventBase) -> None
         named["io"].add(7)
         seen: list[Event] = []
         base.foreach_event(lambda base, event, arg: seen.append(event))
-        assert any(event._internal for event in seen)
+        assert any(event.internal for event in seen)
         names = [name for event in seen for name in named if named[name] is event]
         assert names == ["io", "signal", "timer", "common", "active"]
         for event in named.values():

@@ -43,9 +43,9 @@ class ByteQueue(Transfer):
         Raises StateError when the end is frozen, ArgumentTypeError for anything but bytes,
         ArgumentError for a memoryview that is released.
         """
-        if self._frozen_end:
+        if self.frozen_end:
             self._require_end()
-        self._append(data if type(data) is bytes else frozen_copy(data))
+        self.put(data if type(data) is bytes else frozen_copy(data))
 
     def add_iovec(self, pieces: Iterable[Bytes]) -> int:
         """Append several pieces, each as a change of its own; return how many bytes it were.
@@ -58,9 +58,9 @@ class ByteQueue(Transfer):
         if not isinstance(pieces, Iterable):
             raise ArgumentTypeError(f"pieces of bytes are wanted, not {pieces!r}")
         for piece in [frozen_copy(piece) for piece in pieces]:
-            if self._frozen_end:
+            if self.frozen_end:
                 break
-            self._append(piece)
+            self.put(piece)
             added += len(piece)
         return added
 
@@ -76,10 +76,10 @@ class ByteQueue(Transfer):
         last = chunks[-1] if chunks else None
         if data and isinstance(last, bytes) and len(last) + len(data) <= PACK_BYTES:
             chunks[-1] = last + data
-            self._length += len(data)
+            self.length += len(data)
             self._after_add(len(data))
         else:
-            self._append(data)
+            self.put(data)
         return len(data)
 
     def add_reference(
@@ -182,10 +182,10 @@ class ByteQueue(Transfer):
             size = int(whole_number(size, "a size"))
         if size < 0:
             raise ArgumentError(f"cannot drain {size!r} bytes")
-        if self._length == 0:
+        if self.length == 0:
             return
         self._require_start()
-        self._drop(size)
+        self.drop(size)
 
     def remove(self, size: int = -1) -> bytes:
         """Take up to `size` bytes (-1: all) from the front (evbuffer_remove).
@@ -196,17 +196,17 @@ class ByteQueue(Transfer):
         """
         if type(size) is not int:
             size = int(whole_number(size, "a size"))
-        if self._frozen_start and self._length:
+        if self.frozen_start and self.length:
             self._require_start()
         chunks = self._chunks
         if size < 0 and len(chunks) == 1 and not self._start:
             first = chunks[0]
             if type(first) is bytes:
-                self._drop(self._length)
+                self.drop(self.length)
                 return first
         data = self.copyout(size)
         if data:
-            self._drop(len(data))
+            self.drop(len(data))
         return data
 
     def remove_buffer(self, destination: ByteQueue, size: int) -> int:
@@ -229,7 +229,7 @@ class ByteQueue(Transfer):
             return None
         self._require_start()
         line = self.copyout(at)
-        self._drop(at + eol_length)
+        self.drop(at + eol_length)
         return line
 
     def pullup(self, size: int = -1) -> memoryview | None:
@@ -242,14 +242,14 @@ class ByteQueue(Transfer):
         if type(size) is not int:
             size = int(whole_number(size, "a size"))
         if size < 0:
-            size = self._length
-        if size == 0 or size > self._length:
+            size = self.length
+        if size == 0 or size > self.length:
             return None
         if self._flags:
             self._require_bytes(0, size)
         if size <= self.contiguous_space:
             return memoryview(bytes_of(self._chunks[0]))[self._start : self._start + size]
-        head = b"".join(self._views(0, size))
+        head = b"".join(self.views(0, size))
         gone = self._drop_some(size)
         self._put_before([head], size)
         if gone:
@@ -319,6 +319,18 @@ class ByteQueue(Transfer):
             except RuntimeError as exc:
                 raise StateError("the buffer is not locked by this thread") from exc
 
+    def take_from(self, source: ByteQueue, size: int) -> int:
+        """Move up to `size` bytes from the start of `source` to the end, frozen or not.
+
+        Whole chunks move without a copy.  Returns how many bytes it were.
+        """
+        was_frozen = source.frozen_start, self.frozen_end
+        source.frozen_start = self.frozen_end = False
+        try:
+            return source.remove_buffer(self, size)
+        finally:
+            source.frozen_start, self.frozen_end = was_frozen
+
     def _own_space(self) -> Space:
         if self._space is None:
             self._space = Space()
@@ -334,7 +346,7 @@ class ByteQueue(Transfer):
         self._has_files = self._has_files or source._has_files
         self._own_chunks().extend(shared)
         size = sum(map(len, shared))
-        self._length += size
+        self.length += size
         self._after_add(size)
 
     def _append_file(self, piece: FilePiece) -> None:
@@ -343,47 +355,47 @@ class ByteQueue(Transfer):
 
     def _append_or_release(self, chunk: Reference | FilePiece) -> None:
         if len(chunk):
-            self._append(chunk)
+            self.put(chunk)
         else:
             chunk.release()
 
     def _put_before(self, chunks: Sequence[Chunk], size: int) -> None:
         self._settle_first()
         self._own_chunks().extendleft(reversed(chunks))
-        self._length += size
+        self.length += size
 
     def _move_from(self, source: ByteQueue, size: int, *, at_front: bool = False) -> int:
         return source._give_to(self, size, at_front)
 
     def _give_to(self, destination: ByteQueue, size: int, at_front: bool) -> int:
         """Move up to `size` bytes (-1: all), then tell both; the source's callbacks are first."""
-        length = self._length
+        length = self.length
         if size < 0 or size > length:
             size = length
         if destination is self or size == 0:
             return 0
         if at_front:
             destination._require_start()
-        elif destination._frozen_end:
+        elif destination.frozen_end:
             destination._require_end()
-        if self._frozen_start:
+        if self.frozen_start:
             self._require_start()
         if self._has_files:
             destination._has_files = True
-        if size == length and not destination._length:
+        if size == length and not destination.length:
             # The usual case, all of it into an empty one: they change what they have.
             destination._chunks, self._chunks = self._chunks, destination._chunks
             destination._start, self._start = self._start, 0
-            destination._length, self._length = size, 0
+            destination.length, self.length = size, 0
         else:
             taken = self._take_chunks(size)
             if at_front:
                 destination._put_before(taken, size)
             else:
                 destination._own_chunks().extend(taken)
-                destination._length += size
+                destination.length += size
         try:
-            if self._on_drain is not None or self._callbacks:
+            if self.on_drain is not None or self._callbacks:
                 self._after_drain(size)
         finally:
             destination._after_add(size)

@@ -1,7 +1,7 @@
 """A chain of chunks: the bytes of an EvBuffer, without anything that runs the program's code.
 
 Invariants
-    * No chunk is empty; `_length` is the sum of the chunks less `_start`.
+    * No chunk is empty; `length` is the sum of the chunks less `_start`.
     * `_start` bytes of the first chunk are gone already, fewer than it has.
     * `_start` falls only together with a change of the chunks themselves; `Imprint` relies on it.
 """
@@ -28,16 +28,16 @@ NO_CHUNKS: Any = ()
 class ByteChain:
     """A queue of chunks.  Knows no callback, and runs no code of the program's."""
 
-    __slots__ = ("_chunks", "_has_files", "_length", "_lock", "_start")
+    __slots__ = ("_chunks", "_has_files", "_lock", "_start", "length")
 
     _chunks: deque[Chunk]
     _start: int
-    _length: int
+    length: int
     _lock: Lock | None  # held by `evbuffer`, around all of it
     _has_files: bool  # whether there may be a piece of a file among the chunks
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     @property
     def contiguous_space(self) -> int:
@@ -47,7 +47,7 @@ class ByteChain:
     def _spans(self, start: int, size: int) -> Iterator[Span]:
         """Yield where the bytes from `start` are, at most `size` (-1: all), chunk by chunk."""
         if size < 0:
-            size = self._length
+            size = self.length
         first = start + self._start
         for chunk in self._chunks:
             length = len(chunk)
@@ -61,7 +61,7 @@ class ByteChain:
             size -= last - first
             first = 0
 
-    def _views(self, start: int, size: int) -> Iterator[memoryview]:
+    def views(self, start: int, size: int) -> Iterator[memoryview]:
         """Yield the bytes from `start`, at most `size` (-1: all), chunk by chunk."""
         for data, first, last in self._spans(start, size):
             yield memoryview(data)[first:last]
@@ -88,7 +88,7 @@ class ByteChain:
         taken: list[Chunk] = []
         if size >= self.contiguous_space:
             self._settle_first()  # the first chunk goes whole
-        self._length -= size
+        self.length -= size
         while size and size >= len(chunks[0]) - self._start:
             chunk = chunks.popleft()
             size -= len(chunk)
@@ -106,7 +106,7 @@ class ByteChain:
     def _drop_some(self, size: int) -> list[Chunk] | None:
         """Drop fewer bytes than there are; return the foreign chunks that have left, if any."""
         chunks = self._chunks
-        self._length -= size
+        self.length -= size
         size += self._start
         gone: list[Chunk] | None = None
         while size and size >= len(chunks[0]):
@@ -137,10 +137,10 @@ class ByteChain:
 class Imprint:
     """What a chain was like at a moment, for something that the chain itself may keep."""
 
-    __slots__ = ("_chunks", "_length", "_start", "_witness")
+    __slots__ = ("_chunks", "_start", "_witness", "length")
 
     def __init__(self, chain: ByteChain) -> None:
-        self._length = chain._length
+        self.length = chain.length
         self._start = chain._start
         # A deque's iterator refuses to go on when the deque has changed, at its end, too.  That
         # counts the changes without a counter, which every add and drain would have to pay for.
@@ -156,7 +156,7 @@ class Imprint:
         return (
             chain._chunks is self._chunks
             and chain._start == self._start
-            and chain._length == self._length
+            and chain.length == self.length
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -179,16 +178,16 @@ class Deferral:
 
     def _schedule(self) -> None:
         base = self._base
-        if base._closed:
+        if base.reactor.closed:
             return
-        if base._wakeup.thread_id in (0, threading.get_ident()):
+        if not base.reactor.runs_elsewhere():
             self._activate()
         else:
             base.post(self._activate)
 
     def _activate(self) -> None:
         if self._waiting is not None:
-            self._base._registry.activate_later(self._event, 0)
+            self._base.reactor.registry.activate_later(self._event, 0)
 
     def _run(self, fd: int, what: int, arg: object) -> None:
         waiting = self._waiting

@@ -28,7 +28,7 @@ class Contents(ByteChain):
         return self.copyout()
 
     def __repr__(self) -> str:
-        return f"<EvBuffer {self._length} bytes in {len(self._chunks)} chunks>"
+        return f"<EvBuffer {self.length} bytes in {len(self._chunks)} chunks>"
 
     def copyout(self, size: int = -1, start: int = 0) -> bytes:
         """Return up to `size` bytes (-1: all) from position `start`, and keep them.
@@ -51,7 +51,7 @@ class Contents(ByteChain):
             if first == 0 and stop is None and type(data) is bytes:
                 return data
             return bytes(data[first:stop])
-        return b"".join(self._views(start, size))
+        return b"".join(self.views(start, size))
 
     def peek(self, size: int = -1, start: int = 0) -> list[memoryview]:
         """Return views of whole chunks that hold at least `size` bytes (-1: all) from `start`.
@@ -61,7 +61,7 @@ class Contents(ByteChain):
         """
         size = whole_number(size, "a size")
         start = checked_position(self, start)
-        wanted = self._length if size < 0 else size
+        wanted = self.length if size < 0 else size
         if self._flags:
             self._require_bytes(start, wanted)
         views: list[memoryview] = []
@@ -120,7 +120,7 @@ class Contents(ByteChain):
         if size == 0 or not self._has_files:
             return
         first = start + self._start
-        last = self._length + self._start if size < 0 else first + size
+        last = self.length + self._start if size < 0 else first + size
         for chunk in self._chunks:
             if last <= 0:
                 return

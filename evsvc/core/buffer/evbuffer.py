@@ -38,9 +38,9 @@ class EvBuffer(ByteQueue, Closing):
     def __init__(self, data: Bytes = b"") -> None:
         # Of all layers: a call of each one's own would double the time, to 0.63 us.
         self._chunks = NO_CHUNKS
-        self._start = self._length = self._flags = 0
-        self._has_files = self._frozen_start = self._frozen_end = False
-        self._callbacks = self._on_add = self._on_drain = None
+        self._start = self.length = self._flags = 0
+        self._has_files = self.frozen_start = self.frozen_end = False
+        self._callbacks = self.on_add = self.on_drain = None
         self._max_read = MAX_READ_BYTES
         self._read_bytes = FIRST_READ_BYTES
         self._lock = self._space = None
@@ -68,7 +68,7 @@ class EvBuffer(ByteQueue, Closing):
         """Drop the contents and the callbacks; references are released (evbuffer_free)."""
         self._forget_callbacks()
         self._space = None
-        self._drop(self._length)
+        self.drop(self.length)
 
 
 class LockedEvBuffer(EvBuffer):
@@ -113,8 +113,8 @@ class LockedEvBuffer(EvBuffer):
     freeze = holding_lock(EvBuffer.freeze)
     unfreeze = holding_lock(EvBuffer.unfreeze)
     close = holding_lock(EvBuffer.close)
-    _append = holding_lock(EvBuffer._append)
-    _drop = holding_lock(EvBuffer._drop)
+    put = holding_lock(EvBuffer.put)
+    drop = holding_lock(EvBuffer.drop)
     _give_to = holding_lock(EvBuffer._give_to)
     _shared_chunks = holding_lock(EvBuffer._shared_chunks)
 

@@ -26,17 +26,17 @@ class ObservedContents(Contents):
 
     __slots__ = (
         "_callbacks",
-        "_frozen_end",
-        "_frozen_start",
-        "_on_add",
-        "_on_drain",
+        "frozen_end",
+        "frozen_start",
+        "on_add",
+        "on_drain",
     )
 
-    _frozen_start: bool
-    _frozen_end: bool
+    frozen_start: bool
+    frozen_end: bool
     _callbacks: CallbackList | None
-    _on_add: Callable[[], object] | None
-    _on_drain: Callable[[], object] | None
+    on_add: Callable[[], object] | None
+    on_drain: Callable[[], object] | None
 
     def add_cb(self, callback: BufferCallback, arg: object = None) -> CallbackEntry:
         """Call `callback(buffer, info, arg)` after every change, before older callbacks.
@@ -111,44 +111,44 @@ class ObservedContents(Contents):
         return self._callbacks
 
     def _forget_callbacks(self) -> None:
-        self._on_add = self._on_drain = None
+        self.on_add = self.on_drain = None
         if self._callbacks is not None:
             self._callbacks.close()
 
-    def _append(self, chunk: Chunk) -> None:
+    def put(self, chunk: Chunk) -> None:
         size = len(chunk)
         if size:
             try:
                 self._chunks.append(chunk)
             except AttributeError:  # the first ever
                 self._own_chunks().append(chunk)
-            self._length += size
-            if self._on_add is not None:
-                self._on_add()
+            self.length += size
+            if self.on_add is not None:
+                self.on_add()
             if self._callbacks:
                 self._callbacks.report(self, size, 0)
 
-    def _drop(self, size: int) -> None:
+    def drop(self, size: int) -> None:
         chunks = self._chunks
-        if size == self._length and len(chunks) == 1 and type(chunks[0]) is bytes:
+        if size == self.length and len(chunks) == 1 and type(chunks[0]) is bytes:
             chunks.clear()  # the usual case: all of one chunk was sent or taken
             self._start = 0
-            self._length = 0
-            if self._on_drain is not None:
-                self._on_drain()
+            self.length = 0
+            if self.on_drain is not None:
+                self.on_drain()
             if self._callbacks:
                 self._callbacks.report(self, 0, size)
-        elif size > 0 and self._length:
+        elif size > 0 and self.length:
             self._drop_chunks(size)
 
     def _drop_chunks(self, size: int) -> None:
         gone: list[Chunk] | None
-        if size >= self._length:
-            size = self._length
+        if size >= self.length:
+            size = self.length
             gone = [chunk for chunk in self._chunks if type(chunk) is not bytes]
             self._chunks.clear()
             self._start = 0
-            self._length = 0
+            self.length = 0
             self._has_files = False
         else:
             gone = self._drop_some(size)
@@ -165,26 +165,26 @@ class ObservedContents(Contents):
 
     def _set_frozen(self, at_front: bool, frozen: bool) -> None:
         if at_front:
-            self._frozen_start = frozen
+            self.frozen_start = frozen
         else:
-            self._frozen_end = frozen
+            self.frozen_end = frozen
 
     def _require_start(self) -> None:
-        if self._frozen_start:
+        if self.frozen_start:
             raise StateError("the start of the buffer is frozen")
 
     def _require_end(self) -> None:
-        if self._frozen_end:
+        if self.frozen_end:
             raise StateError("the end of the buffer is frozen")
 
     def _after_add(self, size: int) -> None:
-        if self._on_add is not None:
-            self._on_add()
+        if self.on_add is not None:
+            self.on_add()
         if self._callbacks:
             self._callbacks.report(self, size, 0)
 
     def _after_drain(self, size: int) -> None:
-        if self._on_drain is not None:
-            self._on_drain()
+        if self.on_drain is not None:
+            self.on_drain()
         if self._callbacks:
             self._callbacks.report(self, 0, size)

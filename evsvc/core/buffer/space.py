@@ -111,7 +111,7 @@ class Space:
             block.used += size
             self._committed = Reference(block.memory[first : block.used].toreadonly())
             chain._own_chunks().append(self._committed)
-        chain._length += size
+        chain.length += size
 
     def _fill(self, block: Block) -> None:
         """Go on with another block; what is free in the one before is given up."""

@@ -75,7 +75,7 @@ class Transfer(ObservedContents):
         else:
             data = os.read(fd_of(fd), min(self._read_bytes, limit))
             self._adapt_read(len(data))
-        self._append(data)
+        self.put(data)
         return len(data)
 
     def write(self, fd: int | HasFileno, howmuch: int = -1) -> int:
@@ -89,14 +89,14 @@ class Transfer(ObservedContents):
         """
         self._require_start()
         howmuch = whole_number(howmuch, "howmuch")
-        limit = self._length if howmuch < 0 else min(howmuch, self._length)
+        limit = self.length if howmuch < 0 else min(howmuch, self.length)
         if limit == 0:
             return 0
         number = fd_of(fd)
         sent = self._send_file(number, limit) if self._has_files else -1
         if sent < 0:
             sent = os.writev(number, self._gather(limit))
-        self._drop(sent)
+        self.drop(sent)
         return sent
 
     def _adapt_read(self, got: int) -> None:
@@ -106,7 +106,7 @@ class Transfer(ObservedContents):
         elif got < asked // 4:
             self._read_bytes = max(asked // 2, LEAST_READ_BYTES)
 
-    def _send(self, stream: Stream, limit: int) -> int:
+    def send(self, stream: Stream, limit: int) -> int:
         """Send up to `limit` bytes with one system call; return how many were taken.
 
         They are still in the buffer: what draining calls must not pass for an error of the socket.
@@ -115,16 +115,16 @@ class Transfer(ObservedContents):
             return self._send_with_files(stream, limit)
         chunks = self._chunks
         data: bytes | memoryview
-        if len(chunks) == 1 and not self._start and self._length <= limit:
+        if len(chunks) == 1 and not self._start and self.length <= limit:
             data = bytes_of(chunks[0])
-        elif self._length <= limit and self._length <= JOIN_BYTES:
+        elif self.length <= limit and self.length <= JOIN_BYTES:
             data = join(chunks)
             if self._start:
                 data = memoryview(data)[self._start :]
         elif _HAS_SENDMSG:
             return stream.sendmsg(self._gather(limit))
         else:
-            data = next(self._views(0, limit))
+            data = next(self.views(0, limit))
         return stream.send(data)
 
     def _send_with_files(self, stream: Stream, limit: int) -> int:
@@ -133,7 +133,7 @@ class Transfer(ObservedContents):
             return sent
         if not any(isinstance(chunk, FilePiece) for chunk in self._chunks):
             self._has_files = False
-            return self._send(stream, limit)
+            return self.send(stream, limit)
         if _HAS_SENDMSG:
             return stream.sendmsg(self._gather(limit))
         return stream.send(self._gather(limit)[0])
@@ -149,7 +149,7 @@ class Transfer(ObservedContents):
         """Return what one gathering system call can take of the first `limit` bytes."""
         if self._has_files:
             limit = min(limit, self._before_next_file())
-        return list(islice(self._views(0, limit), MAX_GATHER_CHUNKS))
+        return list(islice(self.views(0, limit), MAX_GATHER_CHUNKS))
 
     def _before_next_file(self) -> int:
         """Return how many bytes there are before a file that sendfile() may take."""

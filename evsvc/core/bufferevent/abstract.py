@@ -24,7 +24,7 @@ and where the default does not fit
     `fd`, `setfd`, `replacefd`, `underlying`   -1, StateError and None unless it has one.
 
 What a kind calls
-    `_take_in(source, size)`   to put bytes of a buffer into `input`, frozen ends or not;
+    `input.take_from(source, size)`   to put bytes of a buffer into `input`, frozen ends or not;
     `_bytes_came()`       after it has put bytes into `input`;
     `_bytes_left()`       after bytes have left `output`;
     `_ended(what)`        at an end of file: disables reading, tells BEV_EVENT_EOF | what;
@@ -49,7 +49,7 @@ Rules
       set other callbacks: tell last, or look at `_references` (0: nothing is left) and `_wanted`
       again.  After `close` telling does nothing.
     * `_update_reading` and `_update_writing` run inside calls of the program, as do buffer
-      callbacks inside `_take_in`.  Tell with `defer=True` from there, or guard against re-entry:
+      callbacks inside `take_from`.  Tell with `defer=True` from there, or guard against re-entry:
       a callback that drains would else run inside itself.
     * Where a kind is always deferred it adds BEV_OPT_DEFER_CALLBACKS to the options.
     * A kind that stands on another bufferevent takes a reference (`incref`): a `close` from
@@ -101,7 +101,7 @@ class AbstractBufferEvent(RateLimited):
         self.output = EvBuffer()
         self.input.freeze(at_front=False)
         self.output.freeze(at_front=True)
-        self.output._on_add = self._update_writing
+        self.output.on_add = self._update_writing
         if self._lock is not None:
             self.input.enable_locking(self._lock)
             self.output.enable_locking(self._lock)
@@ -175,7 +175,7 @@ class AbstractBufferEvent(RateLimited):
 
         Nothing comes while the program has frozen the input's start.
         """
-        return b"" if self.input._frozen_start else self.input.remove(size)
+        return b"" if self.input.frozen_start else self.input.remove(size)
 
     def read_buffer(self, buffer: EvBuffer) -> None:
         """Move the input's contents to `buffer` (bufferevent_read_buffer).
@@ -202,29 +202,13 @@ class AbstractBufferEvent(RateLimited):
         return False
 
     def _has_unsent(self) -> bool:
-        return self.output._length > 0
+        return self.output.length > 0
 
     def _io_events(self) -> list[Event]:
         raise StateError(f"{type(self).__name__} has no events of its own to give a priority")
 
     def _move_to(self, base: EventBase) -> None:
         raise StateError(f"{type(self).__name__} cannot move to another base")
-
-    def _take_in(self, source: EvBuffer, size: int) -> int:
-        """Move up to `size` bytes from the start of `source` to the end of the input.
-
-        Whether those ends are frozen or not; whole chunks move without a copy.  Returns how many
-        bytes it were.
-        """
-        was_frozen = source._frozen_start
-        self.input.unfreeze(at_front=False)
-        source.unfreeze(at_front=True)
-        try:
-            return source.remove_buffer(self.input, size)
-        finally:
-            self.input.freeze(at_front=False)
-            if was_frozen:
-                source.freeze(at_front=True)
 
     def _share_lock(self, lock: Lock) -> None:
         """Have another's lock instead of one of our own, from the start."""
@@ -237,10 +221,10 @@ class AbstractBufferEvent(RateLimited):
         """
         if self._lock is None:
             function()
-        elif self._base._wakeup.is_loop_thread():
+        elif self._base.reactor.in_loop_thread():
             self._guarded(function)()
         else:
-            self._base.post(self._guarded(function))
+            self._base.reactor.post(self._guarded(function))
 
     def _ended(self, what: int, defer: bool = False) -> None:
         """The other side has ended: stop reading, and tell."""

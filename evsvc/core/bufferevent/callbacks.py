@@ -71,7 +71,7 @@ class Callbacks(Lifetime):
             options & BevOption.BEV_OPT_DEFER_CALLBACKS
         ):
             raise ArgumentError("BEV_OPT_UNLOCK_CALLBACKS goes with BEV_OPT_DEFER_CALLBACKS only")
-        base._require_open()
+        base.reactor.require_open()
         super().__init__(bool(options & BevOption.BEV_OPT_THREADSAFE))
         self._base = base
         self._options = options
@@ -121,9 +121,9 @@ class Callbacks(Lifetime):
         events, options = int(events), int(options)
         ignore = options & _IGNORE_WATERMARKS
         defer = bool(options & _DEFER)
-        if events & READ and (ignore or self.input._length >= self._read_low):
+        if events & READ and (ignore or self.input.length >= self._read_low):
             self._run_readcb(defer)
-        if events & WRITE and (ignore or self.output._length <= self._write_low):
+        if events & WRITE and (ignore or self.output.length <= self._write_low):
             self._run_writecb(defer)
 
     @holding_lock
@@ -147,9 +147,9 @@ class Callbacks(Lifetime):
     @priority.setter
     def priority(self, priority: int) -> None:
         self._require_open()
-        self._base._active.check_priority(priority)
+        self._base.reactor.check_priority(priority)
         events = self._events()
-        if any(event._active for event in events):
+        if any(event.is_active for event in events):
             raise StateError("the priority cannot change while a callback is due")
         for event in events:
             event.priority = priority
@@ -167,7 +167,7 @@ class Callbacks(Lifetime):
         if self._lock is not None:
             events |= FINALIZE
         event = Event(self._base, fd, events, self._guarded(callback))
-        event._priority = self._priority
+        event.rank = self._priority
         return event
 
     def _run_readcb(self, defer: bool = False) -> None:
@@ -185,7 +185,7 @@ class Callbacks(Lifetime):
         try:
             self._readcb(self, self._ctx)
         finally:
-            if self._read_high and self.input._length >= self._read_high:
+            if self._read_high and self.input.length >= self._read_high:
                 self._call_again()
 
     def _call_again(self) -> None:
@@ -221,8 +221,8 @@ class Callbacks(Lifetime):
             # Not through _new_event: whether the lock is held depends on the options.
             flags = 0 if self._lock is None else FINALIZE
             event = self._deferred = Event(self._base, -1, flags, self._run_deferred)
-            event._priority = self._priority
-        self._base._flush_list.defer(self._base, event, to_next_pass=to_next_pass)
+            event.rank = self._priority
+        self._base.reactor.defer(event, to_next_pass=to_next_pass)
 
     def _run_deferred(self, fd: int, flags: int, arg: object) -> None:
         """Run what waits, with the lock held unless BEV_OPT_UNLOCK_CALLBACKS says not to."""

@@ -92,11 +92,11 @@ class _Way:
         """
         source, destination = self.source, self.destination
         self.busy, self.said_ok = True, False
-        frozen = source._frozen_start, destination._frozen_end
+        frozen = source.frozen_start, destination.frozen_end
         source.unfreeze(at_front=True)
         destination.unfreeze(at_front=False)
         try:
-            while forced or (source._length and goes_on()):
+            while forced or (source.length and goes_on()):
                 forced = False
                 limit = room()
                 if (limit is not None and limit <= 0) or not self._call(limit, mode, ctx):
@@ -179,7 +179,7 @@ class FilterBufferEvent(AbstractBufferEvent):
         self._end_below = 0  # what ended there, while bytes before it wait
         underlying.incref()
         underlying.setcb(self._below_read, self._below_wrote, self._below_event)
-        underlying.output._on_drain = self._below_drained
+        underlying.output.on_drain = self._below_drained
         underlying._suspend_reading(SUSPENDED_FILTER)
         try:
             self._enable_below(_BOTH)
@@ -236,7 +236,7 @@ class FilterBufferEvent(AbstractBufferEvent):
             below._suspend_reading(SUSPENDED_FILTER)
             return
         below._resume_reading(SUSPENDED_FILTER)
-        if below.input._length or self._end_below:
+        if below.input.length or self._end_below:
             below._run_readcb(defer=True)
 
     def _update_writing(self) -> None:
@@ -248,15 +248,15 @@ class FilterBufferEvent(AbstractBufferEvent):
         self._step(self._push, _NORMAL, forced=False)
 
     def _asked_to_write(self) -> None:
-        if not (self._due or self.output._length):
+        if not (self._due or self.output.length):
             self._due = True
             self._underlying._asked_to_write()
 
     def _waits_to_write(self) -> bool:
-        return self._due or self.output._length > 0
+        return self._due or self.output.length > 0
 
     def _has_unsent(self) -> bool:
-        return self.output._length > 0 or self._underlying._has_unsent()
+        return self.output.length > 0 or self._underlying._has_unsent()
 
     def _flush(self, events: int, mode: FlushMode) -> bool:
         """Run the filters at least once, then flush below; whether one said BEV_OK.
@@ -328,13 +328,13 @@ class FilterBufferEvent(AbstractBufferEvent):
 
     def _room_below(self) -> int | None:
         below = self._underlying
-        return below._write_high - below.output._length if below._write_high else None
+        return below._write_high - below.output.length if below._write_high else None
 
     def _tell_pulled(self, defer: bool) -> None:
         if self._end_below and self._reads_on():
             what, self._end_below = self._end_below, 0
             self._pass_up(what, defer=True)  # after the read callback
-        if self._incoming.said_ok and self.input._length:
+        if self._incoming.said_ok and self.input.length:
             self._bytes_came(defer)
 
     def _tell_pushed(self, defer: bool = False) -> None:
@@ -358,8 +358,8 @@ class FilterBufferEvent(AbstractBufferEvent):
             return  # no sign: what we write has passed through at once
         if self._write_timer is not None:
             self._write_timer.last = self._base.now
-        if self.output._on_drain is not None:
-            self.output._on_drain()
+        if self.output.on_drain is not None:
+            self.output.on_drain()
 
     def _below_event(self, below: AbstractBufferEvent, what: int, ctx: object) -> None:
         waits = below._deferred_data & READ or not self._reads_on()
@@ -384,8 +384,8 @@ class FilterBufferEvent(AbstractBufferEvent):
         # The program may have put something else there by now.
         if below._readcb == self._below_read:
             below.setcb(None, None, None)
-        if below.output._on_drain == self._below_drained:
-            below.output._on_drain = None
+        if below.output.on_drain == self._below_drained:
+            below.output.on_drain = None
         self._incoming.function = self._outgoing.function = pass_through
         is_gone = False
         try:

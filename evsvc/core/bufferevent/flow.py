@@ -209,7 +209,7 @@ class Flow(Callbacks):
         """EV_WRITE is enabled by name; `_update_writing` follows."""
 
     def _waits_to_write(self) -> bool:
-        return self.output._length > 0
+        return self.output.length > 0
 
     def _read_expired(self) -> None:
         self._stop(READ)
@@ -264,7 +264,7 @@ class Flow(Callbacks):
         """How many bytes the input takes before it is at its high watermark."""
         if not self._read_high:
             return maxsize
-        return max(self._read_high - self.input._length, 0)
+        return max(self._read_high - self.input.length, 0)
 
     def _max_to_read(self) -> int:
         """How many bytes one system call may read now."""
@@ -286,7 +286,7 @@ class Flow(Callbacks):
         """Pause at the high watermark, and tell the program from the low one on."""
         if self._read_high:
             self._check_high_watermark()
-        if self.input._length < self._read_low or self._readcb is None:
+        if self.input.length < self._read_low or self._readcb is None:
             return
         if defer or self._defers or self._read_high:
             self._run_readcb(defer)
@@ -298,16 +298,16 @@ class Flow(Callbacks):
         if self._write_timer is not None:
             self._write_timer.last = self._base.now
             self._update_timers()
-        if self.output._length <= self._write_low:
+        if self.output.length <= self._write_low:
             self._run_writecb(defer)
 
     def _check_high_watermark(self) -> None:
-        if self._read_high and self.input._length >= self._read_high:
-            self.input._on_drain = self._check_high_watermark
+        if self._read_high and self.input.length >= self._read_high:
+            self.input.on_drain = self._check_high_watermark
             if not self._read_suspended & SUSPENDED_WATERMARK:
                 self._suspend_reading(SUSPENDED_WATERMARK)
         elif self._read_suspended & SUSPENDED_WATERMARK:
-            self.input._on_drain = None
+            self.input.on_drain = None
             self._resume_reading(SUSPENDED_WATERMARK)
 
     def _timer(self, limit_s: float | None, expired: Callable[[], object]) -> Inactivity | None:

@@ -34,7 +34,7 @@ class Inactivity:
         """Count from `now`, unless counting already; or stop."""
         if not wanted:
             self.event.delete()
-        elif not self.event._timer_key:
+        elif not self.event.timer_key:
             self.last = now
             self.event.add(self.limit)
 

@@ -78,11 +78,11 @@ class PairBufferEvent(AbstractBufferEvent):
             # that always does neither recurses nor keeps the loop.
             self._base.post(self._guarded(self._cross))
             return False
-        if not self.output._length or not size:
+        if not self.output.length or not size:
             return False
         self._moving = True
         try:
-            partner._take_in(self.output, size)
+            partner.input.take_from(self.output, size)
         finally:
             self._moving = False
             partner._bytes_came()

@@ -41,8 +41,8 @@ class _LockedTurn:
     def __init__(self, bev: StreamBufferEvent) -> None:
         self._bev = bev
 
-    def _flush_output(self) -> None:
-        self._bev._guarded(self._bev._flush_output)()
+    def flush_output(self) -> None:
+        self._bev._guarded(self._bev.flush_output)()
 
 
 class StreamBufferEvent(AbstractBufferEvent):
@@ -195,9 +195,9 @@ class StreamBufferEvent(AbstractBufferEvent):
 
         Raises StateError while anything is pending, due or to be sent, and when `base` is closed.
         """
-        base._require_open()
+        base.reactor.require_open()
         events = self._events()
-        if self._flush_listed or any(event._active or event.pending() for event in events):
+        if self._flush_listed or any(event.is_active or event.pending() for event in events):
             raise StateError("a bufferevent that is not idle cannot move to another base")
         for event in events:
             event.base = base
@@ -211,7 +211,7 @@ class StreamBufferEvent(AbstractBufferEvent):
 
     def _update_reading(self) -> None:
         if self._open and self._wanted & READ:
-            if not self._read_event._inserted:
+            if not self._read_event.inserted:
                 self._read_event.add()
         elif self._stream is not None:
             self._read_event.delete()
@@ -242,14 +242,14 @@ class StreamBufferEvent(AbstractBufferEvent):
             self._datacb(self, data, self._ctx)
         else:
             try:
-                self.input._append(data)
+                self.input.put(data)
             except BaseException:  # of a callback of the input; the bytes are there
                 self._tell_input(defer=True)
                 raise
             self._tell_input()
 
     def _asked_to_write(self) -> None:
-        if self._open and not self.output._length:
+        if self._open and not self.output.length:
             self._arm_writing()  # it gets one callback even so
 
     def _update_writing(self) -> None:
@@ -260,32 +260,32 @@ class StreamBufferEvent(AbstractBufferEvent):
         elif not self._wanted & WRITE:
             if self._write_armed:
                 self._disarm_writing()
-        elif self.output._length and not (self._flush_listed or self._write_armed):
+        elif self.output.length and not (self._flush_listed or self._write_armed):
             self._flush_listed = True
             if self._lock is None:
-                self._base._flush_list.waiting.append(self)
+                self._base.reactor.ask_to_flush(self)
             else:
                 self._ask_for_locked_turn()
 
     def _ask_for_locked_turn(self) -> None:
         turn = _LockedTurn(self)
-        if self._base._wakeup.is_loop_thread():
-            self._base._flush_list.waiting.append(turn)
+        if self._base.reactor.in_loop_thread():
+            self._base.reactor.ask_to_flush(turn)
         else:
-            self._base.post(turn._flush_output)
+            self._base.reactor.post(turn.flush_output)
 
     def _on_writable(self, fd: int, what: int, arg: object) -> None:
-        if self.output._length:
-            self._flush_output()
+        if self.output.length:
+            self.flush_output()
         else:
             self._disarm_writing()
             self._run_writecb()
 
-    def _flush_output(self) -> None:
+    def flush_output(self) -> None:
         """Offer the kernel the output once; wait for EV_WRITE when it does not take it all."""
         self._flush_listed = False
         output = self.output
-        offered = output._length
+        offered = output.length
         if not offered or not self._open or not self._wanted & WRITE:
             return
         limiter = self._limiter
@@ -301,7 +301,7 @@ class StreamBufferEvent(AbstractBufferEvent):
             if type(chunk) is bytes and len(chunk) == offered and not output._start:
                 sent = stream.send(chunk)  # the usual case of _send(), without a call
             else:
-                sent = output._send(stream, offered)
+                sent = output.send(stream, offered)
         except BlockingIOError:
             sent = 0
         except OSError as exc:
@@ -309,7 +309,7 @@ class StreamBufferEvent(AbstractBufferEvent):
             return
         raised = True
         try:
-            output._drop(sent)
+            output.drop(sent)
             raised = False
         finally:  # the rest has to go though a callback of the output raises
             goes_on = self._wanted & WRITE  # else such a callback has disabled it, or closed
@@ -318,13 +318,13 @@ class StreamBufferEvent(AbstractBufferEvent):
                     self._write_timer.last = self._base.now
                 if sent < offered:
                     self._arm_writing()
-                elif output._length:
+                elif output.length:
                     self._update_writing()
                 elif self._write_armed:
                     self._disarm_writing()
             if limiter is not None:
                 limiter.note_written(sent)
-            if goes_on and sent and self._writecb is not None and output._length <= self._write_low:
+            if goes_on and sent and self._writecb is not None and output.length <= self._write_low:
                 self._run_writecb(raised)
 
     def _arm_writing(self) -> None:
@@ -347,4 +347,4 @@ class StreamBufferEvent(AbstractBufferEvent):
             self._update_timers()
 
     def _waits_to_write(self) -> bool:
-        return self._write_armed if self._open else self.output._length > 0
+        return self._write_armed if self._open else self.output.length > 0

@@ -215,7 +215,7 @@ class TlsBufferEvent(TlsSteps):
         Source: SSL_shutdown; RFC 8446 section 6.1.
         """
         self._require_open()
-        if not self.output._frozen_end:
+        if not self.output.frozen_end:
             self.output.freeze(at_front=False)
             self._closing = True
             self._schedule()
@@ -307,8 +307,8 @@ class TlsBufferEvent(TlsSteps):
 
     def _start_over(self, engine: TlsEngine | None) -> None:
         """Have a new connection: what is left of the one before is no use to it."""
-        self._wire.input._drop(self._wire.input._length)
-        self._wire.output._drop(self._wire.output._length)
+        self._wire.input.drop(self._wire.input.length)
+        self._wire.output.drop(self._wire.output.length)
         self.output.unfreeze(at_front=False)
         if self._phase is Phase.DEAD:  # which has disabled it; a fresh one can write
             self._enabled |= WRITE
@@ -333,7 +333,7 @@ def _check_handshake_timeout(limit_s: object) -> None:
 
 def _carries_tls(wire: AbstractBufferEvent) -> bool:
     """Whether a filter of TLS stands on it, also one whose callbacks the program has replaced."""
-    return isinstance(getattr(wire.output._on_drain, "__self__", None), TlsWire)
+    return isinstance(getattr(wire.output.on_drain, "__self__", None), TlsWire)
 
 
 def _engine_over(fd: Socket | int | None, maker: EngineMaker) -> TlsEngine | None:

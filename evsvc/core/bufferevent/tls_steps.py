@@ -64,7 +64,7 @@ class TlsSteps(TlsWire):
                 or (self._write_error is not None and self._tell_write_error())
                 or (self._end is not None and self._tell_end())
                 or (self._sending and self._release())
-                or (self.output._length and self._encode())
+                or (self.output.length and self._encode())
                 or (self._closing and self._take_leave())
             )
         if phase is Phase.WAITING:
@@ -81,15 +81,15 @@ class TlsSteps(TlsWire):
         return self._engine.ssl
 
     def _asked_to_write(self) -> None:
-        if self._phase is Phase.OPEN and not self.output._length:
+        if self._phase is Phase.OPEN and not self.output.length:
             self._sending = True  # it gets one callback even so
             self._schedule()
 
     def _waits_to_write(self) -> bool:
-        return self._sending or self.output._length > 0
+        return self._sending or self.output.length > 0
 
     def _has_unsent(self) -> bool:
-        return self.output._length > 0 or self._wire._has_unsent()
+        return self.output.length > 0 or self._wire._has_unsent()
 
     def _begin(self) -> bool:
         """Start when the wire is connected; whether it is."""
@@ -131,8 +131,8 @@ class TlsSteps(TlsWire):
         """Decrypt a read's worth of the wire's bytes, and tell; whether there were any."""
         came = fed = 0
         while self._wanted & READ and (room := self._room_to_read()):
-            if self._plain._length:
-                came += self._take_in(self._plain, room)
+            if self._plain.length:
+                came += self.input.take_from(self._plain, room)
             elif (data := self._decrypt()) is None:
                 size = 0 if came or self._read_over else self._feed(self._max_to_read() - fed)
                 if size <= 0:
@@ -142,10 +142,10 @@ class TlsSteps(TlsWire):
                 self._datacb(self, data, self._ctx)
                 came += len(data)
             elif len(data) <= room:
-                self.input._append(data)
+                self.input.put(data)
                 came += len(data)
             else:
-                self._plain._append(data)
+                self._plain.put(data)
             if self._phase is not Phase.OPEN:  # closed or begun anew by a callback
                 return True
         if fed and self._limiter is not None:
@@ -205,7 +205,7 @@ class TlsSteps(TlsWire):
         Such as a server's session tickets: OpenSSL, too, ignores that these cannot be sent.  When
         the program has something to send, it is told.
         """
-        if not self._only_handshake or self.output._length or self._closing:
+        if not self._only_handshake or self.output.length or self._closing:
             return False
         if not isinstance(error, (BrokenPipeError, ConnectionResetError)):
             return False
@@ -219,7 +219,7 @@ class TlsSteps(TlsWire):
         if not self._wants_wire() and not self._waits_for_bandwidth():
             return False
         wire = self._wire
-        return wire.input._length > 0 or bool(wire._enabled & READ and _is_readable(wire.fd))
+        return wire.input.length > 0 or bool(wire._enabled & READ and _is_readable(wire.fd))
 
     def _waits_for_bandwidth(self) -> bool:
         reasons = self._read_suspended
@@ -246,7 +246,7 @@ class TlsSteps(TlsWire):
     def _has_undecoded(self) -> bool:
         if self._read_over:
             return False
-        return bool(not self._starved or self._plain._length or self._wire.input._length)
+        return bool(not self._starved or self._plain.length or self._wire.input.length)
 
     def _break_down(self, direction: int, error: OSError) -> None:
         """The engine has failed: the peer gets its alert, the program the error."""
@@ -268,8 +268,8 @@ class TlsSteps(TlsWire):
             return False
         self._sending = False
         size, self._encrypted = self._encrypted, 0
-        self.output._drop(size)
-        if self.output._length or not self._closing:  # else that is told with the close_notify
+        self.output.drop(size)
+        if self.output.length or not self._closing:  # else that is told with the close_notify
             self._bytes_left()
         return True
 
@@ -287,18 +287,18 @@ class TlsSteps(TlsWire):
         return self._sending
 
     def _batch_size(self) -> int:
-        if self._sending or not self._wanted & WRITE or not self.output._length:
+        if self._sending or not self._wanted & WRITE or not self.output.length:
             return 0
-        size = min(self.output._length, self._max_to_write())
+        size = min(self.output.length, self._max_to_write())
         high = self._wire._write_high
-        return min(size, high - self._wire.output._length) if high else size
+        return min(size, high - self._wire.output.length) if high else size
 
     def _encrypt(self, size: int) -> int:
         """Encrypt the first `size` bytes of the output; how many the engine has taken.
 
         Raises ssl.SSLError, and OSError when the bytes of a file cannot be had.
         """
-        pieces: Iterable[bytes | memoryview] = self.output._views(0, size)
+        pieces: Iterable[bytes | memoryview] = self.output.views(0, size)
         if self._ssl_flags & _BATCH_WRITE:
             pieces = [b"".join(pieces)]
         engine = self._ssl
@@ -316,7 +316,7 @@ class TlsSteps(TlsWire):
 
     def _take_leave(self) -> bool:
         """Write the close_notify that the program has asked for, after all output."""
-        if not self._closing or self._sending or self.output._length or not self._wanted & WRITE:
+        if not self._closing or self._sending or self.output.length or not self._wanted & WRITE:
             return False
         self._closing = False
         assert self._engine is not None

@@ -137,7 +137,7 @@ class TlsWire(AbstractBufferEvent):
         """Listen to the wire, and begin when it is connected."""
         wire = self._wire
         wire.setcb(self._on_read, self._on_wrote, self._on_news)
-        wire.output._on_drain = self._on_drained
+        wire.output.on_drain = self._on_drained
         wire._suspend_reading(SUSPENDED_FILTER)
         wire.setwatermark(READ, 0, 0)
         if wire._enabled != BOTH:
@@ -148,7 +148,7 @@ class TlsWire(AbstractBufferEvent):
         self._run()
 
     def _on_wrote(self, wire: AbstractBufferEvent, ctx: object) -> None:
-        if wire.output._length <= wire._write_low:
+        if wire.output.length <= wire._write_low:
             self._wire_wrote = True
         self._run()
 
@@ -158,8 +158,8 @@ class TlsWire(AbstractBufferEvent):
             return  # no sign: what we write has passed through at once
         if self._write_timer is not None:
             self._write_timer.last = self._base.now
-        if self.output._on_drain is not None:
-            self.output._on_drain()
+        if self.output.on_drain is not None:
+            self.output.on_drain()
 
     def _on_news(self, wire: AbstractBufferEvent, what: int, ctx: object) -> None:
         what = int(what)
@@ -202,8 +202,8 @@ class TlsWire(AbstractBufferEvent):
     def _take_turn(self) -> None:
         if self._running:
             self._again = True
-        elif self._references and not self._turn._active:
-            self._base._registry.activate(self._turn, 0)
+        elif self._references and not self._turn.is_active:
+            self._base.reactor.registry.activate(self._turn, 0)
 
     def _on_turn(self, fd: int, what: int, arg: object) -> None:
         self._run()
@@ -225,7 +225,7 @@ class TlsWire(AbstractBufferEvent):
         finally:
             self._running = False
             if self._references and (more or self._again):
-                self._base._flush_list.defer(self._base, self._turn, to_next_pass=more)
+                self._base.reactor.defer(self._turn, to_next_pass=more)
 
     def _hold_wire(self) -> None:
         """Have the wire read, or hold the peer back."""
@@ -244,7 +244,7 @@ class TlsWire(AbstractBufferEvent):
     def _feed(self, most: int) -> int:
         """Give the engine up to `most` bytes of the wire; how many it were."""
         assert self._engine is not None
-        size = min(self._wire.input._length, most)
+        size = min(self._wire.input.length, most)
         if size > 0:
             size = self._engine.incoming.write(self._wire.read(size))
             self._starved = self._write_waits = False
@@ -257,7 +257,7 @@ class TlsWire(AbstractBufferEvent):
         if not outgoing.pending:
             return False
         data = outgoing.read()
-        self._wire.output._append(data)
+        self._wire.output.put(data)
         if self._limiter is not None:
             self._limiter.note_written(len(data))
         return True
@@ -265,7 +265,7 @@ class TlsWire(AbstractBufferEvent):
     def _push_at_once(self) -> None:
         """Send what the engine has said last, before the program can close the wire."""
         if self._push() and isinstance(self._wire, StreamBufferEvent):
-            self._wire._flush_output()
+            self._wire.flush_output()
 
     def _stop_handshake_timer(self) -> None:
         timer, self._handshake_timer = self._handshake_timer, None
@@ -278,7 +278,7 @@ class TlsWire(AbstractBufferEvent):
         self._datacb = None
         self._turn.close()
         wire = self._wire
-        wire.output._on_drain = None
+        wire.output.on_drain = None
         if not wire.closed:
             if wire._readcb == self._on_read:
                 wire.setcb(None, None, None)
