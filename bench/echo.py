@@ -12,7 +12,12 @@ import socket
 import sys
 from typing import Any
 
-from evsvc import EV_READ, BufferEvent, ConnListener, EventBase
+from evsvc import (
+    EV_READ,
+    BufferEvent,
+    ConnListener,
+    EventBase,
+)
 from evsvc.core import BEV_OPT_CLOSE_ON_FREE, BevEvent
 
 READ_BYTES = 16384

@@ -15,7 +15,12 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from evsvc import EV_PERSIST, EV_READ, Event, EventBase
+from evsvc import (
+    EV_PERSIST,
+    EV_READ,
+    Event,
+    EventBase,
+)
 
 
 class Pipes:

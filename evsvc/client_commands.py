@@ -10,8 +10,18 @@ import sys
 
 from .core import EVLOOP_ONCE, ArgumentError, EventBase
 from .dns import EVDNS_BASE_INITIALIZE_NAMESERVERS, Resolver
-from .http import ClientOptions, HttpConnection, HttpRequest, HttpUri
-from .rpc import PayloadLimits, Rpc, RpcPool, RpcStatus
+from .http import (
+    ClientOptions,
+    HttpConnection,
+    HttpRequest,
+    HttpUri,
+)
+from .rpc import (
+    PayloadLimits,
+    Rpc,
+    RpcPool,
+    RpcStatus,
+)
 
 DEFAULT_TIMEOUT_S = 10.0
 

@@ -16,7 +16,13 @@ from dataclasses import dataclass
 
 from .core import EV_TIMEOUT, EventBase, SocketError
 from .core.util import ip_version
-from .dns import EVDNS_FLAGS_AA, EVDNS_TYPE_A, EVDNS_TYPE_AAAA, DnsServer, DnsServerRequest
+from .dns import (
+    EVDNS_FLAGS_AA,
+    EVDNS_TYPE_A,
+    EVDNS_TYPE_AAAA,
+    DnsServer,
+    DnsServerRequest,
+)
 from .http import HttpServer, ServerRequest
 from .rpc import Rpc, RpcServer, ServerCall
 

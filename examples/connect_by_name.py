@@ -6,8 +6,18 @@ Usage: connect_by_name.py host port [nameserver]
 import socket
 import sys
 
-from evsvc import EV_READ, BufferEvent, EventBase, Resolver
-from evsvc.core import BEV_EVENT_CONNECTED, BEV_EVENT_EOF, BEV_OPT_CLOSE_ON_FREE, gai_strerror
+from evsvc import (
+    EV_READ,
+    BufferEvent,
+    EventBase,
+    Resolver,
+)
+from evsvc.core import (
+    BEV_EVENT_CONNECTED,
+    BEV_EVENT_EOF,
+    BEV_OPT_CLOSE_ON_FREE,
+    gai_strerror,
+)
 
 
 def on_read(bev, ctx):

@@ -5,7 +5,13 @@ Usage: echo.py [port]
 
 import sys
 
-from evsvc import EV_READ, EV_WRITE, BufferEvent, ConnListener, EventBase
+from evsvc import (
+    EV_READ,
+    EV_WRITE,
+    BufferEvent,
+    ConnListener,
+    EventBase,
+)
 from evsvc.core import (
     BEV_EVENT_ERROR,
     BEV_OPT_CLOSE_ON_FREE,

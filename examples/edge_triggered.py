@@ -9,8 +9,20 @@ edge-triggered it is not, which is why a program has to read there until nothing
 import socket
 import sys
 
-from evsvc import EV_PERSIST, EV_READ, EVLOOP_NONBLOCK, Event, EventBase
-from evsvc.core import EV_ET, EV_FEATURE_ET, EventConfig, NoBackendError, supported_methods
+from evsvc import (
+    EV_PERSIST,
+    EV_READ,
+    EVLOOP_NONBLOCK,
+    Event,
+    EventBase,
+)
+from evsvc.core import (
+    EV_ET,
+    EV_FEATURE_ET,
+    EventConfig,
+    NoBackendError,
+    supported_methods,
+)
 
 
 def make_base(avoided):

@@ -7,7 +7,12 @@ import os
 import signal
 import sys
 
-from evsvc import EV_PERSIST, EV_READ, Event, EventBase
+from evsvc import (
+    EV_PERSIST,
+    EV_READ,
+    Event,
+    EventBase,
+)
 
 
 def on_readable(fd, what, pipe):

@@ -12,7 +12,13 @@ import getopt
 import socket
 import sys
 
-from evsvc import EV_READ, BufferEvent, ConnListener, EventBase, Resolver
+from evsvc import (
+    EV_READ,
+    BufferEvent,
+    ConnListener,
+    EventBase,
+    Resolver,
+)
 from evsvc.core import (
     BEV_EVENT_CONNECTED,
     BEV_EVENT_EOF,

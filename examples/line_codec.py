@@ -8,7 +8,12 @@ with LF is sent with CRLF.  The program above it answers each line with the same
 
 import sys
 
-from evsvc import EV_READ, BufferEvent, ConnListener, EventBase
+from evsvc import (
+    EV_READ,
+    BufferEvent,
+    ConnListener,
+    EventBase,
+)
 from evsvc.core import (
     BEV_ERROR,
     BEV_EVENT_EOF,

@@ -8,7 +8,12 @@ events, although they were ready long before.
 
 import socket
 
-from evsvc import EV_READ, EV_TIMEOUT, Event, EventBase
+from evsvc import (
+    EV_READ,
+    EV_TIMEOUT,
+    Event,
+    EventBase,
+)
 
 URGENT, ORDINARY = 0, 1
 

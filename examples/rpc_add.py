@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass, field
 
-from evsvc import EventBase, HttpConnection, HttpServer, Rpc, RpcPool, RpcServer
+from evsvc import (
+    EventBase,
+    HttpConnection,
+    HttpServer,
+    Rpc,
+    RpcPool,
+    RpcServer,
+)
 
 
 @dataclass

@@ -7,7 +7,12 @@ import socket
 import struct
 import sys
 
-from evsvc import EV_READ, BufferEvent, ConnListener, EventBase
+from evsvc import (
+    EV_READ,
+    BufferEvent,
+    ConnListener,
+    EventBase,
+)
 from evsvc.core import (
     BEV_EVENT_CONNECTED,
     BEV_OPT_CLOSE_ON_FREE,

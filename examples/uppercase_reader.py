@@ -5,7 +5,12 @@ Usage: uppercase_reader.py [port]
 
 import sys
 
-from evsvc import EV_READ, BufferEvent, ConnListener, EventBase
+from evsvc import (
+    EV_READ,
+    BufferEvent,
+    ConnListener,
+    EventBase,
+)
 from evsvc.core import BEV_EVENT_EOF, BEV_OPT_CLOSE_ON_FREE, LEV_OPT_CLOSE_ON_FREE
 
 

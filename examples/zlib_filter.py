@@ -10,7 +10,12 @@ import socket
 import sys
 import zlib
 
-from evsvc import EV_READ, EV_WRITE, BufferEvent, EventBase
+from evsvc import (
+    EV_READ,
+    EV_WRITE,
+    BufferEvent,
+    EventBase,
+)
 from evsvc.core import (
     BEV_ERROR,
     BEV_FINISHED,

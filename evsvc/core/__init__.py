@@ -5,8 +5,13 @@ Knows nothing of any protocol.  Everything public is here; the modules inside ar
 
 from . import thread, tls, util
 from .backends import supported_methods
-from .base import EventBase
-from .buffer import CallbackEntry, ChangeInfo, EvBuffer, EvBufferPtr, FileSegment
+from .buffer import (
+    CallbackEntry,
+    ChangeInfo,
+    EvBuffer,
+    EvBufferPtr,
+    FileSegment,
+)
 from .bufferevent import (
     AbstractBufferEvent,
     BufferEvent,
@@ -17,8 +22,6 @@ from .bufferevent import (
     RateLimitGroup,
     TlsBufferEvent,
 )
-from .clock import Clock, FakeClock, MonotonicClock, RatchetClock
-from .config import EventConfig, NoBackendError
 from .debug import enable_debug_mode
 from .errors import (
     ArgumentError,
@@ -28,7 +31,6 @@ from .errors import (
     SocketError,
     StateError,
 )
-from .event import Assignment, Event, event_self_cbarg
 from .flags import (
     BEV_ERROR,
     BEV_EVENT_CONNECTED,
@@ -136,6 +138,22 @@ from .log import (
     set_log_callback,
 )
 from .ratelimit import EV_RATE_LIMIT_MAX, TokenBucketCfg
+from .reactor.base import EventBase
+from .reactor.clock import (
+    Clock,
+    FakeClock,
+    MonotonicClock,
+    RatchetClock,
+)
+from .reactor.config import EventConfig, NoBackendError
+from .reactor.event import Assignment, Event, event_self_cbarg
+from .reactor.timers import CommonTimeout
+from .reactor.watch import (
+    CheckInfo,
+    CheckWatcher,
+    PrepareInfo,
+    PrepareWatcher,
+)
 from .resolver import (
     EVUTIL_EAI_ADDRFAMILY,
     EVUTIL_EAI_AGAIN,
@@ -157,10 +175,13 @@ from .resolver import (
     Resolver,
     gai_strerror,
 )
-from .timers import CommonTimeout
 from .tls import TlsEngine
-from .util import EV_MONOT_FALLBACK, EV_MONOT_PRECISE, MonotonicFlag, MonotonicTimer
-from .watch import CheckInfo, CheckWatcher, PrepareInfo, PrepareWatcher
+from .util import (
+    EV_MONOT_FALLBACK,
+    EV_MONOT_PRECISE,
+    MonotonicFlag,
+    MonotonicTimer,
+)
 
 __all__ = [
     "BEV_ERROR",

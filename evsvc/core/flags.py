@@ -6,6 +6,12 @@ turns them into members through `EVENT_FLAGS`, a table, just before it calls the
 
 import enum
 
+# The same as plain integers, for the loop.
+TIMEOUT, READ, WRITE, SIGNAL, PERSIST, ET = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+FINALIZE, CLOSED = 0x40, 0x80
+IO = READ | WRITE | CLOSED
+BOTH = READ | WRITE
+
 
 class EventFlag(enum.IntFlag):
     """What an event waits for, and what it reports."""

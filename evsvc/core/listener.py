@@ -16,12 +16,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
-from .base import EventBase
 from .checks import whole_number
 from .closing import Closing
-from .errors import ArgumentError, ArgumentTypeError, SocketError, StateError
-from .event import FINALIZE, PERSIST, READ, Event
-from .flags import ListenerOption
+from .errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    SocketError,
+    StateError,
+)
+from .flags import FINALIZE, PERSIST, READ, ListenerOption
+from .reactor.base import EventBase
+from .reactor.event import Event
 from .thread import new_lock
 from .util import (
     checked_family,

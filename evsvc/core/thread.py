@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
@@ -76,6 +77,83 @@ class DebugLock:
     def _is_owned(self) -> bool:
         # What `threading.Condition` asks a recursive lock.
         return self._owner == threading.get_ident()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+class _Held(threading.local):
+    """What this thread holds of locks of ours, and what it is to call when it holds none."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+
+
+_held = _Held()
+
+
+def call_unlocked(function: Callable[..., object], *args: object) -> None:
+    """Call a function of the program: now, or when this thread has let go of its last CallbackLock.
+
+    In the order of the calls.  What one raises comes out of `call_unlocked`, or of the release,
+    when all have been called; the first, where several raise.
+    """
+    if _held.count:
+        _held.calls.append((function, args))
+    else:
+        function(*args)
+
+
+def _run_held_calls() -> None:
+    calls = _held.calls
+    while calls and not _held.count:
+        function, args = calls.popleft()
+        try:
+            function(*args)
+        except BaseException as exc:
+            try:
+                _run_held_calls()
+            except Exception as later:
+                exc.add_note(f"a later callback raised, too: {later!r}")
+            raise
+
+
+class CallbackLock:
+    """A recursive lock under which no code of the program runs.
+
+    Whoever holds it changes bytes and marks; what is to be told of that goes through
+    `call_unlocked`, and is called when the thread has let go of all such locks.
+
+    inner: the recursive lock that is really taken; the program's, or one of our own.
+    """
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Lock | None = None) -> None:
+        self._inner: Lock = new_lock() if inner is None else inner
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take the lock; the owner may take it again."""
+        taken = self._inner.acquire(blocking, timeout)
+        if taken:
+            _held.count += 1
+        return taken
+
+    def release(self) -> None:
+        """Give it back once, and call what waits.  Raises as the inner lock when it is not held."""
+        self._inner.release()
+        _held.count -= 1
+        if not _held.count and _held.calls:
+            _run_held_calls()
 
     def __enter__(self) -> bool:
         return self.acquire()

@@ -26,7 +26,13 @@ from ..core import (
     ResolveCallback,
 )
 from ..core.util import AddrInfoError, service_port, socket_kinds
-from .addresses import SocketAddress, check_port, family_of, make_sockaddr, parse_ip
+from .addresses import (
+    SocketAddress,
+    check_port,
+    family_of,
+    make_sockaddr,
+    parse_ip,
+)
 from .cache import AnswerCache, CachedAnswer
 from .errors import (
     DNS_ERR_NODATA,

@@ -37,7 +37,12 @@ from .errors import (
     DnsStateError,
 )
 from .lookup import DoneCallback, Lookup, LookupState
-from .message import build_query, id_of, parse_name, parse_reply
+from .message import (
+    build_query,
+    id_of,
+    parse_name,
+    parse_reply,
+)
 from .nameservers import NameserverPool, choose_id
 from .resolution import Answer, Resolution, Step
 from .transport import TcpChannel, UdpExchange

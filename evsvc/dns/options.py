@@ -13,7 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from .addresses import SocketAddress, parse_address
-from .constants import DNS_OPTION_MISC, DNS_OPTION_NAMESERVERS, DNS_OPTION_SEARCH, ConfigClass
+from .constants import (
+    DNS_OPTION_MISC,
+    DNS_OPTION_NAMESERVERS,
+    DNS_OPTION_SEARCH,
+    ConfigClass,
+)
 from .errors import DnsArgumentError
 
 MIN_UDP_BYTES = 512

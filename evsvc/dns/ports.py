@@ -19,7 +19,12 @@ from ..core import (
 )
 from .constants import EVDNS_SOPT_TCP_IDLE_TIMEOUT, EVDNS_SOPT_TCP_MAX_CLIENTS
 from .errors import DnsArgumentError
-from .framing import LENGTH_BYTES, add_length, send_at_once, take_message
+from .framing import (
+    LENGTH_BYTES,
+    add_length,
+    send_at_once,
+    take_message,
+)
 from .options import MAX_MESSAGE_BYTES, MIN_UDP_BYTES, DnsServerOptions
 
 if TYPE_CHECKING:
@@ -27,7 +32,12 @@ if TYPE_CHECKING:
 
     import dns.message
 
-    from ..core import BevEvent, ConnListener, EventBase, EventFlag
+    from ..core import (
+        BevEvent,
+        ConnListener,
+        EventBase,
+        EventFlag,
+    )
     from .request import ReplyPath
 
 log = logging.getLogger("evsvc.dns")

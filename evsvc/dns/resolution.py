@@ -37,7 +37,13 @@ from .errors import (
     DNS_ERR_TRUNCATED,
     DnsResult,
 )
-from .message import Question, Reply, name_to_text, parse_name, randomize_case
+from .message import (
+    Question,
+    Reply,
+    name_to_text,
+    parse_name,
+    randomize_case,
+)
 from .options import MIN_UDP_BYTES, ResolverOptions
 
 

@@ -37,13 +37,24 @@ from .constants import (
     QueryFlag,
 )
 from .engine import LookupEngine
-from .errors import DNS_ERR_NONE, DnsArgumentError, DnsFileError, DnsResult, DnsStateError
+from .errors import (
+    DNS_ERR_NONE,
+    DnsArgumentError,
+    DnsFileError,
+    DnsResult,
+    DnsStateError,
+)
 from .hosts import LOCALHOST_LINES, HostsTable
 from .lookup import Lookup
 from .message import parse_name
 from .options import ResolverOptions
 from .resolution import Answer, Resolution, list_candidates
-from .sysconfig import SystemConfig, domain_of_host, parse_resolv_conf, read_file
+from .sysconfig import (
+    SystemConfig,
+    domain_of_host,
+    parse_resolv_conf,
+    read_file,
+)
 
 if TYPE_CHECKING:
     from ..core import AddrInfoHints, EventBase, ResolveCallback

@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import dns.rcode
 
-from ..core import LEV_OPT_CLOSE_ON_FREE, LEV_OPT_REUSEABLE, ConnListener, SocketError
+from ..core import (
+    LEV_OPT_CLOSE_ON_FREE,
+    LEV_OPT_REUSEABLE,
+    ConnListener,
+    SocketError,
+)
 from ..core.closing import Closing
-from .addresses import SocketAddress, check_port, make_sockaddr, parse_ip
+from .addresses import (
+    SocketAddress,
+    check_port,
+    make_sockaddr,
+    parse_ip,
+)
 from .errors import DnsArgumentError, DnsStateError
 from .options import DnsServerOptions
 from .ports import TcpServerPort, UdpServerPort

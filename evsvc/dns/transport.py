@@ -22,8 +22,18 @@ from ..core import (
     BufferEvent,
     Event,
 )
-from .addresses import SocketAddress, family_of, is_loopback, same_endpoint
-from .framing import LENGTH_BYTES, add_length, send_at_once, take_message
+from .addresses import (
+    SocketAddress,
+    family_of,
+    is_loopback,
+    same_endpoint,
+)
+from .framing import (
+    LENGTH_BYTES,
+    add_length,
+    send_at_once,
+    take_message,
+)
 from .options import MAX_MESSAGE_BYTES, ResolverOptions
 
 if TYPE_CHECKING:

@@ -5,7 +5,13 @@ Invariants
     * A body, once complete, stays until the next head is asked for, and its trailers with it.
 """
 
-from .body import Body, ChunkedBody, EofBody, Intake, LengthBody
+from .body import (
+    Body,
+    ChunkedBody,
+    EofBody,
+    Intake,
+    LengthBody,
+)
 from .errors import BodyTooLong, LocalProtocolError, RemoteProtocolError
 from .head import CHUNKED, UNTIL_EOF
 from .headers import Headers

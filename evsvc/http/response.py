@@ -12,7 +12,12 @@ import re
 from typing import Final
 
 from .body import Body, ChunkedBody
-from .errors import ConnectionClosed, InvalidResponse, LocalProtocolError, RemoteProtocolError
+from .errors import (
+    ConnectionClosed,
+    InvalidResponse,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 from .limits import ReaderLimits
 from .message import MessageReader
 from .response_head import (

@@ -33,7 +33,12 @@ from ..core import (
 from .errors import RemoteProtocolError
 from .reader import RequestReader
 from .server_request import ReplyState, ServerRequest
-from .writer import CONTINUE, error_page, final_page, not_found_page
+from .writer import (
+    CONTINUE,
+    error_page,
+    final_page,
+    not_found_page,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

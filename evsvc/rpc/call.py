@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..http.status import HTTP_OK
-from .errors import PayloadError, RemoteError, RpcError, one_line
+from .errors import (
+    PayloadError,
+    RemoteError,
+    RpcError,
+    one_line,
+)
 
 if TYPE_CHECKING:
     from ..http import HttpRequest

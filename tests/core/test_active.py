@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evsvc.core import EV_TIMEOUT, Event, EventBase
-from evsvc.core.active import SLACK
+from evsvc.core.reactor.active import SLACK
 
 
 def stale_entries(base: EventBase) -> int:

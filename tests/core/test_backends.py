@@ -22,12 +22,14 @@ from evsvc.core.backends import (
 from evsvc.core.backends.protocol import (
     ALL,
     BOTH,
+    MAX_READY,
+    interests_of,
+)
+from evsvc.core.flags import (
     CLOSED,
     ET,
-    MAX_READY,
     READ,
     WRITE,
-    interests_of,
 )
 
 Pair = tuple[socket.socket, socket.socket]

@@ -11,7 +11,13 @@ from types import TracebackType
 
 import pytest
 
-from evsvc.core import ArgumentTypeError, EvBuffer, EventBase, FileSegment, StateError
+from evsvc.core import (
+    ArgumentTypeError,
+    EvBuffer,
+    EventBase,
+    FileSegment,
+    StateError,
+)
 from evsvc.core.buffer.evbuffer import LockedEvBuffer
 
 

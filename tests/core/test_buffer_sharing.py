@@ -6,7 +6,13 @@ import sys
 
 import pytest
 
-from evsvc.core import ArgumentError, ArgumentTypeError, ChangeInfo, EvBuffer, StateError
+from evsvc.core import (
+    ArgumentError,
+    ArgumentTypeError,
+    ChangeInfo,
+    EvBuffer,
+    StateError,
+)
 from evsvc.core.buffer.bytequeue import PACK_BYTES
 
 Done = list[tuple[object, int, object]]

@@ -8,7 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from evsvc.core import ArgumentError, ChangeInfo, EvBuffer, StateError
+from evsvc.core import (
+    ArgumentError,
+    ChangeInfo,
+    EvBuffer,
+    StateError,
+)
 from evsvc.core.buffer.space import MIN_BLOCK_BYTES
 
 

@@ -27,7 +27,7 @@ from evsvc.core import (
     PrepareWatcher,
     StateError,
 )
-from evsvc.core.flushlist import MAX_DEFERRED_PER_PASS
+from evsvc.core.reactor.flushlist import MAX_DEFERRED_PER_PASS
 from tests.core.bevs import Boom, Log, Pair, boom, close_bev, never
 
 

@@ -21,7 +21,7 @@ from evsvc.core import (
     StateError,
     event_self_cbarg,
 )
-from evsvc.core.timers import MAX_COMMON_TIMEOUTS, SLACK
+from evsvc.core.reactor.timers import MAX_COMMON_TIMEOUTS, SLACK
 
 
 def never(*args: object) -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from evsvc.core import ArgumentError, Event, EventBase, EventConfig, FakeClock, PrepareWatcher
+from evsvc.core import (
+    ArgumentError,
+    Event,
+    EventBase,
+    EventConfig,
+    FakeClock,
+    PrepareWatcher,
+)
 
 
 def passes_of(config: EventConfig, events: int, priority: int, cost_s: float = 0.0) -> list[int]:

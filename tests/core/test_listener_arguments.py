@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
-from evsvc.core import ArgumentError, ArgumentTypeError, ConnListener, EventBase
+from evsvc.core import (
+    ArgumentError,
+    ArgumentTypeError,
+    ConnListener,
+    EventBase,
+)
 from evsvc.core.listener import MAX_BACKLOG
 
 LOOPBACK = ("127.0.0.1", 0)

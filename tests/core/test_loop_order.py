@@ -20,7 +20,7 @@ from evsvc.core import (
     PrepareWatcher,
     event_self_cbarg,
 )
-from evsvc.core.passes import MAX_WAIT_S
+from evsvc.core.reactor.passes import MAX_WAIT_S
 
 Pair = tuple[socket.socket, socket.socket]
 DAY_S = 86400.0

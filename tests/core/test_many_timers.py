@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from evsvc.core import EVENT_BASE_COUNT_ADDED, EventBase, FakeClock
-from evsvc.core.timers import SLACK
+from evsvc.core.reactor.timers import SLACK
 
 # All of them where there is time for it, and elsewhere enough to see a cost that is not linear.
 MANY = 1_000_000 if os.environ.get("CI") else 200_000

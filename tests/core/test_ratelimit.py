@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evsvc.core import EV_RATE_LIMIT_MAX, ArgumentError, ArgumentTypeError, TokenBucketCfg
+from evsvc.core import (
+    EV_RATE_LIMIT_MAX,
+    ArgumentError,
+    ArgumentTypeError,
+    TokenBucketCfg,
+)
 from evsvc.core.ratelimit import (
     DEFAULT_MIN_SHARE_BYTES,
     MAX_TICK_S,

@@ -5,7 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from evsvc.core import EV_READ, EV_WRITE, BufferEvent, EventBase, RateLimitGroup, TokenBucketCfg
+from evsvc.core import (
+    EV_READ,
+    EV_WRITE,
+    BufferEvent,
+    EventBase,
+    RateLimitGroup,
+    TokenBucketCfg,
+)
 from evsvc.core.bufferevent.flow import SUSPENDED_GROUP
 from tests.core.bevs import Pair
 from tests.core.tls_ends import Over

@@ -7,7 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from evsvc.core import EVENT_BASE_FLAG_NO_CACHE_TIME, EventBase, EventConfig, FakeClock
+from evsvc.core import (
+    EVENT_BASE_FLAG_NO_CACHE_TIME,
+    EventBase,
+    EventConfig,
+    FakeClock,
+)
 
 # The fake wall clock is this far ahead of the fake monotonic one.
 AHEAD_S = 1_700_000_000.0
@@ -27,7 +32,7 @@ class WallClock:
 @pytest.fixture
 def wall(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> WallClock:
     wall = WallClock(clock)
-    monkeypatch.setattr("evsvc.core.base.time", wall)
+    monkeypatch.setattr("evsvc.core.reactor.base.time", wall)
     return wall
 
 

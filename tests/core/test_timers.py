@@ -6,8 +6,14 @@ import random
 
 import pytest
 
-from evsvc.core import ArgumentError, Event, EventBase, FakeClock, MonotonicClock
-from evsvc.core.timers import SLACK, TimerHeap
+from evsvc.core import (
+    ArgumentError,
+    Event,
+    EventBase,
+    FakeClock,
+    MonotonicClock,
+)
+from evsvc.core.reactor.timers import SLACK, TimerHeap
 
 
 @pytest.fixture

@@ -16,7 +16,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from evsvc.core import ArgumentError, ArgumentTypeError, SocketError, TlsEngine, tls
+from evsvc.core import (
+    ArgumentError,
+    ArgumentTypeError,
+    SocketError,
+    TlsEngine,
+    tls,
+)
 from tests.core.tls_ends import (
     HOST,
     authority,

@@ -11,7 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from evsvc.core import ArgumentError, ConnListener, EventBase, SocketError
+from evsvc.core import (
+    ArgumentError,
+    ConnListener,
+    EventBase,
+    SocketError,
+)
 from evsvc.core.flags import ListenerOption
 from evsvc.core.util import (
     closesocket,

@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evsvc.core import ArgumentError
-from evsvc.core.util import ascii_strcasecmp, ascii_strncasecmp, rtrim_lws, strtoll
+from evsvc.core.util import (
+    ascii_strcasecmp,
+    ascii_strncasecmp,
+    rtrim_lws,
+    strtoll,
+)
 
 Text = str | bytes
 

@@ -14,7 +14,14 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from evsvc.core import EV_PERSIST, EV_READ, EVLOOP_NONBLOCK, Event, EventBase, FakeClock
+from evsvc.core import (
+    EV_PERSIST,
+    EV_READ,
+    EVLOOP_NONBLOCK,
+    Event,
+    EventBase,
+    FakeClock,
+)
 from evsvc.dns import DnsServer, Resolver, ResolverOptions
 
 Script = Callable[[bytes], bytes | list[bytes] | None]

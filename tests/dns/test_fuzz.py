@@ -9,7 +9,14 @@ import dns.message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evsvc.core import EV_PERSIST, EV_READ, EVLOOP_NONBLOCK, Event, EventBase, FakeClock
+from evsvc.core import (
+    EV_PERSIST,
+    EV_READ,
+    EVLOOP_NONBLOCK,
+    Event,
+    EventBase,
+    FakeClock,
+)
 from evsvc.dns import DNS_ERR_NONE, DnsServer, Resolver
 
 QUERY = dns.message.make_query("www.example.com", "A", use_edns=0).to_wire()

@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evsvc.dns import DNS_ERR_NODATA, DNS_ERR_NONE, DNS_ERR_UNKNOWN, DnsArgumentError
+from evsvc.dns import (
+    DNS_ERR_NODATA,
+    DNS_ERR_NONE,
+    DNS_ERR_UNKNOWN,
+    DnsArgumentError,
+)
 from evsvc.dns.message import (
     Question,
     Reply,

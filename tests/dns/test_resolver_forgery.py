@@ -6,10 +6,7 @@ import socket
 
 import pytest
 
-from evsvc.dns import (
-    DNS_ERR_NONE,
-    DNS_ERR_TIMEOUT,
-)
+from evsvc.dns import DNS_ERR_NONE, DNS_ERR_TIMEOUT
 
 
 def test_queries_have_random_ids_ports_and_case(

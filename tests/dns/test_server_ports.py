@@ -14,11 +14,7 @@ import dns.rdatatype
 import pytest
 
 from evsvc.core import EVLOOP_ONCE, ConnListener, SocketError
-from evsvc.dns import (
-    DnsArgumentError,
-    DnsServerOptions,
-    DnsStateError,
-)
+from evsvc.dns import DnsArgumentError, DnsServerOptions, DnsStateError
 
 
 def query(name="www.example.com", rdtype="A", **kwargs) -> bytes:

@@ -12,9 +12,7 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from evsvc.dns import (
-    DnsServerOptions,
-)
+from evsvc.dns import DnsServerOptions
 
 
 def query(name="www.example.com", rdtype="A", **kwargs) -> bytes:

@@ -6,7 +6,12 @@ import socket
 
 import pytest
 
-from evsvc.core import ArgumentError, Error, EvBuffer, StateError
+from evsvc.core import (
+    ArgumentError,
+    Error,
+    EvBuffer,
+    StateError,
+)
 from evsvc.dns import (
     DNS_ERR_NODATA,
     DNS_ERR_NONE,
@@ -19,7 +24,12 @@ from evsvc.dns import (
     ResolverOptions,
     err_to_string,
 )
-from evsvc.dns.addresses import normalize_sockaddr, parse_address, parse_ip, same_endpoint
+from evsvc.dns.addresses import (
+    normalize_sockaddr,
+    parse_address,
+    parse_ip,
+    same_endpoint,
+)
 from evsvc.dns.cache import AnswerCache, CachedAnswer
 from evsvc.dns.framing import add_length, take_message
 from evsvc.dns.hosts import HostsTable

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from evsvc.core import EventBase, FakeClock
-from evsvc.http import HttpConnection, HttpServer, ServerOptions, ServerRequest
+from evsvc.http import (
+    HttpConnection,
+    HttpServer,
+    ServerOptions,
+    ServerRequest,
+)
 from evsvc.http.limits import ReaderLimits
 from tests.http.outcomes import Outcomes
 from tests.http.peers import Origin, Peer, request

@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evsvc.http.body import ChunkedBody, EofBody, Intake, LengthBody
+from evsvc.http.body import (
+    ChunkedBody,
+    EofBody,
+    Intake,
+    LengthBody,
+)
 from evsvc.http.errors import BodyTooLong, ConnectionClosed, RemoteProtocolError
 from evsvc.http.limits import ReaderLimits
 

@@ -6,7 +6,12 @@ import socket
 
 import pytest
 
-from evsvc.core import EV_TIMEOUT, ArgumentError, EventBase, StateError
+from evsvc.core import (
+    EV_TIMEOUT,
+    ArgumentError,
+    EventBase,
+    StateError,
+)
 from evsvc.core.resolver import EVUTIL_EAI_NONAME, AddrInfo
 from evsvc.http import ClientOptions, HttpRequest
 from evsvc.http.errors import (

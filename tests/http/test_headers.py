@@ -5,7 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evsvc.core.errors import ArgumentError
-from evsvc.http.headers import Headers, KeyValues, connection_options, wants_keep_alive
+from evsvc.http.headers import (
+    Headers,
+    KeyValues,
+    connection_options,
+    wants_keep_alive,
+)
 
 TOKEN_CHARACTERS = "!#$%&'*+-.^_`|~0aZ"
 

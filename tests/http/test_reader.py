@@ -5,7 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evsvc.core.errors import ArgumentError
-from evsvc.http.errors import BodyTooLong, HttpError, LocalProtocolError, RemoteProtocolError
+from evsvc.http.errors import (
+    BodyTooLong,
+    HttpError,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 from evsvc.http.reader import ReaderLimits, RequestReader
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -8,7 +8,13 @@ import socket
 
 import pytest
 
-from evsvc.core import ArgumentError, ArgumentTypeError, ConnListener, SocketError, StateError
+from evsvc.core import (
+    ArgumentError,
+    ArgumentTypeError,
+    ConnListener,
+    SocketError,
+    StateError,
+)
 from evsvc.http import HttpServer
 from tests.http.peers import Peer, request
 

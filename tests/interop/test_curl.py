@@ -10,8 +10,14 @@ from typing import NamedTuple
 
 import pytest
 
-from evsvc.core import EV_PERSIST, EV_READ, EV_WRITE, Event, EventBase
-from evsvc.core.event import event_self_cbarg
+from evsvc.core import (
+    EV_PERSIST,
+    EV_READ,
+    EV_WRITE,
+    Event,
+    EventBase,
+)
+from evsvc.core.reactor.event import event_self_cbarg
 from evsvc.http import HttpServer, ServerOptions, ServerRequest
 from evsvc.http.limits import ReaderLimits
 

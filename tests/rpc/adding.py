@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from evsvc.rpc import EVRPC_STATUS_ERR_NONE, Rpc, RpcPool, RpcStatus, ServerCall
+from evsvc.rpc import (
+    EVRPC_STATUS_ERR_NONE,
+    Rpc,
+    RpcPool,
+    RpcStatus,
+    ServerCall,
+)
 
 
 @dataclass

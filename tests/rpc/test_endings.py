@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from evsvc.core import (
-    EventBase,
-    StateError,
+from evsvc.core import EventBase, StateError
+from evsvc.http import (
+    HttpConnection,
+    HttpRequest,
+    HttpServer,
+    ServerRequest,
 )
-from evsvc.http import HttpConnection, HttpRequest, HttpServer, ServerRequest
 from evsvc.rpc import (
     EVRPC_STATUS_ERR_UNSTARTED,
     CallNotStarted,

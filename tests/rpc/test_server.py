@@ -12,7 +12,14 @@ import pytest
 
 from evsvc.core import ArgumentError, EventBase, StateError
 from evsvc.http import HttpServer
-from evsvc.rpc import MsgpackCodec, PayloadError, PayloadLimits, Rpc, RpcServer, ServerCall
+from evsvc.rpc import (
+    MsgpackCodec,
+    PayloadError,
+    PayloadLimits,
+    Rpc,
+    RpcServer,
+    ServerCall,
+)
 
 
 @dataclass

@@ -13,7 +13,15 @@ from evsvc.core.errors import Error
 from evsvc.rpc.errors import PayloadError
 from evsvc.rpc.limits import PayloadLimits
 from evsvc.rpc.schema import message_shape
-from evsvc.rpc.shapes import BOOL, BYTES, FLOAT, INT, NONE, STR, Shape
+from evsvc.rpc.shapes import (
+    BOOL,
+    BYTES,
+    FLOAT,
+    INT,
+    NONE,
+    STR,
+    Shape,
+)
 
 LIMITS = PayloadLimits()
 

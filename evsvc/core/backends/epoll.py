@@ -6,8 +6,19 @@ import contextlib
 import logging
 import select
 
-from ..flags import Feature
-from .protocol import ALL, CLOSED, ET, MAX_READY, READ, WRITE, Ready, every_mask
+from ..flags import (
+    CLOSED,
+    ET,
+    READ,
+    WRITE,
+    Feature,
+)
+from .protocol import (
+    ALL,
+    MAX_READY,
+    Ready,
+    every_mask,
+)
 
 logger = logging.getLogger("evsvc.core")
 

@@ -6,8 +6,12 @@ import contextlib
 import select
 from typing import Any
 
-from ..flags import Feature
-from .protocol import BOTH, ET, INTERESTS, MAX_READY, READ, WRITE, Ready
+from ..flags import BOTH, ET, READ, WRITE, Feature
+from .protocol import (
+    INTERESTS,
+    MAX_READY,
+    Ready,
+)
 
 
 class KqueueBackend:

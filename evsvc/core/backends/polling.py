@@ -7,8 +7,13 @@ import os
 import select
 from typing import Any
 
-from ..flags import Feature
-from .protocol import ALL, BOTH, CLOSED, INTERESTS, READ, WRITE, Ready, every_mask
+from ..flags import BOTH, CLOSED, READ, WRITE, Feature
+from .protocol import (
+    ALL,
+    INTERESTS,
+    Ready,
+    every_mask,
+)
 
 
 class SelectBackend:

@@ -18,11 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from ..flags import Feature
+from ..flags import BOTH, CLOSED, ET, IO, READ, WRITE, Feature
 
-READ, WRITE, CLOSED, ET = 0x02, 0x04, 0x80, 0x20
-BOTH = READ | WRITE
-ALL = BOTH | CLOSED
+ALL = IO
 
 # One wait takes at most this many descriptors; the rest are reported by the next one.
 MAX_READY = 512

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..base import EventBase
 from ..checks import whole_number
 from ..errors import ArgumentError, ArgumentTypeError
-from ..event import FINALIZE, Event
-from ..flags import BufferCallbackFlag
+from ..flags import FINALIZE, BufferCallbackFlag
+from ..reactor.base import EventBase
+from ..reactor.event import Event
 
 if TYPE_CHECKING:
     from .evbuffer import EvBuffer

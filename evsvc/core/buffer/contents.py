@@ -9,7 +9,12 @@ from ..errors import StateError
 from ..flags import EolStyle, PtrHow
 from .chain import ByteChain
 from .chunks import bytes_of, frozen_copy
-from .positions import EvBufferPtr, checked_position, position_within, ptr_at
+from .positions import (
+    EvBufferPtr,
+    checked_position,
+    position_within,
+    ptr_at,
+)
 from .search import find_eol, search
 from .segment import FilePiece
 

@@ -17,7 +17,7 @@ from .chunks import release, require_callable
 from .contents import Contents
 
 if TYPE_CHECKING:
-    from ..base import EventBase
+    from ..reactor.base import EventBase
     from .chunks import Chunk
 
 
@@ -116,6 +116,7 @@ class ObservedContents(Contents):
             self._callbacks.close()
 
     def put(self, chunk: Chunk) -> None:
+        """Append a chunk, frozen or not, and tell."""
         size = len(chunk)
         if size:
             try:
@@ -129,6 +130,7 @@ class ObservedContents(Contents):
                 self._callbacks.report(self, size, 0)
 
     def drop(self, size: int) -> None:
+        """Drop `size` bytes, which must be there, from the start, frozen or not, and tell."""
         chunks = self._chunks
         if size == self.length and len(chunks) == 1 and type(chunks[0]) is bytes:
             chunks.clear()  # the usual case: all of one chunk was sent or taken

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 
 from ..checks import whole_number
 from ..closing import Closing
+from ..descriptors import fd_of
 from ..errors import ArgumentError, SocketError, StateError
-from ..event import fd_of
 from ..flags import FileSegmentFlag
 from .chunks import checked_range, require_callable
 

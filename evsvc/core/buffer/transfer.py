@@ -8,16 +8,15 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..checks import whole_number
+from ..descriptors import fd_of
 from ..errors import ArgumentError
-from ..event import fd_of
 from .chunks import bytes_of, join
 from .contents import is_sendable
 from .observed import ObservedContents
 from .segment import FilePiece
 
 if TYPE_CHECKING:
-    from ..event import HasFileno
-    from ..util import Stream
+    from ..descriptors import HasFileno, Stream
 
 MAX_READ_BYTES = 4096
 MOST_MAX_READ_BYTES = 2**31 - 1

@@ -63,21 +63,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from ..base import EventBase
 from ..buffer import EvBuffer
 from ..errors import ArgumentError, ArgumentTypeError, StateError
-from ..event import READ, WRITE
-from ..flags import BevEvent, FlushMode
+from ..flags import BOTH, READ, WRITE, BevEvent, FlushMode
+from ..reactor.base import EventBase
 from .limits import RateLimited
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from ..event import Event
+    from ..reactor.event import Event
     from ..thread import Lock
 
-_BOTH = READ | WRITE
+
 _ERROR_IN = {
     READ: BevEvent.BEV_EVENT_READING | BevEvent.BEV_EVENT_ERROR,
     WRITE: BevEvent.BEV_EVENT_WRITING | BevEvent.BEV_EVENT_ERROR,
@@ -196,7 +195,7 @@ class AbstractBufferEvent(RateLimited):
             mode = FlushMode(mode)
         except ValueError:
             raise ArgumentError(f"a flush mode is wanted: {mode!r}") from None
-        return bool(self._guarded(self._flush)(int(events) & _BOTH, mode))
+        return bool(self._guarded(self._flush)(int(events) & BOTH, mode))
 
     def _flush(self, events: int, mode: FlushMode) -> bool:
         return False

@@ -14,16 +14,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError, ArgumentTypeError, StateError
-from ..event import FINALIZE, READ, WRITE, Event
-from ..flags import BevEvent, BevOption, TriggerOption
+from ..flags import FINALIZE, READ, WRITE, BevEvent, BevOption, TriggerOption
+from ..reactor.event import Event
 from ..thread import holding_lock
 from .lifetime import Lifetime
 
 if TYPE_CHECKING:
-    from ..base import EventBase
     from ..buffer import EvBuffer
-    from ..event import EventCallback as EventFunction
-    from ..event import HasFileno
+    from ..descriptors import HasFileno
+    from ..reactor.base import EventBase
+    from ..reactor.event import EventCallback as EventFunction
 
 DataCallback = Callable[[Any, Any], object]
 """Called as `cb(bev, ctx)`."""

@@ -7,7 +7,12 @@ import socket
 from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError
-from ..resolver import AddrInfo, AddrInfoHints, EaiError, gai_strerror
+from ..resolver import (
+    AddrInfo,
+    AddrInfoHints,
+    EaiError,
+    gai_strerror,
+)
 from ..util import check_port, ip_version
 from .race import ConnectOptions, Race
 

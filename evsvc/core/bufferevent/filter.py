@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..buffer.chain import Stamp
 from ..errors import ArgumentError, ArgumentTypeError, StateError
-from ..event import READ, WRITE
 from ..flags import (
     BEV_ERROR,
     BEV_NEED_MORE,
     BEV_OK,
+    BOTH,
+    READ,
+    WRITE,
     BevEvent,
     BevOption,
     BufferEventFilterResult,
@@ -49,7 +51,7 @@ waits for more in `source`, BEV_ERROR when it makes no sense of it.
 ContextCallback = Callable[[Any], object]
 """Called as `cb(ctx)`."""
 
-_BOTH = READ | WRITE
+
 _ENDS = BevEvent.BEV_EVENT_EOF | BevEvent.BEV_EVENT_ERROR
 _NORMAL = FlushMode.BEV_NORMAL
 
@@ -182,7 +184,7 @@ class FilterBufferEvent(AbstractBufferEvent):
         underlying.output.on_drain = self._below_drained
         underlying._suspend_reading(SUSPENDED_FILTER)
         try:
-            self._enable_below(_BOTH)
+            self._enable_below(BOTH)
         except BaseException:  # what is below, and the context, stay the program's
             self._options = 0
             self._free_context = None
@@ -222,7 +224,7 @@ class FilterBufferEvent(AbstractBufferEvent):
         """
         self._require_open()
         # Where an end is still to be told, it is not to be found a second time.
-        self._enable_below(int(events) & (WRITE if self._end_below else _BOTH))
+        self._enable_below(int(events) & (WRITE if self._end_below else BOTH))
         super().enable(events)
 
     def _enable_below(self, events: int) -> None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 from ..buffer.transfer import MOST_MAX_READ_BYTES
 from ..checks import check_timeout, whole_number
 from ..errors import ArgumentError
-from ..event import READ, WRITE, Event
-from ..flags import BevEvent, EventFlag
+from ..flags import BOTH, READ, WRITE, BevEvent, EventFlag
+from ..reactor.event import Event
 from ..thread import holding_lock
 from .callbacks import Callbacks
 from .inactivity import Inactivity
@@ -25,7 +25,7 @@ from .inactivity import Inactivity
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..base import EventBase
+    from ..reactor.base import EventBase
 
 MAX_SINGLE_READ_BYTES = 16384
 
@@ -38,8 +38,6 @@ SUSPENDED_BANDWIDTH = 0x02  # the bufferevent has used up its rate limit
 SUSPENDED_GROUP = 0x04  # its group has
 SUSPENDED_LOOKUP = 0x08  # the host name to connect to is being looked up
 SUSPENDED_FILTER = 0x10  # the filter above does not want to read
-
-_BOTH = READ | WRITE
 
 
 class Limiter(Protocol):
@@ -111,7 +109,7 @@ class Flow(Callbacks):
         write callback even with an empty output.  Raises StateError when closed.
         """
         self._require_open()
-        events = int(events) & _BOTH
+        events = int(events) & BOTH
         self._enabled |= events
         if events & WRITE:
             self._asked_to_write()
@@ -124,7 +122,7 @@ class Flow(Callbacks):
         Raises StateError when closed.
         """
         self._require_open()
-        self._stop(int(events) & _BOTH)
+        self._stop(int(events) & BOTH)
 
     @property
     def max_single_read(self) -> int:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..checks import whole_number
 from ..closing import Closing
 from ..errors import ArgumentError, ArgumentTypeError, StateError
-from ..event import PERSIST, Event
+from ..flags import PERSIST
 from ..ratelimit import (
     DEFAULT_MIN_SHARE_BYTES,
     EV_RATE_LIMIT_MAX,
@@ -27,10 +27,11 @@ from ..ratelimit import (
     SharedBucket,
     TokenBucketCfg,
 )
+from ..reactor.event import Event
 from ..thread import new_lock
 
 if TYPE_CHECKING:
-    from ..base import EventBase
+    from ..reactor.base import EventBase
 
 
 class Side(Protocol):

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..event import Event, EventCallback, HasFileno
+    from ..descriptors import HasFileno
+    from ..reactor.event import Event, EventCallback
 
 NewEvent = Callable[["int | HasFileno", int, "EventCallback"], "Event"]
 """Makes an event for a descriptor (or -1), flags and a callback, as the owner wants it."""

@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING
 
 from ..checks import whole_number
 from ..errors import ArgumentError, ArgumentTypeError, StateError
-from ..event import READ, WRITE
-from ..ratelimit import EV_RATE_LIMIT_MAX, BucketPair, TokenBucket, TokenBucketCfg
+from ..flags import READ, WRITE
+from ..ratelimit import (
+    EV_RATE_LIMIT_MAX,
+    BucketPair,
+    TokenBucket,
+    TokenBucketCfg,
+)
 from .flow import SUSPENDED_BANDWIDTH, SUSPENDED_GROUP, Flow
 from .group import RateLimitGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..event import Event
+    from ..reactor.event import Event
     from ..thread import Lock
     from .group import Lane
 

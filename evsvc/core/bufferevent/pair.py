@@ -14,12 +14,11 @@ from sys import maxsize
 from typing import TYPE_CHECKING, Self
 
 from ..errors import StateError
-from ..event import READ, WRITE
-from ..flags import BevEvent, BevOption, FlushMode
+from ..flags import READ, WRITE, BevEvent, BevOption, FlushMode
 from .abstract import AbstractBufferEvent
 
 if TYPE_CHECKING:
-    from ..base import EventBase
+    from ..reactor.base import EventBase
 
 
 class PairBufferEvent(AbstractBufferEvent):

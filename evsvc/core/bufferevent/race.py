@@ -16,7 +16,7 @@ from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError, SocketError
-from ..event import WRITE
+from ..flags import WRITE
 from ..util import checked_family
 
 if TYPE_CHECKING:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from ..descriptors import stream_of
 from ..errors import ArgumentError, StateError
-from ..event import READ, WRITE
-from ..flags import BevEvent
-from ..util import stream_of
+from ..flags import READ, WRITE, BevEvent
 from .connect import HostnameConnect, has_no_peer
 from .flow import SUSPENDED_LOOKUP
 from .race import Attempt, ConnectOptions, connectable_family
 from .stream import StreamBufferEvent
 
 if TYPE_CHECKING:
-    from ..base import EventBase
+    from ..descriptors import DescriptorStream
+    from ..reactor.base import EventBase
     from ..resolver import Resolver, SocketAddress
-    from ..util import DescriptorStream
 
 
 class BufferEvent(StreamBufferEvent):

@@ -12,15 +12,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ..descriptors import DescriptorStream, stream_of
 from ..errors import ArgumentTypeError, StateError
-from ..event import PERSIST, READ, WRITE
-from ..flags import BevEvent, BevOption
-from ..util import DescriptorStream, stream_of
+from ..flags import PERSIST, READ, WRITE, BevEvent, BevOption
 from .abstract import AbstractBufferEvent
 
 if TYPE_CHECKING:
-    from ..base import EventBase
-    from ..event import Event
+    from ..reactor.base import EventBase
+    from ..reactor.event import Event
 
 Socket = socket.socket
 

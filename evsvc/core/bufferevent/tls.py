@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from ..base import EventBase
 from ..errors import ArgumentError, ArgumentTypeError, StateError
-from ..event import WRITE
-from ..flags import BevOption, SslFlag, SslState
+from ..flags import WRITE, BevOption, SslFlag, SslState
+from ..reactor.base import EventBase
 from ..tls import EngineMaker, TlsEngine, check_host
 from .abstract import AbstractBufferEvent
 from .sock import BufferEvent
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from socket import socket as Socket
     from ssl import SSLContext, SSLError, SSLObject, SSLSession
 
-    from ..event import Event
+    from ..reactor.event import Event
     from ..resolver import Resolver, SocketAddress
     from .race import ConnectOptions
     from .stream import StreamCallback

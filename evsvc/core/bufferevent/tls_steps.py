@@ -16,16 +16,22 @@ import select
 import ssl
 from typing import TYPE_CHECKING
 
-from ..event import READ, WRITE
-from ..flags import BevEvent, SslFlag, SslState
+from ..flags import BOTH, READ, WRITE, BevEvent, SslFlag, SslState
 from .flow import SUSPENDED_BANDWIDTH, SUSPENDED_GROUP
 from .stream import StreamBufferEvent
-from .tls_wire import BOTH, ERROR, READING, TIMEOUT, WRITING, Phase, TlsWire
+from .tls_wire import (
+    ERROR,
+    READING,
+    TIMEOUT,
+    WRITING,
+    Phase,
+    TlsWire,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..base import EventBase
+    from ..reactor.base import EventBase
     from .abstract import AbstractBufferEvent
 
 RECORD_BYTES = 16384

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 
 from ..buffer import EvBuffer
 from ..errors import ArgumentError
-from ..event import READ, WRITE
-from ..flags import BevEvent, BevOption, SslFlag
+from ..flags import BOTH, READ, BevEvent, BevOption, SslFlag
 from .abstract import AbstractBufferEvent
 from .flow import SUSPENDED_FILTER
 from .stream import StreamBufferEvent
@@ -30,8 +29,8 @@ from .stream import StreamBufferEvent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..base import EventBase
-    from ..event import Event
+    from ..reactor.base import EventBase
+    from ..reactor.event import Event
     from ..tls import TlsEngine
     from .stream import StreamCallback
 
@@ -40,7 +39,6 @@ MAX_STORED_ERRORS = 3
 # After so many rounds without a pause others get their turn first.
 MAX_ROUNDS_PER_TURN = 32
 
-BOTH = READ | WRITE
 READING, WRITING = int(BevEvent.BEV_EVENT_READING), int(BevEvent.BEV_EVENT_WRITING)
 EOF, ERROR = int(BevEvent.BEV_EVENT_EOF), int(BevEvent.BEV_EVENT_ERROR)
 TIMEOUT = int(BevEvent.BEV_EVENT_TIMEOUT)

@@ -18,7 +18,12 @@ from .addresses import (
     sockaddr_is_local,
     sockaddr_is_loopback,
 )
-from .addrinfo import AddrInfoError, getaddrinfo, service_port, socket_kinds
+from .addrinfo import (
+    AddrInfoError,
+    getaddrinfo,
+    service_port,
+    socket_kinds,
+)
 from .clocks import (
     EV_MONOT_FALLBACK,
     EV_MONOT_PRECISE,
@@ -43,17 +48,19 @@ from .sockets import (
     socket_geterror,
     socketpair,
 )
-from .streams import DescriptorStream, Stream, stream_of
-from .text import ascii_strcasecmp, ascii_strncasecmp, rtrim_lws, strtoll
+from .text import (
+    ascii_strcasecmp,
+    ascii_strncasecmp,
+    rtrim_lws,
+    strtoll,
+)
 
 __all__ = [
     "EV_MONOT_FALLBACK",
     "EV_MONOT_PRECISE",
     "AddrInfoError",
-    "DescriptorStream",
     "MonotonicFlag",
     "MonotonicTimer",
-    "Stream",
     "ascii_strcasecmp",
     "ascii_strncasecmp",
     "check_port",
@@ -91,6 +98,5 @@ __all__ = [
     "socket_geterror",
     "socket_kinds",
     "socketpair",
-    "stream_of",
     "strtoll",
 ]

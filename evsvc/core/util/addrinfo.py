@@ -19,7 +19,12 @@ from ..resolver import (
     SocketAddress,
     gai_strerror,
 )
-from .addresses import MAX_PORT, check_port, inet_ntop, inet_pton_scope
+from .addresses import (
+    MAX_PORT,
+    check_port,
+    inet_ntop,
+    inet_pton_scope,
+)
 
 _STREAM = (socket.SOCK_STREAM, socket.IPPROTO_TCP)
 _DATAGRAM = (socket.SOCK_DGRAM, socket.IPPROTO_UDP)

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from email.utils import formatdate
 
-from ..clock import RatchetClock
 from ..errors import ArgumentError
+from ..reactor.clock import RatchetClock
 
 
 class MonotonicFlag(enum.IntFlag):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..errors import ArgumentError, SocketError
 
 if TYPE_CHECKING:
-    from ..event import HasFileno
+    from ..descriptors import HasFileno
 
 KEEPALIVE_PROBES = 3
 

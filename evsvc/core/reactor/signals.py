@@ -21,9 +21,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from .errors import ArgumentError, StateError
-from .event import SIGNAL, TIMEOUT, check_signal
-from .flags import EVENT_FLAGS
+from ..errors import ArgumentError, StateError
+from ..flags import EVENT_FLAGS, SIGNAL, TIMEOUT
+from .event import check_signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,19 +9,28 @@ from math import inf
 from time import time
 from typing import TYPE_CHECKING, Self
 
+from ..closing import Closing
+from ..descriptors import fd_of
+from ..errors import ArgumentError, StateError
+from ..flags import (
+    EVENT_FLAGS,
+    IO,
+    PERSIST,
+    SIGNAL,
+    TIMEOUT,
+    Feature,
+)
 from .active import NOTHING_RUNS
-from .closing import Closing
 from .config import EventConfig
-from .errors import ArgumentError, StateError
-from .event import IO, PERSIST, SIGNAL, TIMEOUT, Event, fd_of
+from .event import Event
 from .finalizers import Ending, queue_finalizer, run_finalizers
-from .flags import EVENT_FLAGS, Feature
 from .inspection import Inspection
 from .wakeup import Wakeup
 
 if TYPE_CHECKING:
+    from ..descriptors import HasFileno
     from .clock import Clock
-    from .event import EventCallback, FinalizeCallback, HasFileno
+    from .event import EventCallback, FinalizeCallback
     from .flushlist import Flushable
     from .registry import Registry
     from .timers import CommonTimeout

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from time import time
 from typing import TYPE_CHECKING, Any, TextIO
 
-from .errors import ArgumentError
-from .event import IO, SIGNAL, TIMEOUT
-from .flags import EVENT_FLAGS, CountKind
+from ..errors import ArgumentError
+from ..flags import EVENT_FLAGS, IO, SIGNAL, TIMEOUT, CountKind
 from .passes import Passes
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .event import FINALIZE, Event
+from ..flags import FINALIZE
+from .event import Event
 
 if TYPE_CHECKING:
     from .base import EventBase

@@ -22,8 +22,8 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from .checks import check_timeout
-from .errors import StateError
+from ..checks import check_timeout
+from ..errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from .checks import whole_number
-from .errors import ArgumentError, StateError
+from ..checks import whole_number
+from ..errors import ArgumentError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableSequence

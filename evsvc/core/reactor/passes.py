@@ -19,15 +19,21 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
 
+from ..debug import note_new_base
+from ..flags import (
+    EVENT_FLAGS,
+    IO,
+    PERSIST,
+    SIGNAL,
+    TIMEOUT,
+    BaseFlag,
+)
+from ..thread import new_base_lock
 from .active import NOTHING_RUNS
 from .clock import Clock, MonotonicClock
-from .debug import note_new_base
-from .event import IO, PERSIST, SIGNAL, TIMEOUT
-from .flags import EVENT_FLAGS, BaseFlag
 from .flushlist import FlushList
 from .locked import LockedRegistry
 from .registry import Registry
-from .thread import new_base_lock
 from .watch import CheckInfo, PrepareInfo
 
 if TYPE_CHECKING:

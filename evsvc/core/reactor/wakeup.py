@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .event import PERSIST, READ, Event
+from ..flags import PERSIST, READ
+from .event import Event
 from .signals import SignalMap
 
 if TYPE_CHECKING:

@@ -12,18 +12,23 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from ..checks import check_timeout
+from ..errors import ArgumentError
+from ..flags import (
+    IO,
+    PERSIST,
+    SIGNAL,
+    TIMEOUT,
+)
 from .active import ActiveQueues
-from .checks import check_timeout
-from .errors import ArgumentError
-from .event import IO, PERSIST, SIGNAL, TIMEOUT
 from .evmap import DebugEvMap, EvMap
 from .timers import TimerHeap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .backends import Backend
-    from .errors import SocketError
+    from ..backends import Backend
+    from ..errors import SocketError
     from .event import Event
     from .signals import SignalMap
     from .wakeup import Wakeup

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .checks import whole_number
-from .closing import Closing
-from .debug import require_nonblocking
-from .errors import ArgumentError, ArgumentTypeError, DebugError, StateError
-from .flags import EVENT_FLAGS, EventFlag
+from ..checks import whole_number
+from ..closing import Closing
+from ..debug import require_nonblocking
+from ..descriptors import HasFileno, fd_of
+from ..errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DebugError,
+    StateError,
+)
+from ..flags import ET, EVENT_FLAGS, FINALIZE, IO, PERSIST, SIGNAL, TIMEOUT, EventFlag
 
 if TYPE_CHECKING:
     from .base import EventBase
     from .evmap import Told
     from .timers import CommonQueue
 
-TIMEOUT, READ, WRITE, SIGNAL, PERSIST, ET, CLOSED = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x80
-FINALIZE = 0x40
-IO = READ | WRITE | CLOSED
 _ALLOWED = TIMEOUT | IO | SIGNAL | PERSIST | ET | FINALIZE
 
 EventCallback = Callable[[int, EventFlag, Any], object]
@@ -34,13 +37,6 @@ EventCallback = Callable[[int, EventFlag, Any], object]
 
 FinalizeCallback = Callable[["Event", Any], object]
 """Called as `cb(event, arg)`, with the event's own argument."""
-
-
-class HasFileno(Protocol):
-    """Anything with a descriptor, such as a socket."""
-
-    def fileno(self) -> int:
-        """Return the descriptor, or -1 when it is closed."""
 
 
 class _SelfArg:
@@ -60,21 +56,6 @@ def _closed_callback(fd: int, what: EventFlag, arg: object) -> None:
 
 def _unassigned_callback(fd: int, what: EventFlag, arg: object) -> None:
     """Stand in for the callback of an event that debug mode has unassigned."""
-
-
-def fd_of(fd: int | HasFileno) -> int:
-    """Return the descriptor number of an int or of an object with `fileno()`.
-
-    Raises ArgumentError when the object is closed, ArgumentTypeError for anything else.
-    """
-    if isinstance(fd, int):
-        return fd
-    if not hasattr(fd, "fileno"):
-        raise ArgumentTypeError(f"a descriptor is wanted, not {type(fd).__name__}")
-    number = fd.fileno()
-    if number < 0:
-        raise ArgumentError(f"the object is closed: {fd!r}")
-    return number
 
 
 class Assignment(NamedTuple):

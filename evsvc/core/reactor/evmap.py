@@ -13,17 +13,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .backends.protocol import interests_of
-from .errors import ArgumentError, DebugError, SocketError
-from .event import ET, IO, PERSIST
-from .flags import EVENT_FLAGS
+from ..backends.protocol import interests_of
+from ..errors import ArgumentError, DebugError, SocketError
+from ..flags import ET, EVENT_FLAGS, IO, PERSIST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .backends import Backend
+    from ..backends import Backend
+    from ..flags import EventFlag
     from .event import Event
-    from .flags import EventFlag
 
 # Far above any real limit; keeps a wild number away from backends that index by descriptor.
 MAX_FD = 1 << 26

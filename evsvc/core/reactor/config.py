@@ -6,12 +6,12 @@ import logging
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from .backends import BACKENDS, ChangelistEpollBackend, EpollBackend
-from .errors import ArgumentError, Error
-from .flags import BaseFlag, Feature
+from ..backends import BACKENDS, ChangelistEpollBackend, EpollBackend
+from ..errors import ArgumentError, Error
+from ..flags import BaseFlag, Feature
 
 if TYPE_CHECKING:
-    from .backends import Backend
+    from ..backends import Backend
 
 logger = logging.getLogger("evsvc.core")
 

@@ -15,14 +15,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from .event import FINALIZE
+from ..flags import FINALIZE
+from ..thread import new_lock
 from .registry import Registry
-from .thread import new_lock
 
 if TYPE_CHECKING:
-    from .backends import Backend
+    from ..backends import Backend
+    from ..thread import Lock
     from .event import Event
-    from .thread import Lock
     from .wakeup import Wakeup
 
 

@@ -1,4 +1,7 @@
-"""Streams: what a bufferevent and a buffer need of a socket, and a pipe that can do the same."""
+"""Descriptors: the number of anything that has one, and streams, what core needs of a socket.
+
+A pipe or a terminal that is no socket can do the same here.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,16 @@ import os
 import socket
 from typing import Protocol
 
-from ..errors import ArgumentError, ArgumentTypeError, SocketError
+from .errors import ArgumentError, ArgumentTypeError, SocketError
 
 _MAX_DESCRIPTOR = 2**31 - 1  # a C int
+
+
+class HasFileno(Protocol):
+    """Anything with a descriptor, such as a socket."""
+
+    def fileno(self) -> int:
+        """Return the descriptor, or -1 when it is closed."""
 
 
 class Stream(Protocol):
@@ -22,6 +32,21 @@ class Stream(Protocol):
 
     def sendmsg(self, buffers: list[memoryview], /) -> int:
         """Send from several places with one call."""
+
+
+def fd_of(fd: int | HasFileno) -> int:
+    """Return the descriptor number of an int or of an object with `fileno()`.
+
+    Raises ArgumentError when the object is closed, ArgumentTypeError for anything else.
+    """
+    if isinstance(fd, int):
+        return fd
+    if not hasattr(fd, "fileno"):
+        raise ArgumentTypeError(f"a descriptor is wanted, not {type(fd).__name__}")
+    number = fd.fileno()
+    if number < 0:
+        raise ArgumentError(f"the object is closed: {fd!r}")
+    return number
 
 
 class LentSocket(socket.socket):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .closing import Closing
-from .errors import ArgumentTypeError, StateError
+from ..closing import Closing
+from ..errors import ArgumentTypeError, StateError
 
 if TYPE_CHECKING:
     from .base import EventBase

@@ -1,0 +1,1 @@
+"""What is pending, and when it runs: an event base and its parts."""
