@@ -7,11 +7,7 @@ import select
 from typing import Any
 
 from ..flags import BOTH, ET, READ, WRITE, Feature
-from .protocol import (
-    INTERESTS,
-    MAX_READY,
-    Ready,
-)
+from .protocol import INTERESTS, MAX_READY, Ready
 
 
 class KqueueBackend:
@@ -28,15 +24,20 @@ class KqueueBackend:
         self._kqueue = api.kqueue()
 
     def add(self, fd: int, old: int, new: int) -> None:
-        """Watch."""
+        """Watch, in each new direction or in none.  Raises OSError."""
         api = self._api
         flags = api.KQ_EV_ADD | (api.KQ_EV_CLEAR if (old | new) & ET else 0)
-        self._change(fd, new, flags)
+        try:
+            self._change(fd, new, flags)
+        except OSError:
+            self.delete(fd, old | new, new)
+            raise
 
     def delete(self, fd: int, old: int, gone: int) -> None:
-        """Stop watching."""
-        with contextlib.suppress(OSError):
-            self._change(fd, gone, self._api.KQ_EV_DELETE)
+        """Stop watching; one filter may be gone with the file, and the other one not."""
+        for direction in (READ, WRITE):
+            with contextlib.suppress(OSError):
+                self._change(fd, gone & direction, self._api.KQ_EV_DELETE)
 
     def dispatch(self, timeout: float | None) -> Ready:
         """Wait; both filters of one descriptor come as two entries."""
@@ -56,9 +57,11 @@ class KqueueBackend:
         """Close the kernel's object."""
         self._kqueue.close()
 
-    def renew(self) -> KqueueBackend:
-        """Return another one."""
-        return KqueueBackend(self._api)
+    def renew(self) -> None:
+        """Close it and take another one, which may get its number: a fork takes no kqueue along."""
+        with contextlib.suppress(OSError):
+            self._kqueue.close()
+        self._kqueue = self._api.kqueue()
 
     def _change(self, fd: int, what: int, flags: int) -> None:
         api = self._api

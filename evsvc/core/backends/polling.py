@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
+import sys
 from typing import Any
 
 from ..flags import BOTH, CLOSED, READ, WRITE, Feature
-from .protocol import (
-    ALL,
-    INTERESTS,
-    Ready,
-    every_mask,
-)
+from .protocol import ALL, INTERESTS, Ready, every_mask
 
 
 class SelectBackend:
@@ -47,14 +44,18 @@ class SelectBackend:
 
     def dispatch(self, timeout: float | None) -> Ready:
         """Wait; a descriptor that was closed under us is reported as readable and writable."""
+        return self._wait(self._read, self._write, timeout)
+
+    def _wait(self, read: set[int], write: set[int], timeout: float | None) -> Ready:
+        # Windows tells of a failed connect by the third set, which is urgent data elsewhere.
+        connecting = write if sys.platform == "win32" else ()
         try:
-            readable, writable, broken = select.select(
-                self._read, self._write, self._write, timeout
-            )
+            readable, writable, broken = select.select(read, write, connecting, timeout)
         except OSError as exc:
             if exc.errno != errno.EBADF:
                 raise
-            return [(fd, BOTH) for fd in self._read | self._write if not _is_open(fd)]
+            closed = {fd for fd in read | write if not _is_open(fd)}
+            return [(fd, BOTH) for fd in closed] + self._wait(read - closed, write - closed, 0)
         ready = dict.fromkeys(readable, READ)
         for fd in (*writable, *broken):
             ready[fd] = ready.get(fd, 0) | WRITE
@@ -65,9 +66,9 @@ class SelectBackend:
         self._read.clear()
         self._write.clear()
 
-    def renew(self) -> SelectBackend:
-        """Return another one."""
-        return SelectBackend()
+    def renew(self) -> None:
+        """Forget everything."""
+        self.dealloc()
 
 
 def _is_open(fd: int) -> bool:
@@ -112,7 +113,8 @@ class PollBackend:
         if left:
             self._poll.register(fd, self._mask(left))
         else:
-            self._poll.unregister(fd)
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(fd)
 
     def dispatch(self, timeout: float | None) -> Ready:
         """Wait; the kernel counts milliseconds, and the fraction is rounded up."""
@@ -122,9 +124,10 @@ class PollBackend:
     def dealloc(self) -> None:
         """Forget everything; poll(2) holds nothing in the kernel."""
 
-    def renew(self) -> PollBackend:
-        """Return another one."""
-        return type(self)(self._api)
+    def renew(self) -> None:
+        """Give it back and take another one."""
+        self.dealloc()
+        self._poll = self._open()
 
     def _open(self) -> Any:
         return self._api.poll()

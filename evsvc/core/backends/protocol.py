@@ -1,16 +1,19 @@
 """What every backend has in common: libevent's struct eventop, and the words it is told in.
 
-All five have the same operations: init (the constructor), add, delete, dispatch, dealloc.  A
-backend knows descriptors and interests (`EV_READ | EV_WRITE`, with `EV_CLOSED` and `EV_ET` where
-its features say so), never events: `EvMap` tells it the union of what a descriptor's events want.
-`add(fd, old, new)` widens that union from `old` by `new`, `delete(fd, old, gone)` narrows it.
+All five have the same operations: init (the constructor), add, delete, dispatch, dealloc, and
+renew, which is dealloc and init in one.  A backend knows descriptors and interests (`EV_READ |
+EV_WRITE`, with `EV_CLOSED` and `EV_ET` where its features say so), never events: `EvMap` tells it
+the union of what a descriptor's events want.  `add(fd, old, new)` widens that union from `old` by
+`new`, `delete(fd, old, gone)` narrows it.
 
 What `dispatch` returns is the kernel's own word for what is ready, and `meanings` translates it:
 the loop looks each word up once, where it needs it, and no second list is made.
 
 An error or a hang-up wakes every direction, so that whoever waits sees it from his own recv or
 send, and nobody is left to spin.  A descriptor that was closed behind our back is dropped in
-silence on delete: the kernel has forgotten it already.
+silence on delete: whatever the kernel has to say of it is no news.  While it is watched, poll and
+select report it in every direction, again and again, and epoll and kqueue, which forgot it with the
+close, never.
 """
 
 from __future__ import annotations
@@ -47,8 +50,8 @@ class Backend(Protocol):
     def dealloc(self) -> None:
         """Give the kernel's object back."""
 
-    def renew(self) -> Backend:
-        """Return another one like it, which watches nothing yet: for a forked child."""
+    def renew(self) -> None:
+        """Give the kernel's object back and take another one, which watches nothing yet."""
 
 
 def every_mask(meanings: Iterable[tuple[int, int]]) -> dict[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from math import inf
@@ -299,12 +298,7 @@ class EventBase(Inspection, Closing):
         if self._looping and not self._wakeup.is_loop_thread():
             self._stop_looping()  # the thread that was in the loop did not come along
         self._registry.renew_lock()
-        # A kqueue does not outlive a fork, and a new descriptor would get its number: the old one
-        # goes first.  Closing an epoll descriptor takes nothing from the parent's.
-        with contextlib.suppress(OSError):
-            self._backend.dealloc()
-        self._backend = self._backend.renew()
-        refusal = self._registry.reinit(self._backend)
+        refusal = self._registry.reinit()
         self._wakeup.reinit()
         if refusal is not None:
             raise refusal

@@ -4,6 +4,9 @@ Invariants
     * The backend watches exactly the union of what a descriptor's inserted events want.
     * The events of a descriptor are kept newest first, and are activated in that order.
     * When the backend refuses an event, the map is as it was.
+    * What has changed since the last wait is in `_fresh`.  So what that wait found, and no event
+      waits for, is news that came too late when it is there, and a registration that is nobody's
+      when it is not (see backends/epoll.py).
     * What is in `sole` is alone on its descriptor, and there is nothing but its callback to be
       called when that is ready: persistent, level-triggered, no timeout, not the base's own,
       inserted before the last wait.
@@ -11,6 +14,7 @@ Invariants
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from ..backends.protocol import interests_of
@@ -24,8 +28,13 @@ if TYPE_CHECKING:
     from ..flags import EventFlag
     from .event import Event
 
+logger = logging.getLogger("evsvc.core")
+
 # Far above any real limit; keeps a wild number away from backends that index by descriptor.
 MAX_FD = 1 << 26
+
+# In `_fresh`: whatever the last wait found, it was of another list.
+_ALL_FRESH = -1
 
 Told = dict[int, "EventFlag | None"]
 
@@ -74,7 +83,7 @@ class EvMap:
         self.told = ToldTables(backend.meanings, self.supported)
         self.by_fd: dict[int, FdInterest] = {}
         self.sole: dict[int, Event] = {}
-        self._fresh: set[int] = set()  # descriptors that may belong to `sole` at the next wait
+        self._fresh: set[int] = set()  # what has changed, and may belong to `sole` at the next wait
 
     def add(self, event: Event) -> None:
         """Insert an event.  Raises ArgumentError for a number that cannot be a descriptor, or is
@@ -103,19 +112,18 @@ class EvMap:
         """Take an event out; never fails, whatever became of the descriptor."""
         fd = event.number
         interest = self.by_fd[fd]
-        interest.events.remove(event)
+        events = interest.events
+        events.remove(event)
+        self._note_change(fd)
         old = interest.union
         union = 0
-        for other in interest.events:
+        for other in events:
             union |= other.flags & self.supported
+        if not events:
+            del self.by_fd[fd]
         if union != old:
             interest.union = union
             self._backend.delete(fd, old, old & ~union)
-        if interest.events:
-            self._note_change(fd)
-        else:
-            del self.by_fd[fd]
-            self.sole.pop(fd, None)
 
     def _note_change(self, fd: int) -> None:
         self.sole.pop(fd, None)
@@ -141,26 +149,52 @@ class EvMap:
         """Know that an inserted event has a persistent timeout now."""
         self.sole.pop(event.number, None)
 
-    def reinit(self, backend: Backend) -> tuple[list[Event], SocketError | None]:
-        """Have `backend`, a new one, watch what the old one does; call nothing of the old one.
+    def drop_stray(self, fd: int) -> list[Event]:
+        """Know that `fd` was reported ready for what none of its events waits for.
 
-        Returns the events whose descriptors it refuses, which are here no more, and the first
-        refusal.
+        Where only the kernel can be wrong, the backend is made anew, so that the loop does not
+        spin.  Returns the events that the backend refuses now, as their descriptors are closed:
+        nothing else would tell them.
         """
-        self._backend = backend
-        lost: list[Event] = []
-        first: SocketError | None = None
-        for fd, interest in list(self.by_fd.items()):
-            if not interest.union:
-                continue
-            try:
-                backend.add(fd, 0, interest.union)
-            except OSError as exc:
-                first = first or _refusal(fd, exc)
-                lost += interest.events
-                del self.by_fd[fd]
-                self.sole.pop(fd, None)
-        return lost, first
+        if fd in self._fresh or _ALL_FRESH in self._fresh:
+            return []
+        logger.warning(
+            "%s reports descriptor %d, which no event waits for: it was closed before its event "
+            "was deleted, and the file is open elsewhere",
+            self._backend.name,
+            fd,
+        )
+        return [event for lost in self._renew() for event in self.by_fd[lost].events]
+
+    def reinit(self) -> tuple[list[Event], SocketError | None]:
+        """Have the backend made anew in a forked child, and watch what it did.
+
+        Returns the events that are here no more, and the first refusal: those whose descriptors
+        are refused, and the base's own, which is added again with its new descriptor.
+        """
+        gone = [fd for fd, interest in self.by_fd.items() if interest.events[0].internal]
+        lost = [self._take(fd) for fd in gone]
+        refused = self._renew()
+        lost += [self._take(fd) for fd in refused]
+        refusals = (_refusal(fd, exc) for fd, exc in refused.items())
+        return [event for events in lost for event in events], next(refusals, None)
+
+    def _take(self, fd: int) -> list[Event]:
+        self.sole.pop(fd, None)
+        return self.by_fd.pop(fd).events
+
+    def _renew(self) -> dict[int, OSError]:
+        """Have the backend watch all anew; return what it refuses."""
+        self._backend.renew()
+        self._fresh.add(_ALL_FRESH)
+        refused: dict[int, OSError] = {}
+        for fd, interest in self.by_fd.items():
+            if interest.union:
+                try:
+                    self._backend.add(fd, 0, interest.union)
+                except OSError as exc:
+                    refused[fd] = exc
+        return refused
 
     def __iter__(self) -> Iterator[Event]:
         for interest in self.by_fd.values():

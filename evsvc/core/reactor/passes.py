@@ -225,6 +225,7 @@ class Passes:
                     continue
                 told = event.told[mask]
                 if told is None:
+                    registry.drop_stray(fd)
                     continue
                 registry.running = event
                 try:
@@ -247,12 +248,16 @@ class Passes:
         number = self._registry.pass_number
         for fd, mask in ready:
             interest = by_fd.get(fd)
-            if interest is None:
-                continue
-            for event in interest.events:
-                told = event.told[mask]
-                if told is not None and event.born != number:
-                    self._active.activate(event, told._value_)
+            stray = True
+            if interest is not None:
+                for event in interest.events:
+                    told = event.told[mask]
+                    if told is not None:
+                        stray = False
+                        if event.born != number:
+                            self._active.activate(event, told._value_)
+            if stray:
+                self._registry.drop_stray(fd)
 
     def _activate_expired(self, now: float) -> None:
         while (event := self._timers.pop_due(now)) is not None:

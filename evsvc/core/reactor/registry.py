@@ -192,12 +192,17 @@ class Registry:
     def renew_lock(self) -> None:
         """Be rid of a lock that a thread of the parent process may hold for ever."""
 
-    def reinit(self, backend: Backend) -> SocketError | None:
-        """Have a new backend watch for every inserted event; see `EventBase.reinit`.
+    def drop_stray(self, fd: int) -> None:
+        """Know that a descriptor was reported for what none of its events waits for."""
+        for event in self.evmap.drop_stray(fd):
+            self.active.activate(event, event.flags & IO)
+
+    def reinit(self) -> SocketError | None:
+        """Have the backend made anew watch for every inserted event; see `EventBase.reinit`.
 
         Returns the first refusal.  An event with a refused descriptor keeps its timeout alone.
         """
-        lost, refusal = self.evmap.reinit(backend)
+        lost, refusal = self.evmap.reinit()
         for event in lost:
             event.inserted = False
             self.inserted_count -= not event.internal
