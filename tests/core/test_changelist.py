@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -25,6 +26,7 @@ from evsvc.core import (
     Event,
     EventBase,
     EventConfig,
+    SocketError,
 )
 from evsvc.core.backends import ChangelistEpollBackend, EpollBackend
 
@@ -150,8 +152,62 @@ def test_an_add_after_a_delete_is_told_for_the_number_may_be_another_file(
     event.add()
     other_peer.send(b"x")
     poll(base)
-    assert told.calls == [("modify", fd), ("add", fd)]
+    assert told.calls == [("delete", fd), ("add", fd)]
     assert seen == [fd]
+
+
+def test_the_last_interest_in_a_descriptor_is_taken_back_at_once(
+    base: EventBase, told: Told, pair: SocketPair
+) -> None:
+    """Its file may be closed before the wait, and live on elsewhere, where epoll cannot be told;
+    what changed before is forgotten with it."""
+    fd = pair[0].fileno()
+    reader = Event(base, pair[0], EV_READ | EV_PERSIST, nothing)
+    writer = Event(base, pair[0], EV_WRITE | EV_PERSIST, nothing)
+    reader.add()
+    writer.add()
+    reader.delete()
+    assert told.calls == [("add", fd)]
+    writer.delete()
+    assert told.calls == [("add", fd), ("delete", fd)]
+    poll(base)
+    assert told.calls == [("add", fd), ("delete", fd)]
+
+
+def test_a_descriptor_closed_with_its_event_leaves_the_loop_at_rest(
+    base: EventBase, told: Told, pair: SocketPair
+) -> None:
+    """As a bufferevent is closed: nothing stays registered, though a copy holds the file."""
+    holder = pair[0].dup()
+    event = Event(base, pair[0], EV_READ | EV_PERSIST, nothing)
+    event.add()
+    poll(base)
+    event.delete()
+    pair[0].close()
+    pair[1].send(b"x")
+    assert told._epoll.poll(0) == []
+    holder.close()
+
+
+def test_reinit_takes_no_change_along(
+    base: EventBase, monkeypatch: pytest.MonkeyPatch, pairs: Callable[[], SocketPair]
+) -> None:
+    """What the old epoll was not told yet, the new one is told once and as it is now; what was
+    deleted, and the old wake-up socket, never."""
+    kept, deleted = pairs(), pairs()
+    reader = Event(base, kept[0], EV_READ | EV_PERSIST, nothing)
+    writer = Event(base, kept[0], EV_WRITE | EV_PERSIST, nothing)
+    gone = Event(base, deleted[0], EV_READ | EV_PERSIST, nothing)
+    for event in (reader, writer, gone):
+        event.add()
+    reader.delete()
+    gone.delete()
+    anew = Told()
+    monkeypatch.setattr(select, "epoll", lambda: anew)
+    base.reinit()
+    poll(base)
+    assert [call for call, _ in anew.calls] == ["add", "add"]
+    assert anew.calls[0] == ("add", kept[0].fileno())
 
 
 def test_an_event_deleted_added_and_deleted_in_its_callback_stays_off(
@@ -176,23 +232,83 @@ def test_an_event_deleted_added_and_deleted_in_its_callback_stays_off(
     assert told._epoll.poll(0) == []
 
 
-def test_a_late_refusal_is_logged(
-    base: EventBase, caplog: pytest.LogCaptureFixture, tmp_path: Path, pair: SocketPair
+def test_a_refusal_of_what_was_deleted_and_added_raises(
+    base: EventBase, tmp_path: Path, pair: SocketPair
 ) -> None:
-    """epoll takes no regular file; where it is told only at the wait, nothing can raise."""
+    """epoll takes no regular file, and says so at once: the number was free in between."""
     fd = pair[0].fileno()
-    event = Event(base, fd, EV_WRITE | EV_PERSIST, lambda *_: pytest.fail("it is not watched"))
+    event = Event(base, fd, EV_WRITE | EV_PERSIST, nothing)
     event.add()
     event.delete()
     with (tmp_path / "file").open("wb") as file:
         os.dup2(file.fileno(), fd)
-    event.add()
-    with caplog.at_level(logging.WARNING, "evsvc.core"):
+    with pytest.raises(SocketError, match=str(fd)) as caught:
+        event.add()
+    assert caught.value.errno == errno.EPERM
+    assert not event.pending()
+
+
+@pytest.mark.parametrize("fault", [errno.EPERM, errno.EBADF])
+@pytest.mark.parametrize("change", ["widened", "narrowed"])
+def test_a_late_refusal_is_told_to_the_events_and_logged(
+    base: EventBase,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    pair: SocketPair,
+    fault: int,
+    change: str,
+) -> None:
+    """Where epoll is told only at the wait, nothing can raise: all events of the descriptor are
+    called, once, without a wait, and meet the error themselves."""
+    fd = pair[0].detach()
+    seen: list[tuple[int, int]] = []
+
+    def note(fd: int, what: int, arg: object) -> None:
+        seen.append((fd, what))
+
+    reader = Event(base, fd, EV_READ | EV_PERSIST, note)
+    writer = Event(base, fd, EV_WRITE | EV_PERSIST, note)
+    reader.add()
+    if change == "narrowed":
+        writer.add()
         poll(base)
-    assert f"cannot watch descriptor {fd}: Operation not permitted" in caplog.messages[0]
-    event.delete()
+        seen.clear()
+    with (tmp_path / "file").open("wb") as file:
+        if fault == errno.EPERM:
+            os.dup2(file.fileno(), fd)
+        else:
+            os.close(fd)
+    if change == "narrowed":
+        writer.delete()
+    else:
+        writer.add()
+    with caplog.at_level(logging.WARNING, "evsvc.core"):
+        base.loop(EVLOOP_ONCE)
+    expected = [(fd, EV_READ)] if change == "narrowed" else [(fd, EV_WRITE), (fd, EV_READ)]
+    assert seen == expected
+    assert caplog.messages == [f"epoll cannot watch descriptor {fd}: {os.strerror(fault)}"]
     poll(base)
+    reader.delete()
+    writer.delete()
+    poll(base)
+    assert seen == expected
     assert len(caplog.messages) == 1
+    if fault == errno.EPERM:
+        os.close(fd)
+
+
+def test_a_late_refusal_is_not_told_to_an_event_that_is_gone(
+    base: EventBase, caplog: pytest.LogCaptureFixture, pair: SocketPair
+) -> None:
+    reader = Event(base, pair[0], EV_READ | EV_PERSIST, nothing)
+    writer = Event(base, pair[0], EV_WRITE | EV_PERSIST, nothing)
+    reader.add()
+    pair[0].close()
+    writer.add()
+    reader.delete()
+    writer.delete()
+    poll(base)
+    assert caplog.messages == []
 
 
 def test_edge_triggering_goes_through_the_list(base: EventBase, pair: SocketPair) -> None:

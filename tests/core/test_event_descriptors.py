@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import select
 import signal
 import socket
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -22,11 +26,14 @@ from evsvc.core import (
     EVLOOP_NONBLOCK,
     EVLOOP_ONCE,
     ArgumentError,
+    CheckWatcher,
     Event,
     EventBase,
     EventFlag,
+    PrepareWatcher,
     SocketError,
 )
+from evsvc.core.backends import Backend
 from evsvc.core.util import socket_geterror
 
 Pair = tuple[socket.socket, socket.socket]
@@ -272,3 +279,364 @@ def test_a_regular_file_is_refused_or_ready(base: EventBase) -> None:
             event.add()
             base.dispatch()
     assert ran == ([] if base.method.startswith("epoll") else [EV_READ])
+
+
+# What the kernel goes on to report when a descriptor was closed before its event was deleted, and a
+# dup or a forked child has the file: only epoll does, but the rules hold everywhere.
+
+
+def passes_to_rest(base: EventBase) -> int:
+    """Let the fake clock come to a timer; return how many passes it took, 50 for no end of them."""
+    passes: list[int] = []
+
+    def count(*_: object) -> None:
+        passes.append(1)
+        if len(passes) == 50:
+            base.loopbreak()
+
+    with PrepareWatcher(base, count):
+        base.timer(lambda *_: base.loopbreak()).add(1000)
+        base.dispatch()
+    return len(passes)
+
+
+def says(caplog: pytest.LogCaptureFixture, base: EventBase) -> int:
+    """Return how often it was said that a report had no owner; backends but epoll have none."""
+    said = sum("no event waits for" in message for message in caplog.messages)
+    assert said == len(caplog.messages)
+    assert not said or base.method.startswith("epoll")
+    return said
+
+
+class Orphan:
+    """A file that is readable and writable for ever, was watched, and closed here too early."""
+
+    def __init__(self, base: EventBase, events: int = EV_READ) -> None:
+        ours, self.peer = socket.socketpair()
+        self.holder = ours.dup()
+        self.number = ours.fileno()
+        self.event = Event(base, ours, events | EV_PERSIST, never)
+        self.event.add()
+        self.peer.send(b"x")
+        ours.close()
+
+    def reuse(self, sock: socket.socket) -> socket.socket:
+        """Give the number to a copy of `sock`."""
+        os.dup2(sock.fileno(), self.number)
+        return socket.socket(fileno=self.number)
+
+    def close(self) -> None:
+        self.holder.close()
+        self.peer.close()
+
+
+OrphanMaker = Callable[..., Orphan]
+
+
+@pytest.fixture
+def orphans(fake_base: EventBase) -> Iterator[OrphanMaker]:
+    """Return a maker of orphans.  Their number is free, so what else a test opens comes first."""
+    made: list[Orphan] = []
+
+    def make(events: int = EV_READ) -> Orphan:
+        made.append(Orphan(fake_base, events))
+        return made[-1]
+
+    yield make
+    for orphan in made:
+        orphan.close()
+
+
+@pytest.mark.parametrize("npriorities", [1, 2])
+def test_a_report_that_no_event_owns_comes_once(
+    fake_base: EventBase, orphans: OrphanMaker, caplog: pytest.LogCaptureFixture, npriorities: int
+) -> None:
+    """By the loop's short way and its long one."""
+    fake_base.priority_init(npriorities)
+    orphan = orphans()
+    orphan.event.delete()
+    assert passes_to_rest(fake_base) <= 3
+    assert says(caplog, fake_base) == fake_base.method.startswith("epoll")
+
+
+def test_a_report_that_no_event_owns_is_found_with_check_watchers(
+    fake_base: EventBase, orphans: OrphanMaker
+) -> None:
+    orphans().event.delete()
+    with CheckWatcher(fake_base, lambda *_: None):
+        assert passes_to_rest(fake_base) <= 3
+
+
+def test_a_forked_child_that_holds_the_file_does_not_keep_the_loop_busy(
+    fake_base: EventBase, pairs: Callable[[], Pair]
+) -> None:
+    ours, peer = pairs()
+    until, release = pairs()
+    event = Event(fake_base, ours, EV_READ | EV_PERSIST, never)
+    event.add()
+    child = os.fork()
+    if child == 0:
+        until.setblocking(True)
+        release.close()
+        until.recv(1)
+        os._exit(0)
+    peer.send(b"x")
+    ours.close()
+    event.delete()
+    try:
+        assert passes_to_rest(fake_base) <= 3
+    finally:
+        release.close()
+        os.waitpid(child, 0)
+
+
+def test_many_reports_that_no_event_owns_are_one_renewal(
+    fake_base: EventBase, orphans: OrphanMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    for orphan in [orphans() for _ in range(5)]:
+        orphan.event.delete()
+    assert passes_to_rest(fake_base) <= 3
+    assert says(caplog, fake_base) == fake_base.method.startswith("epoll")
+
+
+def clog(sock: socket.socket) -> None:
+    """Write until the kernel takes no more."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(65536))
+
+
+def drain(sock: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.recv(1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("deleted", "wants"),
+    [
+        ("closed", EV_READ),
+        ("closed", EV_WRITE),
+        ("closed", EV_READ | EV_WRITE),
+        ("reused", EV_READ),
+        ("reused", EV_WRITE),
+        ("reused", EV_READ | EV_WRITE),
+        ("watched", EV_WRITE),
+        ("watched", EV_READ | EV_WRITE),
+    ],
+)
+@pytest.mark.parametrize("persist", [0, EV_PERSIST])
+def test_a_number_that_is_another_file_now_hears_nothing_of_the_old_one(
+    fake_base: EventBase,
+    orphans: OrphanMaker,
+    pairs: Callable[[], Pair],
+    deleted: str,
+    wants: int,
+    persist: int,
+) -> None:
+    """The old event is deleted while the number is closed, or is another file, or is one with an
+    event of its own already; the new file, which is not ready, is watched all the same."""
+    ours, peer = pairs()
+    clog(ours)
+    ran: list[EventFlag] = []
+    orphan = orphans()
+    if deleted == "closed":
+        orphan.event.delete()
+    with orphan.reuse(ours) as again:
+        if deleted == "reused":
+            orphan.event.delete()
+        fresh = Event(fake_base, again, wants | persist, lambda fd, what, arg: ran.append(what))
+        fresh.add()
+        if deleted == "watched":
+            orphan.event.delete()
+        assert passes_to_rest(fake_base) <= 4
+        assert ran == []
+        drain(peer)
+        peer.send(b"x")
+        fake_base.loop(EVLOOP_ONCE)
+        assert ran == [wants]
+        fresh.delete()
+
+
+def test_a_wider_old_interest_is_not_told_to_a_new_events_owner(
+    fake_base: EventBase,
+    pair: Pair,
+    orphans: OrphanMaker,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The old file is writable, too; the new event, which reads, hears nothing of it."""
+    orphan = orphans(EV_READ | EV_WRITE)
+    orphan.event.delete()
+    with orphan.reuse(pair[0]) as again:
+        fresh = Event(fake_base, again, EV_READ | EV_PERSIST, never)
+        fresh.add()
+        assert passes_to_rest(fake_base) <= 4
+        fresh.delete()
+    assert says(caplog, fake_base) == fake_base.method.startswith("epoll")
+
+
+def test_a_number_that_was_closed_too_early_is_of_use_again(
+    fake_base: EventBase, pairs: Callable[[], Pair], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Closed before its event was deleted, but nobody else has the file: nothing stays behind, and
+    whatever the number becomes is watched, told of errors and of a close in its turn."""
+    ran: list[EventFlag] = []
+    for number in range(3):
+        ours, peer = socket.socketpair()
+        event = Event(fake_base, ours, EV_READ | EV_PERSIST, lambda fd, what, arg: ran.append(what))
+        event.add()
+        peer.send(b"x")
+        fake_base.loop(EVLOOP_ONCE)
+        assert ran == [EV_READ] * (2 * number + 1)
+        ours.recv(1)
+        peer.close()
+        fake_base.loop(EVLOOP_ONCE)
+        assert ran == [EV_READ] * (2 * number + 2)
+        ours.close()
+        event.delete()
+    assert caplog.messages == []
+
+
+def test_the_rest_is_watched_as_before_when_a_report_had_no_owner(
+    fake_base: EventBase, orphans: OrphanMaker, pairs: Callable[[], Pair]
+) -> None:
+    """Every interest, the edge of one, and the loop's own wake-up."""
+    reads, writes, edge = pairs(), pairs(), pairs()
+    clog(writes[0])
+    ran: list[tuple[str, EventFlag]] = []
+
+    def note(fd: int, what: EventFlag, name: str) -> None:
+        ran.append((name, what))
+
+    Event(fake_base, reads[0], EV_READ, note, "reads").add()
+    Event(fake_base, writes[0], EV_WRITE, note, "writes").add()
+    Event(fake_base, edge[0], EV_READ | EV_ET, note, "edge").add()
+    orphans().event.delete()
+    assert passes_to_rest(fake_base) <= 4
+    assert ran == []
+    reads[1].send(b"x")
+    edge[1].send(b"x")
+    drain(writes[1])
+    fake_base.loop(EVLOOP_ONCE)
+    is_edge = EV_ET if fake_base.features & EV_FEATURE_ET else 0
+    assert sorted(ran) == [("edge", EV_READ | is_edge), ("reads", EV_READ), ("writes", EV_WRITE)]
+    waker = threading.Thread(target=fake_base.post, args=(ran.clear,))
+    waker.start()
+    waker.join()
+    fake_base.loop(EVLOOP_ONCE)
+    assert ran == []
+
+
+def test_an_event_of_a_closed_descriptor_is_called_when_only_its_old_report_is_lost(
+    fake_base: EventBase, orphans: OrphanMaker
+) -> None:
+    """Its file is open elsewhere, so that it was told; made anew, epoll would not tell it any more.
+    It is called, its owner sees the error, and that is all."""
+    ran: list[EventFlag] = []
+    ours, peer = socket.socketpair()
+    holder = ours.dup()
+
+    def close_it(fd: int, what: EventFlag, arg: object) -> None:
+        ran.append(what)
+        event.delete()
+
+    event = Event(fake_base, ours, EV_READ | EV_PERSIST, close_it)
+    event.add()
+    orphan = orphans()
+    ours.close()
+    orphan.event.delete()
+    assert passes_to_rest(fake_base) <= 4
+    assert ran == [EV_READ]
+    peer.close()
+    holder.close()
+
+
+@pytest.mark.parametrize("npriorities", [1, 2])
+@pytest.mark.parametrize("narrowed", [False, True])
+def test_news_that_a_callback_has_made_old_is_no_report_without_an_owner(
+    base: EventBase,
+    pairs: Callable[[], Pair],
+    caplog: pytest.LogCaptureFixture,
+    npriorities: int,
+    narrowed: bool,
+) -> None:
+    """Whoever is called first deletes, or narrows, the other, which was found ready by the same
+    wait: nothing is made anew."""
+    base.priority_init(npriorities)
+    both = pairs(), pairs()
+    events: list[tuple[Event, Event]] = []
+    ran: list[int] = []
+
+    def first(fd: int, what: EventFlag, index: int) -> None:
+        ran.append(index)
+        events[index][0].delete()
+        reader, writer = events[1 - index]
+        reader.delete()
+        if not narrowed:
+            writer.delete()
+            both[1 - index][0].close()
+
+    for index, (ours, peer) in enumerate(both):
+        clog(ours)
+        peer.send(b"x")
+        reader = Event(base, ours, EV_READ | EV_PERSIST, first, index)
+        writer = Event(base, ours, EV_WRITE | EV_PERSIST, never)
+        reader.add()
+        writer.add()
+        events.append((reader, writer))
+    for _ in range(3):
+        base.loop(EVLOOP_NONBLOCK)
+    assert len(ran) == 1
+    assert caplog.messages == []
+
+
+def test_news_that_another_thread_has_made_old_is_no_report_without_an_owner(
+    base: EventBase, pair: Pair, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event goes while the loop waits, and the wait has found it ready before."""
+    event = Event(base, pair[0], EV_READ | EV_PERSIST, never)
+    event.add()
+    pair[1].send(b"x")
+    backend = type(base._backend)
+    real = backend.dispatch
+
+    def dispatch(self: Backend, timeout: float | None) -> list[tuple[int, int]]:
+        ready = real(self, timeout)
+        event.delete()
+        return ready
+
+    monkeypatch.setattr(backend, "dispatch", dispatch)
+    for _ in range(3):
+        base.loop(EVLOOP_NONBLOCK)
+    assert caplog.messages == []
+
+
+def test_a_closed_descriptor_with_an_event_starves_nobody(fake_base: EventBase, pair: Pair) -> None:
+    """poll and select report it again and again, and beside it what else is ready."""
+    ran: list[str] = []
+    ours, peer = socket.socketpair()
+    closed = Event(fake_base, ours, EV_READ | EV_PERSIST, lambda *_: None)
+    closed.add()
+    ours.close()
+    peer.close()
+    Event(fake_base, pair[0], EV_READ, lambda *_: ran.append("ready")).add()
+    pair[1].send(b"x")
+    for _ in range(3):
+        fake_base.loop(EVLOOP_NONBLOCK | EVLOOP_ONCE)
+    closed.delete()
+    assert ran == ["ready"]
+    assert passes_to_rest(fake_base) <= 2
+
+
+def test_urgent_data_wakes_no_writer(fake_base: EventBase) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        peer = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    ours.setblocking(False)
+    clog(ours)
+    Event(fake_base, ours, EV_WRITE | EV_PERSIST, never).add()
+    peer.send(b"!", socket.MSG_OOB)
+    select.select([], [], [ours])
+    assert passes_to_rest(fake_base) <= 2
+    peer.close()
+    ours.close()
