@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import time
 from typing import Any, NamedTuple
 
 import pytest
@@ -92,6 +93,29 @@ def test_a_descriptor_closed_under_us_wakes_or_is_forgotten(backend: Backend) ->
     assert wait(backend, 0) == []
 
 
+def test_what_was_never_watched_is_deleted_in_silence(backend: Backend, pair: Pair) -> None:
+    backend.delete(pair[0].fileno(), BOTH, BOTH)
+    backend.add(pair[0].fileno(), 0, WRITE)
+    assert wait(backend, 0) == [(pair[0].fileno(), WRITE)]
+
+
+def test_a_renewed_one_watches_nothing_and_works(backend: Backend, pair: Pair) -> None:
+    fd = pair[0].fileno()
+    backend.add(fd, 0, WRITE)
+    backend.renew()
+    assert wait(backend, 0) == []
+    backend.add(fd, 0, WRITE)
+    assert wait(backend, 0) == [(fd, WRITE)]
+
+
+def test_no_wait_ends_before_its_time(backend: Backend) -> None:
+    """Whatever unit the kernel counts in: a loop would ask again and again until a timer is due."""
+    for timeout in (0.0001, 0.0006, 0.0011):
+        began = time.monotonic()
+        assert wait(backend, timeout) == []
+        assert time.monotonic() - began >= timeout
+
+
 def test_early_close_is_told_apart_from_data(backend: Backend, pair: Pair) -> None:
     if not backend.features & EV_FEATURE_EARLY_CLOSE:
         assert not interests_of(backend.features) & CLOSED
@@ -121,6 +145,32 @@ def test_epoll_mends_a_modify_of_what_the_kernel_forgot(pair: Pair) -> None:
     assert wait(backend, 0) == [(fd, WRITE)]
     backend.add(fd, 0, WRITE)  # and now has one that we forgot
     assert wait(backend, 0) == [(fd, WRITE)]
+    backend.dealloc()
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="no epoll here")
+def test_epoll_says_of_a_number_that_was_closed_what_poll_says(pair: Pair) -> None:
+    """Its file is open elsewhere and ready, and epoll does not know that it is closed."""
+    backend = EpollBackend()
+    holder = pair[0].dup()
+    fd = pair[0].fileno()
+    backend.add(fd, 0, BOTH)
+    os.close(pair[0].detach())
+    assert wait(backend, 0) == [(fd, WRITE)]
+    backend.delete(fd, BOTH, READ)  # which the kernel does not take any more
+    assert wait(backend, 0) == [(fd, ALL)]
+    holder.close()
+    assert wait(backend, 0) == []
+    backend.dealloc()
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="no epoll here")
+def test_epoll_is_renewed_where_all_descriptors_were_closed() -> None:
+    """As a child does that becomes a daemon."""
+    backend = EpollBackend()
+    os.close(backend._epoll.fileno())
+    backend.renew()
+    assert wait(backend, 0) == []
     backend.dealloc()
 
 
@@ -161,8 +211,10 @@ class FakeKqueue:
         self.ready: list[Kevent] = []
         self.waits: list[tuple[int, float | None]] = []
         self.closed = False
+        self.refuses = 0  # a filter that the descriptor does not have
 
     def kqueue(self) -> FakeKqueue:
+        self.filters.clear()
         return self
 
     def control(
@@ -174,6 +226,8 @@ class FakeKqueue:
                 if key not in self.filters:
                     raise OSError(2, "No such file or directory")
                 del self.filters[key]
+            elif change.filter == self.refuses:
+                raise OSError(22, "Invalid argument")
             else:
                 self.filters[key] = change.flags
         if not most:
@@ -204,6 +258,36 @@ def test_kqueue_has_one_filter_for_each_direction() -> None:
     assert api.closed
 
 
+def test_kqueue_watches_both_directions_or_none() -> None:
+    api = FakeKqueue()
+    backend = KqueueBackend(api)
+    api.refuses = api.KQ_FILTER_WRITE
+    with pytest.raises(OSError, match="Invalid"):
+        backend.add(5, 0, BOTH)
+    assert api.filters == {}
+    backend.add(5, 0, READ)
+    with pytest.raises(OSError, match="Invalid"):
+        backend.add(5, READ, WRITE)
+    assert list(api.filters) == [(5, api.KQ_FILTER_READ)]
+
+
+def test_kqueue_forgets_one_direction_though_the_other_is_gone() -> None:
+    api = FakeKqueue()
+    backend = KqueueBackend(api)
+    backend.add(5, 0, WRITE)
+    backend.delete(5, BOTH, BOTH)
+    assert api.filters == {}
+
+
+def test_kqueue_is_closed_before_another_is_taken() -> None:
+    api = FakeKqueue()
+    backend = KqueueBackend(api)
+    backend.add(5, 0, READ)
+    backend.renew()
+    assert api.closed
+    assert api.filters == {}
+
+
 def test_kqueue_reports_filters_and_errors() -> None:
     api = FakeKqueue()
     backend = KqueueBackend(api)
@@ -230,6 +314,7 @@ class FakeDevPoll:
         self.closed = False
 
     def devpoll(self) -> FakeDevPoll:
+        self.masks.clear()
         return self
 
     def register(self, fd: int, mask: int) -> None:
@@ -261,6 +346,11 @@ def test_devpoll_registers_anew_for_each_change(pair: Pair) -> None:
     api.ready = [(fd, api.POLLIN), (fd, api.POLLOUT), (fd, api.POLLHUP)]
     assert wait(backend, 1.5) == [(fd, READ), (fd, WRITE), (fd, ALL)]
     assert api.waits == [1500.0]
+    backend.renew()
+    assert api.closed
+    backend.add(fd, 0, READ)
+    assert api.masks == {fd: api.POLLIN}
+    api.closed = False
     backend.dealloc()
     assert api.closed
 

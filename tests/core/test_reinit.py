@@ -170,6 +170,21 @@ def test_the_childs_wake_ups_do_not_reach_the_parent(base: EventBase) -> None:
         base._wakeup._reader.recv(1)
 
 
+def test_the_child_rests_while_its_parent_has_a_wake_up_to_read(fake_base: EventBase) -> None:
+    """What the parent has not read, in a socket that both have, is nothing to the child."""
+
+    def work() -> None:
+        passes: list[int] = []
+        fake_base.reinit()
+        PrepareWatcher(fake_base, lambda *_: passes.append(1) if len(passes) < 50 else os._exit(2))
+        fake_base.timer(lambda *_: fake_base.loopbreak()).add(1000)
+        assert fake_base.dispatch() == 0
+        assert len(passes) < 10
+
+    fake_base.post(list)  # wakes a loop that does not run
+    assert in_child(work) == 0
+
+
 def test_timers_are_untouched(base: EventBase) -> None:
     ran: list[str] = []
     near, far = base.timer(lambda *_: ran.append("near")), base.timer(never)

@@ -51,7 +51,14 @@ class EventConfig:
         self.features = Feature(features)
 
     def set_flag(self, flag: int) -> None:
-        """Add an option; there is no way to take one back (event_config_set_flag)."""
+        """Add an option; there is no way to take one back (event_config_set_flag).
+
+        EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST has epoll told of changes just before each wait, which
+        saves system calls where events come and go beside another on the same descriptor.  Delete
+        a descriptor's events before you close it, or replace it by dup2(), when a dup or a forked
+        child may hold the file: what epoll is not told yet it can only refuse at the wait, and the
+        descriptor's events are then called to see the error for themselves.
+        """
         self.flags |= BaseFlag(flag)
 
     def set_max_dispatch_interval(
