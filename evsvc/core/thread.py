@@ -14,11 +14,12 @@ from __future__ import annotations
 import functools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from .errors import DebugError
+from .errors import DebugError, StateError
 
 
 class Lock(Protocol):
@@ -133,7 +134,8 @@ class CallbackLock:
     Whoever holds it changes bytes and marks; what is to be told of that goes through
     `call_unlocked`, and is called when the thread has let go of all such locks.
 
-    inner: the recursive lock that is really taken; the program's, or one of our own.
+    inner: the recursive lock that is really taken; the program's, or one of our own.  Several may
+    share one.
     """
 
     __slots__ = ("_inner",)
@@ -149,8 +151,14 @@ class CallbackLock:
         return taken
 
     def release(self) -> None:
-        """Give it back once, and call what waits.  Raises as the inner lock when it is not held."""
-        self._inner.release()
+        """Give it back once, and call what waits.
+
+        Raises StateError when this thread does not hold it, and what a call raises.
+        """
+        try:
+            self._inner.release()
+        except RuntimeError as exc:
+            raise StateError("not locked by this thread") from exc
         _held.count -= 1
         if not _held.count and _held.calls:
             _run_held_calls()
@@ -165,6 +173,17 @@ class CallbackLock:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+
+@contextmanager
+def both_held(one: CallbackLock | None, other: CallbackLock | None) -> Iterator[None]:
+    """Hold two locks, as far as they are there, in the same order always: no threads can block."""
+    locks = [lock for lock in (one, other) if lock is not None]
+    locks.sort(key=lambda lock: id(lock._inner))
+    with ExitStack() as held:
+        for lock in locks:
+            held.enter_context(lock)
+        yield
 
 
 class _Settings:

@@ -67,6 +67,7 @@ from ..buffer import EvBuffer
 from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..flags import BOTH, READ, WRITE, BevEvent, FlushMode
 from ..reactor.base import EventBase
+from ..thread import CallbackLock
 from .limits import RateLimited
 
 if TYPE_CHECKING:
@@ -211,7 +212,8 @@ class AbstractBufferEvent(RateLimited):
 
     def _share_lock(self, lock: Lock) -> None:
         """Have another's lock instead of one of our own, from the start."""
-        self._lock = self.input._lock = self.output._lock = lock
+        self._lock = lock
+        self.input._lock = self.output._lock = CallbackLock(lock)
 
     def _run_in_loop(self, function: Callable[[], object]) -> None:
         """Call `function`: at once, or with BEV_OPT_THREADSAFE and from another thread, later.

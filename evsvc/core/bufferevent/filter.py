@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..buffer.chain import Stamp
+from ..buffer.chain import Mark
 from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..flags import (
     BEV_ERROR,
@@ -105,18 +105,18 @@ class _Way:
                     break
         finally:
             self.busy = False
-            source._set_frozen(True, frozen[0])
-            destination._set_frozen(False, frozen[1])
+            source.frozen_start = frozen[0]
+            destination.frozen_end = frozen[1]
 
     def _call(self, limit: int | None, mode: FlushMode, ctx: object) -> bool:
         """Call the function once; whether it may be called again."""
         source, destination = self.source, self.destination
-        source_before, destination_before = Stamp(source), Stamp(destination)
+        source_before, destination_before = Mark(source), Mark(destination)
         result = self.function(source, destination, limit, mode, ctx)
         if result == BEV_OK:
             self.said_ok = True
             # One that has moved nothing would say so for ever.
-            return not (source_before.holds() and destination_before.holds())
+            return not (source_before.fits(source) and destination_before.fits(destination))
         if result == BEV_ERROR:
             _log.warning("the filter %r says BEV_ERROR to %d bytes", self.function, len(source))
         elif result != BEV_NEED_MORE:
