@@ -1,10 +1,10 @@
 """Bufferevents: a pair of buffers, filled and emptied by the loop, with callbacks."""
 
 from .abstract import AbstractBufferEvent
+from .connect import ConnectOptions
 from .filter import FilterBufferEvent
 from .group import GroupTotals, RateLimitGroup
 from .pair import PairBufferEvent
-from .race import ConnectOptions
 from .sock import BufferEvent
 from .tls import TlsBufferEvent
 

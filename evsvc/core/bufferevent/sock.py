@@ -8,15 +8,24 @@ from typing import TYPE_CHECKING
 from ..descriptors import stream_of
 from ..errors import ArgumentError, StateError
 from ..flags import READ, WRITE, BevEvent
-from .connect import HostnameConnect, has_no_peer
+from ..util import endpoint_of
+from .connect import (
+    Attempt,
+    ConnectOptions,
+    HostnameConnect,
+    connect_options,
+    has_no_peer,
+    host_of,
+    new_socket,
+)
 from .flow import SUSPENDED_LOOKUP
-from .race import Attempt, ConnectOptions, connectable_family
 from .stream import StreamBufferEvent
 
 if TYPE_CHECKING:
     from ..descriptors import DescriptorStream
     from ..reactor.base import EventBase
     from ..resolver import Resolver, SocketAddress
+    from ..util import Endpoint
 
 
 class BufferEvent(StreamBufferEvent):
@@ -37,7 +46,9 @@ class BufferEvent(StreamBufferEvent):
         self.dns_error = 0
         super().__init__(base, fd, options)
 
-    def connect(self, address: SocketAddress | None = None) -> None:
+    def connect(
+        self, address: SocketAddress | None = None, options: ConnectOptions | None = None
+    ) -> None:
         """Connect to `(host, port)` with a numeric host, or to a Unix socket's path.
 
         The event callback gets BEV_EVENT_CONNECTED or BEV_EVENT_ERROR from the loop, never
@@ -45,21 +56,26 @@ class BufferEvent(StreamBufferEvent):
         was made with, unconnected, is the one that connects; it may be bound.  Without an address,
         the socket that it has is one that the program has begun to connect.
 
+        options: `attempt_s` and `nodelay` count; without, the kernel tries for as long as it does,
+        and small writes are sent at once (TCP_NODELAY).  A Unix listener whose queue is full is
+        tried again for 30 s.  The write time-out counts from the call on, too.
+
         A socket of the program's stays with the bufferevent when it does not get connected.
-        Raises ArgumentError for an address that is none, such as an empty path, StateError when
-        connected already, OSError when there is no socket to be had.
-        Source: bufferevent_socket_connect.
+        Raises what `util.endpoint_of` raises for a bad address, StateError when connected already,
+        SocketError when there is no socket to be had.  Source: bufferevent_socket_connect.
         """
+        timeout_s = None if options is None else connect_options(options).attempt_s
+        nodelay = options is None or options.nodelay
         if address is None:
-            self._await_connect()
+            self._await_connect(timeout_s)
             return
         self._require_unconnected()
-        family = connectable_family(address)
+        endpoint = endpoint_of(address)
         if self._stream is None:
-            self._adopt(socket.socket(family, socket.SOCK_STREAM))
-        elif self.socket is None or self.socket.family != family:
+            self._adopt(new_socket(endpoint.family))
+        elif self.socket is None or self.socket.family != endpoint.family:
             raise ArgumentError(f"the descriptor cannot connect to {address!r}")
-        self._begin_attempt(address)
+        self._begin_attempt(endpoint, timeout_s, nodelay)
 
     def connect_hostname(
         self,
@@ -77,13 +93,22 @@ class BufferEvent(StreamBufferEvent):
         with tries them one after the other.
 
         The outcome comes to the event callback as with `connect`; after a failed look-up
-        `dns_error` holds its code.  Raises ArgumentError for a bad family or port, or for a name
-        without resolver, StateError when connected already, and what the resolver raises.
+        `dns_error` holds its code, and after a failed race `error.__cause__` is an ExceptionGroup
+        of the errors of all addresses.  Raises ArgumentError for a bad family or port, or for a
+        name without resolver, ArgumentTypeError for what is of a wrong type, StateError when
+        connected already, and what the resolver raises.
         Source: bufferevent_socket_connect_hostname.
         """
         self._require_unconnected()
-        options = options or ConnectOptions()
-        connecting = HostnameConnect(self, family, host, port, options, self.socket)
+        connecting = HostnameConnect(
+            self._new_event,
+            self._guarded,
+            host_of(family, host, port),
+            connect_options(options),
+            self._looked_up,
+            self._connect_ended,
+            self.socket,
+        )
         self.dns_error = 0
         self._open = False
         self._connecting = connecting
@@ -96,24 +121,31 @@ class BufferEvent(StreamBufferEvent):
             self._give_up_connect()
             raise
 
-    def _await_connect(self) -> None:
+    def _await_connect(self, timeout_s: float | None) -> None:
         self._require_open()
         if self.socket is None:
             raise ArgumentError("without a socket, connect wants an address")
         if self._connecting is not None:
             raise StateError(f"the bufferevent is {self._connecting.state} already")
-        self._begin_attempt(None)
+        self._begin_attempt(None, timeout_s, nodelay=False)
 
-    def _begin_attempt(self, address: SocketAddress | None) -> None:
+    def _begin_attempt(
+        self, endpoint: Endpoint | None, timeout_s: float | None, nodelay: bool
+    ) -> None:
         """Connect our own socket; whatever comes of it, the loop reports it."""
         assert isinstance(self._stream, socket.socket)
         try:
-            attempt = Attempt(self._new_event, self._stream, address, self._on_attempt)
-        except BaseException as exc:
+            attempt = Attempt(
+                self._new_event,
+                self._stream,
+                endpoint,
+                self._on_attempt,
+                timeout_s,
+                nodelay=nodelay,
+            )
+        except BaseException:
             if self._made_by_connect:
                 self._detach(True)
-            if isinstance(exc, (TypeError, ValueError, OverflowError)):
-                raise ArgumentError(f"not an address: {address!r}") from exc
             raise
         self._open = False
         self._connecting = attempt

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..reactor.event import Event
     from ..resolver import Resolver, SocketAddress
-    from .race import ConnectOptions
+    from .connect import ConnectOptions
     from .stream import StreamCallback
 
 HANDSHAKE_TIMEOUT_S = 10.0
