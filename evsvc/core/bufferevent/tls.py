@@ -13,7 +13,6 @@ from ..reactor.base import EventBase
 from ..tls import EngineMaker, TlsEngine, check_host
 from .abstract import AbstractBufferEvent
 from .sock import BufferEvent
-from .stream import StreamBufferEvent
 from .tls_steps import TlsSteps
 from .tls_wire import Phase, TlsWire
 
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
     from ..reactor.event import Event
     from ..resolver import Resolver, SocketAddress
-    from .race import ConnectOptions
-    from .stream import StreamCallback
+    from .abstract import StreamCallback
+    from .connect import ConnectOptions
 
 HANDSHAKE_TIMEOUT_S = 10.0
 """How long a handshake may take, from when there is a connection."""
@@ -240,7 +239,7 @@ class TlsBufferEvent(TlsSteps):
     @property
     def socket(self) -> Socket | None:
         """The socket below, or None when there is none or the descriptor is no socket."""
-        return self._wire.socket if isinstance(self._wire, StreamBufferEvent) else None
+        return self._wire.socket if isinstance(self._wire, BufferEvent) else None
 
     @property
     def dns_error(self) -> int:
@@ -310,9 +309,9 @@ class TlsBufferEvent(TlsSteps):
         self._wire.output.drop(self._wire.output.length)
         self.output.unfreeze(at_front=False)
         if self._phase is Phase.DEAD:  # which has disabled it; a fresh one can write
-            self._enabled |= WRITE
+            self.flow.set_enabled(self.flow.enabled | WRITE)
         self._reset(engine)
-        self._settle(WRITE)
+        self._update(WRITE)
         self._tap()
 
     def _io_events(self) -> list[Event]:

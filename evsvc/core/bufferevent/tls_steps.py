@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..flags import BOTH, READ, WRITE, BevEvent, SslFlag, SslState
 from .flow import SUSPENDED_BANDWIDTH, SUSPENDED_GROUP
-from .stream import StreamBufferEvent
+from .sock import BufferEvent
 from .tls_wire import (
     ERROR,
     READING,
@@ -65,7 +65,7 @@ class TlsSteps(TlsWire):
         phase = self._phase
         if phase is Phase.OPEN:
             return bool(
-                (self._wanted & READ and self._has_undecoded() and self._decode())
+                (self.flow.wanted & READ and self._has_undecoded() and self._decode())
                 or (self._news and self._tell_news())
                 or (self._write_error is not None and self._tell_write_error())
                 or (self._end is not None and self._tell_end())
@@ -94,8 +94,8 @@ class TlsSteps(TlsWire):
     def _waits_to_write(self) -> bool:
         return self._sending or self.output.length > 0
 
-    def _has_unsent(self) -> bool:
-        return self.output.length > 0 or self._wire._has_unsent()
+    def unsent(self) -> bool:
+        return self.output.length > 0 or self._wire.unsent()
 
     def _begin(self) -> bool:
         """Start when the wire is connected; whether it is."""
@@ -136,7 +136,7 @@ class TlsSteps(TlsWire):
     def _decode(self) -> bool:
         """Decrypt a read's worth of the wire's bytes, and tell; whether there were any."""
         came = fed = 0
-        while self._wanted & READ and (room := self._room_to_read()):
+        while self.flow.wanted & READ and (room := self._room_to_read()):
             if self._plain.length:
                 came += self.input.take_from(self._plain, room)
             elif (data := self._decrypt()) is None:
@@ -225,11 +225,11 @@ class TlsSteps(TlsWire):
         if not self._wants_wire() and not self._waits_for_bandwidth():
             return False
         wire = self._wire
-        return wire.input.length > 0 or bool(wire._enabled & READ and _is_readable(wire.fd))
+        return wire.input.length > 0 or bool(wire.flow.enabled & READ and _is_readable(wire.fd))
 
     def _waits_for_bandwidth(self) -> bool:
-        reasons = self._read_suspended
-        return bool(self._enabled & READ and reasons) and not reasons & ~_BANDWIDTH
+        reasons = self.flow.read_suspended
+        return bool(self.flow.enabled & READ and reasons) and not reasons & ~_BANDWIDTH
 
     def _tell_end(self) -> bool:
         """Tell the end of what the peer sends, when all before it is told; whether it is time."""
@@ -270,7 +270,7 @@ class TlsSteps(TlsWire):
 
     def _release(self) -> bool:
         """Take from the output what the wire has sent, and tell; whether it has."""
-        if not self._sending or (self._wire._has_unsent() and not self._wire_wrote):
+        if not self._sending or (self._wire.unsent() and not self._wire_wrote):
             return False
         self._sending = False
         size, self._encrypted = self._encrypted, 0
@@ -293,10 +293,10 @@ class TlsSteps(TlsWire):
         return self._sending
 
     def _batch_size(self) -> int:
-        if self._sending or not self._wanted & WRITE or not self.output.length:
+        if self._sending or not self.flow.wanted & WRITE or not self.output.length:
             return 0
         size = min(self.output.length, self._max_to_write())
-        high = self._wire._write_high
+        high = self._wire.flow.write_high
         return min(size, high - self._wire.output.length) if high else size
 
     def _encrypt(self, size: int) -> int:
@@ -322,7 +322,7 @@ class TlsSteps(TlsWire):
 
     def _take_leave(self) -> bool:
         """Write the close_notify that the program has asked for, after all output."""
-        if not self._closing or self._sending or self.output.length or not self._wanted & WRITE:
+        if not self._closing or self._sending or self.output.length or not self.flow.wanted & WRITE:
             return False
         self._closing = False
         assert self._engine is not None
@@ -377,7 +377,7 @@ def _is_connected(wire: AbstractBufferEvent) -> bool:
     while layer is not None:
         if isinstance(layer, TlsWire):
             return layer._phase is Phase.OPEN
-        if isinstance(layer, StreamBufferEvent):
+        if isinstance(layer, BufferEvent):
             return layer._open
         layer = layer.underlying
     return True

@@ -24,7 +24,7 @@ from ..errors import ArgumentError
 from ..flags import BOTH, READ, BevEvent, BevOption, SslFlag
 from .abstract import AbstractBufferEvent
 from .flow import SUSPENDED_FILTER
-from .stream import StreamBufferEvent
+from .sock import BufferEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..reactor.base import EventBase
     from ..reactor.event import Event
     from ..tls import TlsEngine
-    from .stream import StreamCallback
+    from .abstract import StreamCallback
 
 MAX_STORED_ERRORS = 3
 
@@ -91,12 +91,11 @@ class TlsWire(AbstractBufferEvent):
         owns_wire: bool,
         options: int,
     ) -> None:
-        super().__init__(base, options)
-        self._wire = wire = lay_wire()
-        if self._lock is not None:
-            if wire._lock is None:
-                raise ArgumentError("BEV_OPT_THREADSAFE wants it in the bufferevent below, too")
-            self._share_lock(wire._lock)
+        wire = lay_wire()
+        if wire.mutex is None and int(options) & BevOption.BEV_OPT_THREADSAFE:
+            raise ArgumentError("BEV_OPT_THREADSAFE wants it in the bufferevent below, too")
+        super().__init__(base, options, wire.mutex)
+        self._wire = wire
         wire.incref()
         self._owns_wire = owns_wire
         self._ssl_flags = 0
@@ -136,17 +135,17 @@ class TlsWire(AbstractBufferEvent):
         wire = self._wire
         wire.setcb(self._on_read, self._on_wrote, self._on_news)
         wire.output.on_drain = self._on_drained
-        wire._suspend_reading(SUSPENDED_FILTER)
+        wire.flow.suspend_reading(SUSPENDED_FILTER)
         wire.setwatermark(READ, 0, 0)
-        if wire._enabled != BOTH:
-            wire.enable(BOTH & ~wire._enabled)
+        if wire.flow.enabled != BOTH:
+            wire.enable(BOTH & ~wire.flow.enabled)
         self._schedule()
 
     def _on_read(self, wire: AbstractBufferEvent, ctx: object) -> None:
         self._run()
 
     def _on_wrote(self, wire: AbstractBufferEvent, ctx: object) -> None:
-        if wire.output.length <= wire._write_low:
+        if wire.output.length <= wire.flow.write_low:
             self._wire_wrote = True
         self._run()
 
@@ -154,8 +153,8 @@ class TlsWire(AbstractBufferEvent):
         """The peer takes what was written: a sign of life, for a filter above us, too."""
         if self._running:
             return  # no sign: what we write has passed through at once
-        if self._write_timer is not None:
-            self._write_timer.last = self._base.now
+        if self._timeouts is not None:
+            self._timeouts.note_written()
         if self.output.on_drain is not None:
             self.output.on_drain()
 
@@ -189,8 +188,7 @@ class TlsWire(AbstractBufferEvent):
         self._schedule()
 
     def _update_writing(self) -> None:
-        if self._write_timer is not None:
-            self._update_timers()
+        self._update_timers()
         self._schedule()
 
     def _schedule(self) -> None:
@@ -227,16 +225,16 @@ class TlsWire(AbstractBufferEvent):
 
     def _hold_wire(self) -> None:
         """Have the wire read, or hold the peer back."""
-        held = self._wire._read_suspended & SUSPENDED_FILTER
+        held = self._wire.flow.read_suspended & SUSPENDED_FILTER
         if self._wants_wire():
             if held:
-                self._wire._resume_reading(SUSPENDED_FILTER)
+                self._wire.flow.resume_reading(SUSPENDED_FILTER)
         elif not held:
-            self._wire._suspend_reading(SUSPENDED_FILTER)
+            self._wire.flow.suspend_reading(SUSPENDED_FILTER)
 
     def _wants_wire(self) -> bool:
         if self._phase is Phase.OPEN:
-            return self._write_waits or bool(self._wanted & READ and not self._read_over)
+            return self._write_waits or bool(self.flow.wanted & READ and not self._read_over)
         return self._phase is Phase.SHAKING
 
     def _feed(self, most: int) -> int:
@@ -262,7 +260,7 @@ class TlsWire(AbstractBufferEvent):
 
     def _push_at_once(self) -> None:
         """Send what the engine has said last, before the program can close the wire."""
-        if self._push() and isinstance(self._wire, StreamBufferEvent):
+        if self._push() and isinstance(self._wire, BufferEvent):
             self._wire.flush_output()
 
     def _stop_handshake_timer(self) -> None:
@@ -278,10 +276,10 @@ class TlsWire(AbstractBufferEvent):
         wire = self._wire
         wire.output.on_drain = None
         if not wire.closed:
-            if wire._readcb == self._on_read:
+            if wire.getcb()[0] == self._on_read:
                 wire.setcb(None, None, None)
             if self._owns_wire or self._options & BevOption.BEV_OPT_CLOSE_ON_FREE:
                 wire.close()
             else:
-                wire._resume_reading(SUSPENDED_FILTER)
+                wire.flow.resume_reading(SUSPENDED_FILTER)
         wire.decref()
