@@ -167,7 +167,8 @@ class Callbacks(Lifetime):
         if self._lock is not None:
             events |= FINALIZE
         event = Event(self._base, fd, events, self._guarded(callback))
-        event.rank = self._priority
+        if event.rank != self._priority:
+            event.priority = self._priority
         return event
 
     def _run_readcb(self, defer: bool = False) -> None:
@@ -221,7 +222,8 @@ class Callbacks(Lifetime):
             # Not through _new_event: whether the lock is held depends on the options.
             flags = 0 if self._lock is None else FINALIZE
             event = self._deferred = Event(self._base, -1, flags, self._run_deferred)
-            event.rank = self._priority
+            if event.rank != self._priority:
+                event.priority = self._priority
         self._base.reactor.defer(event, to_next_pass=to_next_pass)
 
     def _run_deferred(self, fd: int, flags: int, arg: object) -> None:
