@@ -73,7 +73,7 @@ def test_a_program_that_reads_nothing_does_not_starve_the_loop(base: EventBase, 
         pair[1].send(b"12345678")
         base.loopexit(0.01)
         assert base.dispatch() == 0
-        assert base.got_exit()
+        assert base.got_exit
         assert len(calls) > 2
         assert set(calls) == {4}
         bev.setwatermark(EV_READ, 0, 0)

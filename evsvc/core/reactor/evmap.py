@@ -1,4 +1,4 @@
-"""Which events want which descriptor: the map between `Event` and the backend (evmap.c).
+"""Which events want which descriptor: the map between events and the backend (evmap.c).
 
 Invariants
     * The backend watches exactly the union of what a descriptor's inserted events want.
@@ -14,6 +14,7 @@ Invariants
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from ..backends import Backend
     from ..flags import EventFlag
-    from .event import Event
+    from .record import EventRecord
 
 logger = logging.getLogger("evsvc.core")
 
@@ -68,7 +69,7 @@ class FdInterest:
     __slots__ = ("events", "union")
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.events: list[EventRecord] = []
         self.union = 0
 
 
@@ -82,10 +83,10 @@ class EvMap:
         self.supported = interests_of(backend.features)
         self.told = ToldTables(backend.meanings, self.supported)
         self.by_fd: dict[int, FdInterest] = {}
-        self.sole: dict[int, Event] = {}
+        self.sole: dict[int, EventRecord] = {}
         self._fresh: set[int] = set()  # what has changed, and may belong to `sole` at the next wait
 
-    def add(self, event: Event) -> None:
+    def add(self, event: EventRecord) -> None:
         """Insert an event.  Raises ArgumentError for a number that cannot be a descriptor, or is
         too large for the backend, SocketError when the kernel refuses it."""
         fd = event.number
@@ -104,11 +105,12 @@ class EvMap:
             except ValueError as exc:
                 raise ArgumentError(f"{self._backend.name} cannot watch {fd}: {exc}") from exc
         interest.union = old | new
+        event.told = self.told[event.flags & (IO | ET)]
         interest.events.insert(0, event)
         self.by_fd[fd] = interest
         self._note_change(fd)
 
-    def remove(self, event: Event) -> None:
+    def remove(self, event: EventRecord) -> None:
         """Take an event out; never fails, whatever became of the descriptor."""
         fd = event.number
         interest = self.by_fd[fd]
@@ -145,11 +147,11 @@ class EvMap:
                     self.sole[fd] = event
         self._fresh.clear()
 
-    def note_interval(self, event: Event) -> None:
+    def note_interval(self, event: EventRecord) -> None:
         """Know that an inserted event has a persistent timeout now."""
         self.sole.pop(event.number, None)
 
-    def drop_stray(self, fd: int) -> list[Event]:
+    def drop_stray(self, fd: int) -> list[EventRecord]:
         """Know that `fd` was reported ready for what none of its events waits for.
 
         Where only the kernel can be wrong, the backend is made anew, so that the loop does not
@@ -166,7 +168,7 @@ class EvMap:
         )
         return [event for lost in self._renew() for event in self.by_fd[lost].events]
 
-    def reinit(self) -> tuple[list[Event], SocketError | None]:
+    def reinit(self) -> tuple[list[EventRecord], SocketError | None]:
         """Have the backend made anew in a forked child, and watch what it did.
 
         Returns the events that are here no more, and the first refusal: those whose descriptors
@@ -179,7 +181,7 @@ class EvMap:
         refusals = (_refusal(fd, exc) for fd, exc in refused.items())
         return [event for events in lost for event in events], next(refusals, None)
 
-    def _take(self, fd: int) -> list[Event]:
+    def _take(self, fd: int) -> list[EventRecord]:
         self.sole.pop(fd, None)
         return self.by_fd.pop(fd).events
 
@@ -196,7 +198,27 @@ class EvMap:
                     refused[fd] = exc
         return refused
 
-    def __iter__(self) -> Iterator[Event]:
+    def repair(self) -> None:
+        """Make good what an interrupt cut off, and tell the backend all anew.
+
+        What was cut off in the middle of an addition or a removal is here no more.
+        """
+        self.sole.clear()
+        for fd, interest in list(self.by_fd.items()):
+            interest.events = [event for event in interest.events if event.inserted]
+            interest.union = 0
+            for event in interest.events:
+                interest.union |= event.flags & self.supported
+            if not interest.events:
+                del self.by_fd[fd]
+            with contextlib.suppress(OSError, ValueError, KeyError):  # whatever it knows of it
+                self._backend.delete(fd, self.supported, self.supported)
+            if interest.union:
+                with contextlib.suppress(OSError, ValueError):  # the program has closed it
+                    self._backend.add(fd, 0, interest.union)
+            self._fresh.add(fd)
+
+    def __iter__(self) -> Iterator[EventRecord]:
         for interest in self.by_fd.values():
             yield from interest.events
 
@@ -206,7 +228,7 @@ class DebugEvMap(EvMap):
 
     __slots__ = ()
 
-    def add(self, event: Event) -> None:
+    def add(self, event: EventRecord) -> None:
         """Insert an event.  Raises DebugError where level- and edge-triggered would be mixed."""
         interest = self.by_fd.get(event.number)
         if interest is not None and (interest.events[0].flags ^ event.flags) & ET:
