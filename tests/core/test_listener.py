@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import socket
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -268,18 +270,29 @@ def test_ipv6_alone_leaves_the_port_to_ipv4(
 ) -> None:
     """Of one port each family has a listener of its own; one for both is refused beside it."""
     accepted.then = ConnListener.disable
-    with bind(base, accepted, LEV_OPT_BIND_IPV6ONLY, ("::", 0)) as six:
+    six, four = bind_both_families(base, accepted)
+    with six, four:
         port = six.address[1]
         with pytest.raises(SocketError, match="in use"):
             bind(base, accepted, LEV_OPT_BIND_IPV4_AND_IPV6, ("::", port))
-        with bind(base, accepted, 0, ("127.0.0.1", port)) as four:
-            connect(four)
-            assert base.loop(EVLOOP_ONCE) == 0
-            assert [sock.family for sock in accepted.sockets] == [socket.AF_INET]
-            peer = socket.create_connection(("::1", port))
-            base.dispatch()
-            assert accepted.sockets[1].getpeername() == peer.getsockname()
-            peer.close()
+        connect(four)
+        assert base.loop(EVLOOP_ONCE) == 0
+        assert [sock.family for sock in accepted.sockets] == [socket.AF_INET]
+        peer = socket.create_connection(("::1", port))
+        base.dispatch()
+        assert accepted.sockets[1].getpeername() == peer.getsockname()
+        peer.close()
+
+
+def bind_both_families(base: EventBase, cb: Any) -> tuple[ConnListener, ConnListener]:
+    """Return listeners on one port; another process may have the one family's already."""
+    while True:
+        six = bind(base, cb, LEV_OPT_BIND_IPV6ONLY, ("::", 0))
+        try:
+            return six, bind(base, cb, 0, ("127.0.0.1", six.address[1]))
+        except SocketError as exc:
+            six.close()
+            assert exc.errno == errno.EADDRINUSE
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
@@ -349,6 +362,50 @@ def test_an_exception_in_the_callback_loses_no_connection(
             base.dispatch()
         base.loop(EVLOOP_NONBLOCK)
         assert len(accepted.sockets) == 2
+
+
+def test_one_that_always_raises_is_called_for_each_connection(
+    base: EventBase, accepted: Accepted, connect: Connect
+) -> None:
+    """With an exception handler the loop goes on; the sockets are the callback's."""
+    raised: list[BaseException] = []
+    base.exception_handler = lambda *args: raised.append(args[-1])
+
+    def fail(listener: ConnListener) -> None:
+        if len(accepted.sockets) == 3:
+            listener.disable()
+        raise Boom
+
+    accepted.then = fail
+    with bind(base, accepted) as listener:
+        for _ in range(3):
+            connect(listener)
+        base.dispatch()
+    assert len(raised) == 3
+    assert all(sock.fileno() >= 0 for sock in accepted.sockets)
+
+
+def test_a_closed_listener_is_freed_at_once(base: EventBase) -> None:
+    """Also one whose callbacks and argument refer to it."""
+
+    class Owner:
+        def __init__(self) -> None:
+            self.listener = ConnListener.new_bind(base, self.on_accept, self, address=LOOPBACK)
+            self.listener.set_error_cb(self.on_error)
+
+        def on_accept(self, *args: object) -> None: ...
+
+        def on_error(self, *args: object) -> None: ...
+
+    gc.disable()
+    try:
+        owner = Owner()
+        gone = weakref.ref(owner)
+        owner.listener.close()
+        del owner
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("extra", [0, 1])
