@@ -179,7 +179,7 @@ def check_port(port: int, lowest: int = 0) -> int:
 
     Raises ArgumentTypeError for what is no int, ArgumentError for one outside `lowest`..65535.
     """
-    if not lowest <= whole_number(port, "a port") <= MAX_PORT:
+    if not whole_number(lowest, "a port") <= whole_number(port, "a port") <= MAX_PORT:
         raise ArgumentError(f"a port is {lowest}..65535: {port!r}")
     return port
 
