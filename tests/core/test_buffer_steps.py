@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -255,9 +255,9 @@ class Touched(Reference):
 
 
 @pytest.fixture
-def touched() -> Iterator[type[Touched]]:
+def touched() -> type[Touched]:
     Touched.touched = 0
-    yield Touched
+    return Touched
 
 
 @pytest.mark.parametrize("stream", [TakesAll(), TakesLittle()], ids=["all", "little"])
