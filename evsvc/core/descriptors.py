@@ -39,11 +39,16 @@ def fd_of(fd: int | HasFileno) -> int:
 
     Raises ArgumentError when the object is closed, ArgumentTypeError for anything else.
     """
+    if isinstance(fd, bool) or not (isinstance(fd, int) or hasattr(fd, "fileno")):
+        raise ArgumentTypeError(f"a descriptor is wanted, not {fd!r} ({type(fd).__name__})")
     if isinstance(fd, int):
-        return fd
-    if not hasattr(fd, "fileno"):
-        raise ArgumentTypeError(f"a descriptor is wanted, not {type(fd).__name__}")
-    number = fd.fileno()
+        return int(fd)
+    try:
+        number = fd.fileno()
+    except (OSError, ValueError) as exc:  # a file that is closed, or has no descriptor
+        raise ArgumentError(f"the object has no descriptor: {fd!r}: {exc}") from exc
+    if not isinstance(number, int):
+        raise ArgumentTypeError(f"`fileno()` of {fd!r} gives no number: {number!r}")
     if number < 0:
         raise ArgumentError(f"the object is closed: {fd!r}")
     return number
