@@ -324,6 +324,9 @@ class Reactor:
         total = self._flush() if waiting else 0  # what has run for EVLOOP_ONCE
         while True:
             active.preempted = False
+            # A Python signal handler that posts or ends the loop from here on is seen below, or
+            # wakes the wait.
+            wakeup.waits = True
             if self.exited or self.broken:
                 return 0
             if not stay and not self._has_events():
@@ -331,7 +334,9 @@ class Reactor:
             hurry = nonblock or (once and total)
             timeout = self._begin_pass(hurry)
             if self.prepare_watchers:
+                wakeup.waits = False
                 self._run_watchers(self.prepare_watchers, PrepareInfo(timeout))
+                wakeup.waits = True
                 if self.broken:
                     return 0
                 if not stay and not self._has_events():
@@ -339,7 +344,6 @@ class Reactor:
                 timeout = self._begin_pass(hurry)
             self.cached_time = None
             registry.prepare_wait()
-            wakeup.waits = True
             if locked is None:
                 ready = self._wait(timeout)
             else:

@@ -292,8 +292,9 @@ class Registry:
 
     def clear(self) -> None:
         """Delete every event, and drop what deleted ones have left behind."""
-        for event in [*self.signals, *self.active, *self.evmap, *self.timers]:
+        for event in list(self):
             self.delete_noblock(event)
+            event.let_go()
         self.active.clear()
         self.timers.clear()
 
