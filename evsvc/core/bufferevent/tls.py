@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..flags import WRITE, BevOption, SslFlag, SslState
 from ..reactor.base import EventBase
-from ..tls import EngineMaker, TlsEngine, check_host
+from ..tls_engine import EngineMaker, TlsEngine, check_host
 from .abstract import AbstractBufferEvent
 from .sock import BufferEvent
 from .stream import StreamBufferEvent

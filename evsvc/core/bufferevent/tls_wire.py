@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..reactor.base import EventBase
     from ..reactor.event import Event
-    from ..tls import TlsEngine
+    from ..tls_engine import TlsEngine
     from .stream import StreamCallback
 
 MAX_STORED_ERRORS = 3
