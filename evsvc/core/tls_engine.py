@@ -73,6 +73,7 @@ class Writing(enum.IntEnum):
     """How far our own data are."""
 
     SHAKING = enum.auto()  # the handshake is not over
+    FRESH = enum.auto()  # it is, and no data of ours have followed it
     OPEN = enum.auto()
     WAITING = enum.auto()  # for bytes of the peer, in a renegotiation
     CLOSED = enum.auto()  # by our close_notify
@@ -83,6 +84,7 @@ class WriteStep(enum.IntEnum):
     """What moves writing on."""
 
     SHAKEN = enum.auto()  # the handshake is over
+    WRITE = enum.auto()  # data of ours are there
     WAIT = enum.auto()  # data were not taken before more of the peer's bytes come
     RESUME = enum.auto()  # they are tried again
     CLOSE = enum.auto()
@@ -109,8 +111,12 @@ READING_MOVES: dict[tuple[Reading, ReadStep], Reading] = {
     (Reading.CUT, ReadStep.FAIL): Reading.CUT,
 }
 WRITING_MOVES: dict[tuple[Writing, WriteStep], Writing] = {
-    (Writing.SHAKING, WriteStep.SHAKEN): Writing.OPEN,
+    (Writing.SHAKING, WriteStep.SHAKEN): Writing.FRESH,
     (Writing.SHAKING, WriteStep.FAIL): Writing.FAILED,
+    (Writing.FRESH, WriteStep.WRITE): Writing.OPEN,
+    (Writing.FRESH, WriteStep.CLOSE): Writing.CLOSED,
+    (Writing.FRESH, WriteStep.FAIL): Writing.FAILED,
+    (Writing.OPEN, WriteStep.WRITE): Writing.OPEN,
     (Writing.OPEN, WriteStep.WAIT): Writing.WAITING,
     (Writing.OPEN, WriteStep.CLOSE): Writing.CLOSED,
     (Writing.OPEN, WriteStep.FAIL): Writing.FAILED,
@@ -278,13 +284,19 @@ class TlsEngine:
 
         Raises StateError before the handshake is over, after `close_notify`, and after a failure.
         """
-        if self.writing is Writing.OPEN:
-            if data:
-                self._write(data)
-        elif self.writing is Writing.WAITING:
+        if self.writing is Writing.WAITING:
             self._held.append(bytes(data))
-        else:
-            raise StateError(f"nothing can be written while writing is {self.writing.name}")
+            return
+        self._write_step(WriteStep.WRITE)
+        if not data:
+            return
+        try:
+            self.ssl.write(data)
+        except ssl.SSLWantReadError:
+            self._held.append(bytes(data))
+            self._write_step(WriteStep.WAIT)
+        except OSError as exc:
+            self._fail(exc)
 
     def retry(self) -> None:
         """Try again to encrypt what waits, after a `feed`.  Raises StateError if nothing does."""
@@ -297,9 +309,9 @@ class TlsEngine:
     def close_notify(self) -> bool:
         """Write the end of our data (RFC 8446 section 6.1); the peer may go on sending.
 
-        Return True when it is written; False in the midst of a renegotiation, to be tried again
-        after a `feed`.  Raises ssl.SSLError before the handshake, StateError the second time,
-        while data wait, and after a failure.
+        Return True when it is written; False when that has failed, or in the midst of a
+        renegotiation: then it is to be tried again after a `feed`.  Raises ssl.SSLError before the
+        handshake, StateError the second time, while data wait, and after a failure.
         """
         if self.writing is not Writing.SHAKING:  # then OpenSSL refuses
             moved(WRITING_MOVES, self.writing, WriteStep.CLOSE)
@@ -312,9 +324,11 @@ class TlsEngine:
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as exc:
-            if self.writing is Writing.OPEN and exc.reason == "SHUTDOWN_WHILE_IN_INIT":
-                return False
-            raise
+            if self.writing is Writing.SHAKING:
+                raise
+            if exc.reason != "SHUTDOWN_WHILE_IN_INIT":
+                self._fail(exc)
+            return False
         finally:
             self.incoming.write(waiting)
         self._write_step(WriteStep.CLOSE)
@@ -323,15 +337,6 @@ class TlsEngine:
     def data_to_send(self) -> bytes:
         """Take what is to go to the peer; empty when there is nothing."""
         return self.outgoing.read()
-
-    def _write(self, data: bytes | bytearray | memoryview) -> None:
-        try:
-            self.ssl.write(data)
-        except ssl.SSLWantReadError:
-            self._held.append(bytes(data))
-            self._write_step(WriteStep.WAIT)
-        except OSError as exc:
-            self._fail(exc)
 
     def _read_step(self, step: ReadStep) -> None:
         self.reading = moved(READING_MOVES, self.reading, step)

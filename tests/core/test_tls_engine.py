@@ -86,7 +86,7 @@ def shake(client: TlsEngine, server: TlsEngine, cut: Any = whole) -> None:
 def open_ends(version: ssl.TLSVersion | None = None) -> Ends:
     client, server = fresh_ends(version)
     shake(client, server)
-    assert client.writing is server.writing is Writing.OPEN
+    assert client.writing is server.writing is Writing.FRESH
     return client, server
 
 
@@ -362,7 +362,7 @@ def test_an_end_without_close_notify_is_a_cut_wherever_it_comes(version: ssl.TLS
         else:
             assert server.reading is Reading.CUT
             assert isinstance(server.error, ssl.SSLEOFError)
-        assert server.writing is Writing.OPEN  # the peer may still read
+        assert server.writing is Writing.FRESH  # the peer may still read
         cut += 1
 
 
@@ -413,7 +413,7 @@ def test_the_end_of_the_handshake_may_be_the_last_that_comes(version: ssl.TLSVer
     assert end.handshake()
     assert read_all(end) == b""
     assert end.reading is Reading.CUT
-    assert end.writing is Writing.OPEN
+    assert end.writing is Writing.FRESH
 
 
 def test_each_direction_is_closed_by_itself(version: ssl.TLSVersion) -> None:
@@ -529,9 +529,26 @@ def test_a_close_notify_waits_for_the_end_of_a_renegotiation() -> None:
     busy.reason = "SHUTDOWN_WHILE_IN_INIT"
     engine, _ = stubborn(busy, ssl.SSLWantReadError())
     assert not engine.close_notify()
-    assert is_writing(engine, Writing.OPEN)
+    assert is_writing(engine, Writing.FRESH)
     assert engine.close_notify()
     assert is_writing(engine, Writing.CLOSED)
+
+
+def test_a_close_notify_that_openssl_refuses_is_a_failure() -> None:
+    failure = ssl.SSLError(1, "no")
+    failure.reason = "UNSUPPORTED"
+    engine, _ = stubborn(failure)
+    assert not engine.close_notify()
+    assert engine.is_failed
+    assert engine.error is failure
+
+
+def test_data_of_ours_are_told_from_the_end_of_the_handshake() -> None:
+    """What is lost of that alone, such as tickets, is no loss to the program."""
+    client, server = open_ends()
+    client.encrypt(b"x")
+    assert client.writing is Writing.OPEN
+    assert server.writing is Writing.FRESH
 
 
 def test_a_program_may_drive_the_handshake_itself() -> None:
