@@ -42,9 +42,9 @@ def on_accept(listener, sock, address, arg):
     bev.enable(EV_READ | EV_WRITE)
 
 
-def on_accept_error(listener, arg):
+def on_accept_error(listener, error, arg):
     """Stop serving: something is wrong with the listening socket, or the process."""
-    print("accepting failed, shutting down", file=sys.stderr)
+    print(f"accepting failed, shutting down: {error}", file=sys.stderr)
     listener.base.loopexit()
 
 

@@ -13,6 +13,7 @@ from .buffer import (
     FileSegment,
 )
 from .bufferevent import (
+    EV_RATE_LIMIT_MAX,
     AbstractBufferEvent,
     BufferEvent,
     ConnectOptions,
@@ -21,6 +22,7 @@ from .bufferevent import (
     PairBufferEvent,
     RateLimitGroup,
     TlsBufferEvent,
+    TokenBucketCfg,
 )
 from .debug import enable_debug_mode
 from .errors import (
@@ -137,7 +139,6 @@ from .log import (
     set_fatal_callback,
     set_log_callback,
 )
-from .ratelimit import EV_RATE_LIMIT_MAX, TokenBucketCfg
 from .reactor.base import EventBase
 from .reactor.clock import (
     Clock,

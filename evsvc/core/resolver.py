@@ -12,8 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from .checks import whole_number
+
 SocketAddress = Any
-"""A socket address as Python's `socket` module has it: a tuple for IP, a path for Unix."""
+"""A socket address as Python's `socket` module has it: a tuple for IP, a path for Unix.
+
+`util.endpoint_of` says which are taken, and what becomes of them.
+"""
 
 
 class AddrInfo(NamedTuple):
@@ -32,12 +37,19 @@ class AddrInfoHints:
 
     family: AF_UNSPEC, AF_INET or AF_INET6;  type: SOCK_* or 0;  proto: IPPROTO_* or 0;
     flags: AI_* bits (AI_PASSIVE, AI_CANONNAME, AI_NUMERICHOST, AI_NUMERICSERV, AI_ADDRCONFIG).
+    Raises ArgumentTypeError for what is no whole number.
     """
 
     family: int = socket.AF_UNSPEC
     type: int = 0
     proto: int = 0
     flags: int = 0
+
+    def __post_init__(self) -> None:
+        whole_number(self.family, "a family")
+        whole_number(self.type, "a type of sockets")
+        whole_number(self.proto, "a protocol")
+        whole_number(self.flags, "the flags of a look-up")
 
 
 class EaiError(enum.IntEnum):
@@ -90,9 +102,12 @@ _TEXTS = {
 
 
 def gai_strerror(code: int) -> str:
-    """Return the text of a resolution code (evutil_gai_strerror)."""
+    """Return the text of a resolution code (evutil_gai_strerror).
+
+    Raises ArgumentTypeError for what is no whole number.
+    """
     try:
-        return _TEXTS[EaiError(code)]
+        return _TEXTS[EaiError(whole_number(code, "a code"))]
     except ValueError:
         return f"unknown error {code}"
 

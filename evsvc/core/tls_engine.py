@@ -116,7 +116,6 @@ WRITING_MOVES: dict[tuple[Writing, WriteStep], Writing] = {
     (Writing.FRESH, WriteStep.WRITE): Writing.OPEN,
     (Writing.FRESH, WriteStep.CLOSE): Writing.CLOSED,
     (Writing.FRESH, WriteStep.FAIL): Writing.FAILED,
-    (Writing.OPEN, WriteStep.WRITE): Writing.OPEN,
     (Writing.OPEN, WriteStep.WAIT): Writing.WAITING,
     (Writing.OPEN, WriteStep.CLOSE): Writing.CLOSED,
     (Writing.OPEN, WriteStep.FAIL): Writing.FAILED,
@@ -125,11 +124,16 @@ WRITING_MOVES: dict[tuple[Writing, WriteStep], Writing] = {
     (Writing.CLOSED, WriteStep.FAIL): Writing.FAILED,
 }
 
-Phase = TypeVar("Phase", Reading, Writing)
-Step = TypeVar("Step", ReadStep, WriteStep)
+HAS_DATA = frozenset({Reading.READY, Reading.LAST})
+"""Phases in which `decrypt` may have data."""
+WANTS_BYTES = frozenset({Reading.READY, Reading.STARVED})
+"""Phases in which bytes of the peer are of use: it has neither ended nor failed."""
+
+P = TypeVar("P", bound=enum.Enum)
+S = TypeVar("S", bound=enum.Enum)
 
 
-def moved(moves: dict[tuple[Phase, Step], Phase], phase: Phase, step: Step) -> Phase:
+def moved(moves: dict[tuple[P, S], P], phase: P, step: S) -> P:
     """Return the phase that follows.  Raises StateError for a step that is not legal."""
     try:
         return moves[phase, step]
@@ -197,16 +201,6 @@ class TlsEngine:
         """Whether nothing can be read or written any more, with the reason in `error`."""
         return self.writing is Writing.FAILED
 
-    @property
-    def can_read(self) -> bool:
-        """Whether `decrypt` may have data."""
-        return self.reading is Reading.READY or self.reading is Reading.LAST
-
-    @property
-    def wants_bytes(self) -> bool:
-        """Whether bytes of the peer are of use: it is neither at its end nor has it failed."""
-        return self.reading is Reading.READY or self.reading is Reading.STARVED
-
     def handshake(self) -> bool:
         """Go on with the handshake.  Return True when it is over and has succeeded.
 
@@ -260,7 +254,7 @@ class TlsEngine:
             raise ArgumentError(f"at least a byte is decrypted: {most!r}")
         if self.writing is Writing.SHAKING:
             raise StateError("nothing can be read before the handshake is over")
-        if not self.can_read:
+        if self.reading not in HAS_DATA:
             return b""
         try:
             data = self.ssl.read(most)
@@ -287,7 +281,8 @@ class TlsEngine:
         if self.writing is Writing.WAITING:
             self._held.append(bytes(data))
             return
-        self._write_step(WriteStep.WRITE)
+        if self.writing is not Writing.OPEN:
+            self._write_step(WriteStep.WRITE)
         if not data:
             return
         try:
@@ -346,7 +341,8 @@ class TlsEngine:
 
     def _starve(self) -> None:
         self._read_step(ReadStep.STARVE)
-        self._fail_if_cut()
+        if self.reading is Reading.CUT:
+            self._fail_if_cut()
 
     def _fail_if_cut(self) -> None:
         if self.reading is Reading.CUT and self.writing is Writing.SHAKING:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..core import EvBuffer
 
 LENGTH_BYTES = 2
-
-
-def send_at_once(sock: socket.socket) -> None:
-    """Turn Nagle's algorithm off: a message must not wait until the one before is acknowledged."""
-    with contextlib.suppress(OSError):  # reset by the peer already; reading will tell
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def add_length(message: bytes) -> bytes:

@@ -22,7 +22,6 @@ from .errors import DnsArgumentError
 from .framing import (
     LENGTH_BYTES,
     add_length,
-    send_at_once,
     take_message,
 )
 from .options import MAX_MESSAGE_BYTES, MIN_UDP_BYTES, DnsServerOptions
@@ -253,7 +252,6 @@ class TcpClient:
         self._ended = False  # the peer sends nothing more
         self.announced_bytes = port.options.udp_reply_bytes
         self._idle_timer = base.timer(self._on_idle)
-        send_at_once(sock)
         self._bev: BufferEvent | None = BufferEvent(base, sock, BEV_OPT_CLOSE_ON_FREE)
         self._bev.setcb(self._on_readable, self._on_written, self._on_event)
         self._bev.setwatermark(EV_READ, 0, LENGTH_BYTES + MAX_MESSAGE_BYTES)

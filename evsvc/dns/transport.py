@@ -31,7 +31,6 @@ from .addresses import (
 from .framing import (
     LENGTH_BYTES,
     add_length,
-    send_at_once,
     take_message,
 )
 from .options import MAX_MESSAGE_BYTES, ResolverOptions
@@ -169,8 +168,6 @@ class TcpChannel:
         except OSError:
             bev.close()
             raise
-        if bev.socket is not None:
-            send_at_once(bev.socket)
         bev.setcb(self._on_readable, None, self._on_event)
         bev.setwatermark(EV_READ, 0, LENGTH_BYTES + MAX_MESSAGE_BYTES)
         bev.enable(EV_READ)

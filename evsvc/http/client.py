@@ -16,7 +16,6 @@ import enum
 import socket
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -228,9 +227,6 @@ class HttpConnection(Closing):
     def _on_connected(self, bev: BufferEvent) -> None:
         self._timer.delete()
         self._phase = Phase.READY
-        assert bev.socket is not None
-        with suppress(OSError):  # the server has gone again: reading will tell
-            bev.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bev.enable(EV_READ)
         self._go_on()
 

@@ -195,10 +195,6 @@ class HttpServer(Closing):
         if self.closing:
             listener.close()
             raise StateError("the server is closed")
-        if listener.socket.family != socket.AF_UNIX:
-            # What is accepted inherits it.  All that is ready goes out at once anyhow, and a piece
-            # of a streamed reply must not wait for the client to acknowledge the one before.
-            listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bound = BoundSocket(self, listener)
         self._sockets.add(bound)
         return bound

@@ -60,12 +60,12 @@ class Store(AbstractBufferEvent):
 
     def _update_reading(self) -> None:
         room = self._room_to_read()
-        if self._wanted & EV_READ and room and self.input.take_from(self.source, room):
+        if self.flow.wanted & EV_READ and room and self.input.take_from(self.source, room):
             self._bytes_came(defer=True)
 
     def _update_writing(self) -> None:
         size = len(self.output)
-        if self._wanted & EV_WRITE and size:
+        if self.flow.wanted & EV_WRITE and size:
             self.sent += self.output.copyout()
             self.output.drop(size)
             self._bytes_left(defer=True)
@@ -89,15 +89,15 @@ def test_bytes_move_only_when_no_reason_to_suspend_is_left(
     with Store(base) as bev:
         bev.enable(EV_READ)
         for each in (reason, other):
-            bev._suspend_reading(each)
-            bev._suspend_writing(each)
+            bev.flow.suspend_reading(each)
+            bev.flow.suspend_writing(each)
         bev.supply(b"in")
         bev.write(b"out")
-        bev._resume_reading(reason)
-        bev._resume_writing(reason)
+        bev.flow.resume_reading(reason)
+        bev.flow.resume_writing(reason)
         assert (bev.read(), bytes(bev.sent)) == ((b"in", b"out") if reason == other else (b"", b""))
-        bev._resume_reading(other)
-        bev._resume_writing(other)
+        bev.flow.resume_reading(other)
+        bev.flow.resume_writing(other)
         assert bev.sent == b"out"
         assert len(bev.source) == 0
 
@@ -105,15 +105,15 @@ def test_bytes_move_only_when_no_reason_to_suspend_is_left(
 def test_what_is_enabled_or_disabled_while_suspended_counts_at_the_end(base: EventBase) -> None:
     """A suspended direction is recorded, and starts when it is resumed."""
     with Store(base) as bev:
-        bev._suspend_reading(SUSPENDED_BANDWIDTH)
-        bev._suspend_writing(SUSPENDED_BANDWIDTH)
+        bev.flow.suspend_reading(SUSPENDED_BANDWIDTH)
+        bev.flow.suspend_writing(SUSPENDED_BANDWIDTH)
         bev.enable(EV_READ)
         bev.disable(EV_WRITE)
         assert bev.enabled == EV_READ
         bev.supply(b"in")
         bev.write(b"out")
-        bev._resume_reading(SUSPENDED_BANDWIDTH)
-        bev._resume_writing(SUSPENDED_BANDWIDTH)
+        bev.flow.resume_reading(SUSPENDED_BANDWIDTH)
+        bev.flow.resume_writing(SUSPENDED_BANDWIDTH)
         assert bev.read() == b"in"
         assert bev.sent == b""
 
@@ -121,8 +121,8 @@ def test_what_is_enabled_or_disabled_while_suspended_counts_at_the_end(base: Eve
 def test_resuming_what_is_not_suspended_changes_nothing(base: EventBase) -> None:
     with Store(base) as bev:
         bev.source.add(b"in")
-        bev._resume_reading(SUSPENDED_GROUP)
-        bev._resume_writing(SUSPENDED_GROUP)
+        bev.flow.resume_reading(SUSPENDED_GROUP)
+        bev.flow.resume_writing(SUSPENDED_GROUP)
         assert bev.read() == b""
         assert bev.enabled == EV_WRITE
 
@@ -178,16 +178,16 @@ def test_time_outs_run_while_something_is_wanted(fake_base: EventBase, clock: Fa
         bev.setcb(None, None, lambda bev, what, ctx: told.append((clock.monotonic() - start, what)))
         bev.set_timeouts(10, 3)
         bev.enable(EV_READ)
-        at(2, bev._suspend_writing, SUSPENDED_BANDWIDTH)
+        at(2, bev.flow.suspend_writing, SUSPENDED_BANDWIDTH)
         at(4, bev.write, b"waits")
-        at(5, bev._resume_writing, SUSPENDED_BANDWIDTH)
+        at(5, bev.flow.resume_writing, SUSPENDED_BANDWIDTH)
         at(6, bev.supply, b"sign of life")
-        at(8, bev._suspend_reading, SUSPENDED_GROUP)
-        at(30, bev._resume_reading, SUSPENDED_GROUP)
+        at(8, bev.flow.suspend_reading, SUSPENDED_GROUP)
+        at(30, bev.flow.resume_reading, SUSPENDED_GROUP)
         assert fake_base.dispatch() == 1
         assert told == [(pytest.approx(40), BEV_EVENT_TIMEOUT | BEV_EVENT_READING)]
         assert bev.sent == b"waits"
-        bev._suspend_writing(SUSPENDED_FILTER)
+        bev.flow.suspend_writing(SUSPENDED_FILTER)
         bev.write(b"never")
         assert fake_base.dispatch() == 1
         assert len(told) == 1
@@ -254,17 +254,17 @@ class Allowance:
     def note_read(self, size: int) -> None:
         self.read_left -= size
         if not self.read_left:
-            self.bev._suspend_reading(SUSPENDED_BANDWIDTH)
+            self.bev.flow.suspend_reading(SUSPENDED_BANDWIDTH)
 
     def note_written(self, size: int) -> None:
         self.write_left -= size
         if not self.write_left:
-            self.bev._suspend_writing(SUSPENDED_BANDWIDTH)
+            self.bev.flow.suspend_writing(SUSPENDED_BANDWIDTH)
 
     def refill(self, size: int) -> None:
         self.read_left = self.write_left = size
-        self.bev._resume_reading(SUSPENDED_BANDWIDTH)
-        self.bev._resume_writing(SUSPENDED_BANDWIDTH)
+        self.bev.flow.resume_reading(SUSPENDED_BANDWIDTH)
+        self.bev.flow.resume_writing(SUSPENDED_BANDWIDTH)
 
     def close(self) -> None:
         self.closed += 1
@@ -310,8 +310,8 @@ def test_what_a_limiter_has_suspended_costs_no_system_call(
         assert sends == [1]
         assert log.data == b"i"
         bev._set_limiter(None)
-        bev._resume_reading(SUSPENDED_BANDWIDTH)
-        bev._resume_writing(SUSPENDED_BANDWIDTH)
+        bev.flow.resume_reading(SUSPENDED_BANDWIDTH)
+        bev.flow.resume_writing(SUSPENDED_BANDWIDTH)
         base.loop(EVLOOP_NONBLOCK)
         assert log.data == b"in"
         assert pair[1].recv(9) == b"out"

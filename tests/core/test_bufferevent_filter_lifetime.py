@@ -184,7 +184,7 @@ def test_an_end_of_file_waits_until_reading_is_enabled(base: EventBase, pair: Pa
     assert bev.read() == b"0123"
     bev.setwatermark(EV_READ, 0, 0)
     # The socket's own reading goes on for a moment, and finds the end.
-    bev.underlying._resume_reading(0x10)
+    bev.underlying.flow.resume_reading(0x10)
     settle(base)
     assert log.events == []
     bev.setcb(log.read, None, log.event)

@@ -24,7 +24,6 @@ from evsvc.core import (
     StateError,
     thread,
 )
-from evsvc.core.bufferevent import lifetime
 from tests.core.bevs import Log, Pair, never
 
 # Far longer than anything here takes: a test that waits so long has failed.
@@ -61,7 +60,7 @@ class WitnessedLock:
 def lock(monkeypatch: pytest.MonkeyPatch) -> WitnessedLock:
     """Return the lock that the next bufferevent with BEV_OPT_THREADSAFE gets."""
     lock = WitnessedLock()
-    monkeypatch.setattr(lifetime, "new_lock", lambda: lock)
+    monkeypatch.setattr(thread, "new_lock", lambda: lock)
     return lock
 
 
@@ -184,17 +183,17 @@ def test_locking_holds_a_reference_and_nests(base: EventBase, pair: Pair, option
 
 
 @pytest.mark.parametrize(
-    ("options", "held"),
+    "options",
     [
-        (BEV_OPT_THREADSAFE, 1),
-        (BEV_OPT_THREADSAFE | BEV_OPT_DEFER_CALLBACKS, 1),
-        (BEV_OPT_THREADSAFE | BEV_OPT_DEFER_CALLBACKS | BEV_OPT_UNLOCK_CALLBACKS, 0),
+        BEV_OPT_THREADSAFE,
+        BEV_OPT_THREADSAFE | BEV_OPT_DEFER_CALLBACKS,
+        BEV_OPT_THREADSAFE | BEV_OPT_DEFER_CALLBACKS | BEV_OPT_UNLOCK_CALLBACKS,
     ],
 )
-def test_callbacks_run_with_the_lock_held_unless_unlocked(
-    base: EventBase, pair: Pair, lock: WitnessedLock, options: int, held: int
+def test_callbacks_run_without_the_lock(
+    base: EventBase, pair: Pair, lock: WitnessedLock, options: int
 ) -> None:
-    """Deferred and not: read, write, EOF.  BEV_OPT_UNLOCK_CALLBACKS runs them without it."""
+    """Whatever the options: read, write, EOF."""
     depths: dict[str, int] = {}
     with BufferEvent(base, pair[0], options) as bev:
         bev.setcb(
@@ -208,14 +207,22 @@ def test_callbacks_run_with_the_lock_held_unless_unlocked(
         pair[1].shutdown(socket.SHUT_WR)
         assert base.dispatch() == 1
         assert lock.depth == 0
-    assert {name: min(depth, 1) for name, depth in depths.items()} == {
-        "read": held,
-        "write": held,
-        "event": held,
-    }
+    assert depths == {"read": 0, "write": 0, "event": 0}
 
 
-def test_a_time_out_is_told_with_the_lock_held(
+def test_data_past_the_input_is_told_without_the_lock(
+    base: EventBase, pair: Pair, lock: WitnessedLock
+) -> None:
+    told: list[tuple[bytes, int]] = []
+    with BufferEvent(base, pair[0], BEV_OPT_THREADSAFE) as bev:
+        bev.set_datacb(lambda bev, data, ctx: told.append((data, lock.depth)))
+        bev.enable(EV_READ)
+        pair[1].send(b"in")
+        base.loop(EVLOOP_NONBLOCK)
+    assert told == [(b"in", 0)]
+
+
+def test_a_time_out_is_told_without_the_lock(
     fake_base: EventBase, pair: Pair, lock: WitnessedLock
 ) -> None:
     depths: list[int] = []
@@ -224,7 +231,7 @@ def test_a_time_out_is_told_with_the_lock_held(
         bev.set_timeouts(5, None)
         bev.enable(EV_READ)
         assert fake_base.dispatch() == 1
-    assert depths == [1]
+    assert depths == [0]
 
 
 def test_only_the_thread_that_locked_unlocks(base: EventBase, pair: Pair) -> None:

@@ -23,7 +23,7 @@ from evsvc.core import (
     EventBase,
     FakeClock,
 )
-from evsvc.core.bufferevent.race import (
+from evsvc.core.bufferevent.connect import (
     ATTEMPT_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
     CONNECTION_ATTEMPT_DELAY_S,

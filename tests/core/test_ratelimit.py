@@ -15,7 +15,7 @@ from evsvc.core import (
     ArgumentTypeError,
     TokenBucketCfg,
 )
-from evsvc.core.ratelimit import (
+from evsvc.core.bufferevent.rate_buckets import (
     DEFAULT_MIN_SHARE_BYTES,
     MAX_TICK_S,
     MIN_TICK_S,

@@ -232,9 +232,9 @@ def test_taking_tokens_by_hand(fake_base: EventBase, filled: socket.socket, log:
         bev.set_rate_limit(CFG)
         bev.enable(EV_READ)
         bev.decrement_read_limit(99)
-        assert bev._wanted & EV_READ
+        assert bev.flow.wanted & EV_READ
         bev.decrement_read_limit(1)
-        assert not bev._wanted & EV_READ
+        assert not bev.flow.wanted & EV_READ
         bev.decrement_read_limit(5)
         assert (bev.read_limit, bev.max_to_read) == (-5, 0)
         fake_base.loop(EVLOOP_NONBLOCK)

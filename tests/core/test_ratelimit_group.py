@@ -173,8 +173,8 @@ def test_members_that_move_nothing_are_left_alone(
         idle.add_to_rate_limit_group(group)
         members = readers(fake_base, group, 2)
         run(fake_base, 0.5)
-        assert all(bev._read_suspended == SUSPENDED_GROUP for bev in members.bevs)
-        assert idle._read_suspended == 0
+        assert all(bev.flow.read_suspended == SUSPENDED_GROUP for bev in members.bevs)
+        assert idle.flow.read_suspended == 0
         idle.close()
         members.close()
 
@@ -208,7 +208,7 @@ def test_joining_an_exhausted_group_suspends_and_leaving_resumes(
         bev.remove_from_rate_limit_group()
         assert bev.rate_limit_group is None
         assert bev._limiter is None
-        assert bev._wanted & EV_READ
+        assert bev.flow.wanted & EV_READ
 
 
 def test_joining_twice_is_joining_once(fake_base: EventBase, pair: Pair) -> None:
@@ -401,7 +401,7 @@ def test_a_member_locked_by_another_thread_gets_its_turn_later(
         with in_thread(hold_lock):
             locked.wait()
             run(fake_base, 1.5)
-            assert bev._read_suspended == SUSPENDED_GROUP
+            assert bev.flow.read_suspended == SUSPENDED_GROUP
             assert group.read_limit == 1000
             over.open()
         run(fake_base, 1)

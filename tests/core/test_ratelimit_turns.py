@@ -84,7 +84,7 @@ def test_idle_members_take_up_no_turn(fake_base: EventBase, pairs: Callable[[], 
             run(fake_base, 0)
             run(fake_base, 0)
         assert len(peer.recv(10_000)) == 3000
-        assert active._write_suspended == 0
+        assert active.flow.write_suspended == 0
         for bev, _ in members:
             bev.close()
 
@@ -120,11 +120,11 @@ def test_below_its_share_a_reader_goes_on_beside_others_that_were_called(
             run(fake_base, 0)
             run(fake_base, 0)
         assert len(active.input) == 498
-        assert active._read_suspended == 0
+        assert active.flow.read_suspended == 0
         peer.send(b"x" * 250)
         run(fake_base, 0)
         run(fake_base, 0)
         assert len(active.input) == 748
-        assert active._read_suspended == SUSPENDED_GROUP
+        assert active.flow.read_suspended == SUSPENDED_GROUP
         for bev, _ in bevs:
             bev.close()

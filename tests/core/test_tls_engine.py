@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from evsvc.core import ArgumentError, StateError, TlsEngine
 from evsvc.core.tls_engine import (
+    HAS_DATA,
     READING_MOVES,
     RECORD_BYTES,
+    WANTS_BYTES,
     WRITING_MOVES,
     Reading,
     ReadStep,
@@ -69,7 +71,7 @@ def byte_by_byte(data: bytes) -> Iterator[bytes]:
 def carry(one: TlsEngine, other: TlsEngine, cut: Any = whole) -> None:
     """Carry to `other` what `one` has to send, in pieces, and let it shake hands meanwhile."""
     for piece in cut(one.data_to_send()):
-        if other.wants_bytes:
+        if other.reading in WANTS_BYTES:
             other.feed(piece)
             other.handshake()
 
@@ -97,7 +99,7 @@ def is_writing(engine: TlsEngine, phase: Writing) -> bool:
 def read_all(engine: TlsEngine, most: int = RECORD_BYTES) -> bytes:
     """Decrypt until the engine has no more."""
     pieces = []
-    while engine.can_read:
+    while engine.reading in HAS_DATA:
         pieces.append(engine.decrypt(most))
         assert len(pieces[-1]) <= most
     return b"".join(pieces)

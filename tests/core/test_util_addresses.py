@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from evsvc.core import ArgumentError, ArgumentTypeError
 from evsvc.core.util import (
     check_port,
-    checked_family,
+    endpoint_of,
     family_of,
     format_sockaddr_port,
     inet_ntop,
@@ -344,15 +344,15 @@ def test_the_family_follows_from_the_address() -> None:
 def test_a_path_to_bind_or_connect_to_is_not_empty_and_has_no_nul_inside(path: str | bytes) -> None:
     """An unnamed peer has an empty path, and still a family."""
     with pytest.raises(ArgumentError, match="path"):
-        checked_family(path)
+        endpoint_of(path).family
     assert family_of(path) == AF_UNIX
 
 
 def test_other_addresses_to_bind_or_connect_to_are_as_any() -> None:
-    assert checked_family(("::1", 80)) == AF_INET6
-    assert [checked_family(path) for path in ("/run/x", b"x", "\0name")] == [AF_UNIX] * 3
+    assert endpoint_of(("::1", 80)).family == AF_INET6
+    assert [endpoint_of(path).family for path in ("/run/x", b"x", "\0name")] == [AF_UNIX] * 3
     with pytest.raises(ArgumentError, match="numeric"):
-        checked_family(("localhost", 80))
+        endpoint_of(("localhost", 80)).family
 
 
 def test_versions_and_ports_are_checked() -> None:

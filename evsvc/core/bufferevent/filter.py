@@ -29,9 +29,10 @@ from ..flags import (
     BevOption,
     BufferEventFilterResult,
     FlushMode,
+    TriggerOption,
 )
 from .abstract import AbstractBufferEvent
-from .flow import SUSPENDED_FILTER
+from .below import Below
 
 if TYPE_CHECKING:
     import socket
@@ -54,6 +55,7 @@ ContextCallback = Callable[[Any], object]
 
 _ENDS = BevEvent.BEV_EVENT_EOF | BevEvent.BEV_EVENT_ERROR
 _NORMAL = FlushMode.BEV_NORMAL
+_PULL = TriggerOption.BEV_TRIG_DEFER_CALLBACKS | TriggerOption.BEV_TRIG_IGNORE_WATERMARKS
 
 
 def pass_through(
@@ -105,8 +107,8 @@ class _Way:
                     break
         finally:
             self.busy = False
-            source._set_frozen(True, frozen[0])
-            destination._set_frozen(False, frozen[1])
+            source.frozen_start = frozen[0]
+            destination.frozen_end = frozen[1]
 
     def _call(self, limit: int | None, mode: FlushMode, ctx: object) -> bool:
         """Call the function once; whether it may be called again."""
@@ -147,13 +149,14 @@ class FilterBufferEvent(AbstractBufferEvent):
     """
 
     __slots__ = (
+        "_below",
         "_context",
         "_due",
         "_end_below",
         "_free_context",
         "_incoming",
         "_outgoing",
-        "_underlying",
+        "_pull_due",
     )
 
     def __init__(
@@ -166,27 +169,29 @@ class FilterBufferEvent(AbstractBufferEvent):
         ctx: object = None,
     ) -> None:
         _check_arguments(underlying, input_filter, output_filter, free_context)
-        lock = underlying._lock
-        if lock is None and int(options) & BevOption.BEV_OPT_THREADSAFE:
+        if underlying.mutex is None and int(options) & BevOption.BEV_OPT_THREADSAFE:
             raise ArgumentError("BEV_OPT_THREADSAFE wants it in the underlying bufferevent, too")
-        super().__init__(underlying.base, options)
-        if self._lock is not None and lock is not None:
-            self._share_lock(lock)
-        self._underlying = underlying
+        super().__init__(underlying.base, options, underlying.mutex)
         self._incoming = _Way(input_filter, underlying.input, self.input)
         self._outgoing = _Way(output_filter, self.output, underlying.output)
         self._free_context = free_context
         self._context = ctx
-        self._due = False  # the write callback is, as soon as `underlying` has written
+        self._due = False  # the write callback is, as soon as what is below has written
         self._end_below = 0  # what ended there, while bytes before it wait
-        underlying.incref()
-        underlying.setcb(self._below_read, self._below_wrote, self._below_event)
-        underlying.output.on_drain = self._below_drained
-        underlying._suspend_reading(SUSPENDED_FILTER)
+        self._pull_due = False  # the read callback of what is below is to come
+        self._below = Below(
+            underlying,
+            bool(self._options & BevOption.BEV_OPT_CLOSE_ON_FREE),
+            self._below_read,
+            self._below_wrote,
+            self._below_event,
+            self._below_drained,
+        )
+        self._below.take()
         try:
-            self._enable_below(BOTH)
+            self._below.enable(BOTH)
         except BaseException:  # what is below, and the context, stay the program's
-            self._options = 0
+            self._below.closes = False
             self._free_context = None
             self.close()
             raise
@@ -194,12 +199,17 @@ class FilterBufferEvent(AbstractBufferEvent):
     @property
     def underlying(self) -> AbstractBufferEvent:
         """The bufferevent below this one (bufferevent_get_underlying)."""
-        return self._underlying
+        return self._below.bev
 
     @property
     def fd(self) -> int:
         """The descriptor of the bufferevent below, or -1 (bufferevent_getfd)."""
-        return self._underlying.fd
+        return self._below.bev.fd
+
+    @property
+    def carries_bytes(self) -> bool:
+        """Whether bytes can move over what is below."""
+        return self._below.bev.carries_bytes
 
     def setfd(self, fd: socket.socket | int | None) -> None:
         """Have the bufferevent below use another descriptor (bufferevent_setfd).
@@ -207,7 +217,7 @@ class FilterBufferEvent(AbstractBufferEvent):
         Raises as there, and StateError when closed.
         """
         self._require_open()
-        self._underlying.setfd(fd)
+        self._below.bev.setfd(fd)
 
     def replacefd(self, fd: socket.socket | int | None) -> None:
         """Do as `setfd` does, and close the old descriptor (bufferevent_replacefd).
@@ -215,7 +225,7 @@ class FilterBufferEvent(AbstractBufferEvent):
         Raises as `setfd`.
         """
         self._require_open()
-        self._underlying.replacefd(fd)
+        self._below.bev.replacefd(fd)
 
     def enable(self, events: int) -> None:
         """Enable EV_READ, EV_WRITE or both, here and below (bufferevent_enable).
@@ -224,27 +234,22 @@ class FilterBufferEvent(AbstractBufferEvent):
         """
         self._require_open()
         # Where an end is still to be told, it is not to be found a second time.
-        self._enable_below(int(events) & (WRITE if self._end_below else BOTH))
+        self._below.enable(int(events) & (WRITE if self._end_below else BOTH))
         super().enable(events)
 
-    def _enable_below(self, events: int) -> None:
-        missing = events & ~self._underlying._enabled
-        if missing:
-            self._underlying.enable(missing)
-
     def _update_reading(self) -> None:
-        below = self._underlying
-        if not self._wanted & READ:
-            below._suspend_reading(SUSPENDED_FILTER)
+        below = self._below
+        if not self.flow.wanted & READ:
+            below.hold()
             return
-        below._resume_reading(SUSPENDED_FILTER)
-        if below.input.length or self._end_below:
-            below._run_readcb(defer=True)
+        below.release()
+        if below.bev.input.length or self._end_below:
+            self._pull_due = True
+            below.bev.trigger(READ, _PULL)
 
     def _update_writing(self) -> None:
         self._run_in_loop(self._push_what_is_new)
-        if self._write_timer is not None:
-            self._update_timers()
+        self._update_timers()
 
     def _push_what_is_new(self) -> None:
         self._step(self._push, _NORMAL, forced=False)
@@ -252,13 +257,14 @@ class FilterBufferEvent(AbstractBufferEvent):
     def _asked_to_write(self) -> None:
         if not (self._due or self.output.length):
             self._due = True
-            self._underlying._asked_to_write()
+            self._below.bev.enable(WRITE)
 
     def _waits_to_write(self) -> bool:
         return self._due or self.output.length > 0
 
-    def _has_unsent(self) -> bool:
-        return self.output.length > 0 or self._underlying._has_unsent()
+    def unsent(self) -> bool:
+        """Return True while output waits to be sent, here or in what is below."""
+        return self.output.length > 0 or self._below.unsent()
 
     def _flush(self, events: int, mode: FlushMode) -> bool:
         """Run the filters at least once, then flush below; whether one said BEV_OK.
@@ -271,7 +277,7 @@ class FilterBufferEvent(AbstractBufferEvent):
         if events & WRITE:
             said_ok |= self._step(self._push, mode, forced=True)
         if self._references:
-            self._underlying.flush(events, mode)
+            self._below.bev.flush(events, mode)
         return said_ok
 
     def _step(self, step: Callable[..., bool], mode: FlushMode, *, forced: bool) -> bool:
@@ -298,11 +304,11 @@ class FilterBufferEvent(AbstractBufferEvent):
         """Filter the output; whether the filter said BEV_OK."""
         if self._outgoing.busy or not self._references:
             return False
-        self._run(self._outgoing, WRITE, mode, self._room_below, forced)
+        self._run(self._outgoing, WRITE, mode, self._below.room, forced)
         if not self._outgoing.said_ok:
             return False
         self._due = True
-        if not self._underlying._has_unsent():
+        if not self._below.unsent():
             self._tell_pushed(defer)
         return True
 
@@ -317,7 +323,7 @@ class FilterBufferEvent(AbstractBufferEvent):
         """Run a filter.  It may close us, but its context is not freed before it returns."""
 
         def goes_on() -> bool:
-            return self._references > 1 and bool(mode or self._wanted & direction)
+            return self._references > 1 and bool(mode or self.flow.wanted & direction)
 
         self._references += 1
         try:
@@ -326,11 +332,7 @@ class FilterBufferEvent(AbstractBufferEvent):
             self._give_back()
 
     def _room_here(self) -> int | None:
-        return self._room_to_read() if self._read_high else None
-
-    def _room_below(self) -> int | None:
-        below = self._underlying
-        return below._write_high - below.output.length if below._write_high else None
+        return self._room_to_read() if self.flow.read_high else None
 
     def _tell_pulled(self, defer: bool) -> None:
         if self._end_below and self._reads_on():
@@ -345,9 +347,10 @@ class FilterBufferEvent(AbstractBufferEvent):
 
     def _reads_on(self) -> bool:
         """Whether what the input filter has left, it has left for more to come."""
-        return bool(self._wanted & READ) and self._room_to_read() > 0
+        return bool(self.flow.wanted & READ) and self._room_to_read() > 0
 
     def _below_read(self, below: AbstractBufferEvent, ctx: object) -> None:
+        self._pull_due = False
         self._pull(_NORMAL)
 
     def _below_wrote(self, below: AbstractBufferEvent, ctx: object) -> None:
@@ -358,13 +361,13 @@ class FilterBufferEvent(AbstractBufferEvent):
         """The peer takes what was written: a sign of life, for a filter above us, too."""
         if self._outgoing.busy:
             return  # no sign: what we write has passed through at once
-        if self._write_timer is not None:
-            self._write_timer.last = self._base.now
+        if self._timeouts is not None:
+            self._timeouts.note_written()
         if self.output.on_drain is not None:
             self.output.on_drain()
 
     def _below_event(self, below: AbstractBufferEvent, what: int, ctx: object) -> None:
-        waits = below._deferred_data & READ or not self._reads_on()
+        waits = self._pull_due or not self._reads_on()
         if what & BevEvent.BEV_EVENT_READING and what & _ENDS and waits:
             self._end_below |= what
         else:
@@ -372,31 +375,18 @@ class FilterBufferEvent(AbstractBufferEvent):
 
     def _pass_up(self, what: int, defer: bool = False) -> None:
         """Tell what happened below, with what is disabled there disabled here."""
-        below = self._underlying
+        below = self._below.bev
         if what & BevEvent.BEV_EVENT_ERROR:
             self.error = below.error
         directions = READ if what & BevEvent.BEV_EVENT_READING else 0
         if what & BevEvent.BEV_EVENT_WRITING:
             directions |= WRITE
-        self._stop(directions & ~below._enabled)
+        self._stop(directions & ~below.flow.enabled)
         self._run_eventcb(what, defer)
 
     def _on_close(self) -> None:
-        below = self._underlying
-        # The program may have put something else there by now.
-        if below._readcb == self._below_read:
-            below.setcb(None, None, None)
-        if below.output.on_drain == self._below_drained:
-            below.output.on_drain = None
         self._incoming.function = self._outgoing.function = pass_through
-        is_gone = False
-        try:
-            if self._options & BevOption.BEV_OPT_CLOSE_ON_FREE:
-                below.close()
-        finally:
-            is_gone = below.decref()
-        if not is_gone:
-            _let_read(below)
+        self._below.give_back()
 
     def _destroy(self) -> None:
         try:
@@ -406,14 +396,6 @@ class FilterBufferEvent(AbstractBufferEvent):
             ctx, self._context = self._context, None
             if free_context is not None:
                 free_context(ctx)
-
-
-def _let_read(below: AbstractBufferEvent) -> None:
-    """Have it read on without us; where its descriptor is gone, that is its own failure."""
-    try:
-        below._resume_reading(SUSPENDED_FILTER)
-    except OSError as exc:
-        below._failed(READ, exc, defer=True)
 
 
 def _no_limit() -> None:

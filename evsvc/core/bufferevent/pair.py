@@ -19,6 +19,7 @@ from .abstract import AbstractBufferEvent
 
 if TYPE_CHECKING:
     from ..reactor.base import EventBase
+    from ..thread import Lock
 
 
 class PairBufferEvent(AbstractBufferEvent):
@@ -29,8 +30,8 @@ class PairBufferEvent(AbstractBufferEvent):
 
     __slots__ = ("_moving", "_partner")
 
-    def __init__(self, base: EventBase, options: int = 0) -> None:
-        super().__init__(base, int(options) | BevOption.BEV_OPT_DEFER_CALLBACKS)
+    def __init__(self, base: EventBase, options: int = 0, lock: Lock | None = None) -> None:
+        super().__init__(base, int(options) | BevOption.BEV_OPT_DEFER_CALLBACKS, lock)
         self._partner: PairBufferEvent | None = None
         self._moving = False  # our bytes are crossing now
 
@@ -41,9 +42,8 @@ class PairBufferEvent(AbstractBufferEvent):
         options: for both; BEV_OPT_DEFER_CALLBACKS is always among them.  Raises ArgumentError for
         unknown ones.
         """
-        one, other = cls(base, options), cls(base, options)
-        if one._lock is not None:
-            other._share_lock(one._lock)
+        one = cls(base, options)
+        other = cls(base, options, one._lock)
         one._partner, other._partner = other, one
         return one, other
 
@@ -61,14 +61,13 @@ class PairBufferEvent(AbstractBufferEvent):
             self._partner._update_writing()
 
     def _update_writing(self) -> None:
-        self._run_in_loop(self._cross)
+        self._run_in_loop(self._guarded(self._cross))
 
     def _cross(self) -> None:
         partner = self._partner
-        if partner is not None and self._wanted & WRITE and partner._wanted & READ:
+        if partner is not None and self.flow.wanted & WRITE and partner.flow.wanted & READ:
             self._move(partner, partner._room_to_read())
-        if self._write_timer is not None:
-            self._update_timers()
+        self._update_timers()
 
     def _move(self, partner: PairBufferEvent, size: int) -> bool:
         """Move up to `size` bytes into the partner's input; whether there were any."""

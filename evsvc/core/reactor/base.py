@@ -327,6 +327,11 @@ class EventBase(Inspection, Closing):
         return self._registry
 
     @property
+    def monotonic(self) -> Callable[[], float]:
+        """Be the door `monotonic` of the reactor."""
+        return self._monotonic
+
+    @property
     def prepare_watchers(self) -> list[Watcher]:
         """Be the door `prepare_watchers` of the reactor."""
         return self._prepare_watchers

@@ -5,8 +5,9 @@ What evutil has for C's sake alone (timeval arithmetic, snprintf, offsetof) Pyth
 
 from ..resolver import gai_strerror
 from .addresses import (
+    Endpoint,
     check_port,
-    checked_family,
+    endpoint_of,
     family_of,
     format_sockaddr_port,
     inet_ntop,
@@ -24,16 +25,22 @@ from .addrinfo import (
     service_port,
     socket_kinds,
 )
-from .clocks import (
+from .portability import (
     EV_MONOT_FALLBACK,
     EV_MONOT_PRECISE,
     MonotonicFlag,
     MonotonicTimer,
+    ascii_strcasecmp,
+    ascii_strncasecmp,
     date_rfc1123,
     gettimeofday,
+    raise_nofile_limit,
+    rtrim_lws,
+    secure_rng_add_bytes,
+    secure_rng_get_bytes,
+    secure_rng_init,
+    strtoll,
 )
-from .entropy import secure_rng_add_bytes, secure_rng_get_bytes, secure_rng_init
-from .nofile import raise_nofile_limit
 from .sockets import (
     closesocket,
     make_listen_socket_ipv6only,
@@ -44,29 +51,25 @@ from .sockets import (
     make_socket_nonblocking,
     make_tcp_listen_socket_deferred,
     set_tcp_keepalive,
+    set_tcp_nodelay,
     socket_error_to_string,
     socket_geterror,
     socketpair,
-)
-from .text import (
-    ascii_strcasecmp,
-    ascii_strncasecmp,
-    rtrim_lws,
-    strtoll,
 )
 
 __all__ = [
     "EV_MONOT_FALLBACK",
     "EV_MONOT_PRECISE",
     "AddrInfoError",
+    "Endpoint",
     "MonotonicFlag",
     "MonotonicTimer",
     "ascii_strcasecmp",
     "ascii_strncasecmp",
     "check_port",
-    "checked_family",
     "closesocket",
     "date_rfc1123",
+    "endpoint_of",
     "family_of",
     "format_sockaddr_port",
     "gai_strerror",
@@ -91,6 +94,7 @@ __all__ = [
     "secure_rng_init",
     "service_port",
     "set_tcp_keepalive",
+    "set_tcp_nodelay",
     "sockaddr_cmp",
     "sockaddr_is_local",
     "sockaddr_is_loopback",

@@ -2,6 +2,9 @@
 
 The texts are the strict ones of inet_pton(3): "1.2.3" and "01.2.3.4" are no addresses.  The text
 that comes out is one and the same for equal addresses on every platform.
+
+`endpoint_of` is the one way from what a program gave to what a socket is told: it judges all that a
+socket would judge later, or misread, so that a bad address is refused at the call.
 """
 
 from __future__ import annotations
@@ -9,14 +12,24 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import sys
+from typing import NamedTuple
 
+from ..checks import whole_number
 from ..errors import ArgumentError, ArgumentTypeError
 from ..resolver import SocketAddress
 
 MAX_BRACKETED_CHARACTERS = 127
 """Most characters between the brackets of "[ip6]:port", as in libevent."""
 
+MAX_UNIX_PATH_BYTES = 107 if sys.platform == "linux" else 103
+"""Most bytes of a Unix socket's path; the kernel wants one more, for the NUL behind it.
+
+An abstract name of Linux has none there, and may have one byte more, its leading NUL counted.
+"""
+
 MAX_PORT = 65535
+_MAX_FLOWINFO = 2**20 - 1
 _MAX_SCOPE_ID = 2**32 - 1
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
@@ -38,42 +51,123 @@ _LOCAL = tuple(
 )
 
 
+class Endpoint(NamedTuple):
+    """An address as a socket takes it.
+
+    sockaddr: `(host, port)`, `(host, port, flowinfo, scope_id)`, or the bytes of a Unix path; a
+    host is numeric, without a zone, and as `inet_ntop` writes it.  text: what messages call it.
+    """
+
+    family: socket.AddressFamily
+    sockaddr: SocketAddress
+    text: str
+
+
+def endpoint_of(address: SocketAddress) -> Endpoint:
+    """Return what a socket is to be bound or connected to.
+
+    address: `(host, port)` with a numeric host, where IPv6 may have a zone ("fe80::1%eth0"), and
+    flowinfo and scope id behind the port; or a Unix path: bytes, a path object, or a text with a
+    slash in it (so that a host without its port is none), or with a NUL in front for one of
+    Linux's abstract names.
+
+    Raises ArgumentTypeError for what is neither, for a host that is no text, and for a port that is
+    no whole number.  Raises ArgumentError for a host that is a name (only a resolver looks names
+    up), a zone that does not exist or is not that of the scope id, a number out of range, and a
+    path that is empty, too long, or has a NUL inside.
+    """
+    if isinstance(address, (str, bytes, os.PathLike)):
+        return _unix_endpoint(address)
+    ip = _ip_of(address)
+    sockaddr: tuple[str, int] | tuple[str, int, int, int] = (ip.host, ip.port)
+    if ip.family == socket.AF_INET6:
+        sockaddr = (ip.host, ip.port, ip.flowinfo, ip.scope_id)
+    return Endpoint(ip.family, sockaddr, _ip_text(ip))
+
+
+def _unix_endpoint(address: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Endpoint:
+    path = _path_bytes(address)
+    abstract = path.startswith(b"\0") and sys.platform == "linux"
+    # Of a path, the kernel would take what is before a NUL; of an empty one, invent a name.
+    if not path or b"\0" in (path[1:] if abstract else path):
+        raise ArgumentError(f"a path is not empty, and has no NUL inside: {address!r}")
+    if isinstance(address, str) and b"/" not in path and not abstract:
+        raise ArgumentError(f"a host wants a port, and a Unix path has a slash: {address!r}")
+    most = MAX_UNIX_PATH_BYTES + abstract
+    if len(path) > most:
+        raise ArgumentError(
+            f"a Unix path is too long with {len(path)} of {most} bytes: {address!r}"
+        )
+    text = ("@" if abstract else "") + path[abstract:].decode(errors="backslashreplace")
+    return Endpoint(socket.AF_UNIX, path, text)
+
+
+def _path_bytes(address: object) -> bytes:
+    """Return a path's bytes, whatever the kernel or the program has put there."""
+    try:
+        return os.fsencode(address)  # type: ignore[arg-type]  # what is no path is a TypeError
+    except UnicodeEncodeError as exc:
+        raise ArgumentError(f"the file system cannot have the path {address!r}") from exc
+    except TypeError as exc:
+        raise ArgumentTypeError(
+            f"an address is (host, port) or a Unix path, not {address!r} ({type(address).__name__})"
+        ) from exc
+
+
+class _Ip(NamedTuple):
+    family: socket.AddressFamily
+    packed: bytes
+    host: str
+    port: int
+    flowinfo: int
+    scope_id: int
+
+
+def _ip_of(address: SocketAddress) -> _Ip:
+    """Take a tuple apart, and judge all its fields."""
+    if not isinstance(address, tuple):
+        raise ArgumentTypeError(
+            f"an address is (host, port) or a Unix path, not {address!r} ({type(address).__name__})"
+        )
+    version = ip_version(address[0]) if address else None
+    if len(address) < 2 or len(address) > (4 if version == 6 else 2):
+        raise ArgumentError(
+            f"an address is (host, port), in IPv6 with flowinfo and scope id: {address!r}"
+        )
+    host, port, *more = address
+    if version is None:
+        raise ArgumentError(f"not a numeric address: {host!r}")
+    check_port(port)
+    flowinfo, scope_id = (*more, 0, 0)[:2]
+    if not 0 <= whole_number(flowinfo, "a flowinfo") <= _MAX_FLOWINFO:
+        raise ArgumentError(f"a flowinfo is 0..{_MAX_FLOWINFO}: {flowinfo!r}")
+    if not 0 <= whole_number(scope_id, "a scope id") <= _MAX_SCOPE_ID:
+        raise ArgumentError(f"a scope id is 0..{_MAX_SCOPE_ID}: {scope_id!r}")
+    family = socket.AF_INET6 if version == 6 else socket.AF_INET
+    packed, zone_id = inet_pton_scope(family, host)
+    if zone_id and scope_id and zone_id != scope_id:
+        raise ArgumentError(f"the zone and the scope id differ: {address!r}")
+    return _Ip(family, packed, inet_ntop(family, packed), port, flowinfo, zone_id or scope_id)
+
+
 def family_of(address: SocketAddress) -> socket.AddressFamily:
     """Return the family of a socket address: a path, or a tuple with a numeric host.
 
-    Raises ArgumentError for a host that is a name, as only a resolver looks names up, and for a
-    port outside 0..65535.
+    Any path will do, also an empty one, which is what the kernel calls an unnamed peer.  Raises as
+    `endpoint_of` does for a tuple.
     """
-    if isinstance(address, (str, bytes)):
+    if isinstance(address, (str, bytes, os.PathLike)):
         return socket.AF_UNIX
-    if not isinstance(address, tuple) or len(address) < 2:
-        raise ArgumentError(f"an address is a path or (host, port): {address!r}")
-    version = ip_version(address[0])
-    if version is None:
-        raise ArgumentError(f"not a numeric address: {address[0]!r}")
-    check_port(address[1])
-    return socket.AF_INET6 if version == 6 else socket.AF_INET
-
-
-def checked_family(address: SocketAddress) -> socket.AddressFamily:
-    """Return the family of an address that is to be bound or connected to.
-
-    Of a path, the kernel would take what is before a NUL; of an empty one, invent a name.  A NUL
-    at the beginning is for Linux's abstract names.  Raises ArgumentError for an empty path, for a
-    NUL further on, and as `family_of` does, which also takes what the kernel calls an unnamed peer.
-    """
-    family = family_of(address)
-    if family == socket.AF_UNIX:
-        path = os.fsencode(address)
-        if not path or b"\0" in path[1:]:
-            raise ArgumentError(f"a path is not empty, and has no NUL inside: {address!r}")
-    return family
+    return _ip_of(address).family
 
 
 def ip_version(host: str) -> int | None:
-    """Return 4 or 6 for a numeric IP address (with or without a zone), else None."""
+    """Return 4 or 6 for a numeric IP address (with or without a zone), else None.
+
+    Raises ArgumentTypeError for what is no text.
+    """
     if not isinstance(host, str):  # ipaddress takes integers for addresses, too
-        return None
+        raise ArgumentTypeError(f"a host is text, not {host!r} ({type(host).__name__})")
     try:
         return ipaddress.ip_address(host).version
     except ValueError:
@@ -81,8 +175,11 @@ def ip_version(host: str) -> int | None:
 
 
 def check_port(port: int, lowest: int = 0) -> int:
-    """Return `port`.  Raises ArgumentError unless it is an int in `lowest`..65535."""
-    if not isinstance(port, int) or not lowest <= port <= MAX_PORT:
+    """Return `port`.
+
+    Raises ArgumentTypeError for what is no int, ArgumentError for one outside `lowest`..65535.
+    """
+    if not lowest <= whole_number(port, "a port") <= MAX_PORT:
         raise ArgumentError(f"a port is {lowest}..65535: {port!r}")
     return port
 
@@ -93,10 +190,8 @@ def inet_pton(family: int, text: str) -> bytes:
     Raises ArgumentError for a text that is no address of the family, or another family than
     AF_INET and AF_INET6, ArgumentTypeError for what is no text.
     """
-    if not isinstance(text, str):
-        raise ArgumentTypeError(f"an address as text is wanted, not {type(text).__name__}")
-    if family not in _FAMILIES:
-        raise ArgumentError(f"the family is AF_INET or AF_INET6: {family!r}")
+    _require_text(text)
+    _require_ip_family(family)
     ipv4 = family == socket.AF_INET
     try:
         packed = (ipaddress.IPv4Address(text) if ipv4 else ipaddress.IPv6Address(text)).packed
@@ -105,6 +200,16 @@ def inet_pton(family: int, text: str) -> bytes:
     if not packed or "%" in text:
         raise ArgumentError(f"not an IPv{4 if ipv4 else 6} address: {text!r}")
     return packed
+
+
+def _require_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise ArgumentTypeError(f"an address as text is wanted, not {type(text).__name__}")
+
+
+def _require_ip_family(family: object) -> None:
+    if whole_number(family, "a family") not in _FAMILIES:
+        raise ArgumentError(f"the family is AF_INET or AF_INET6: {family!r}")
 
 
 def inet_pton_scope(family: int, text: str) -> tuple[bytes, int]:
@@ -136,10 +241,11 @@ def inet_ntop(family: int, packed: bytes) -> str:
 
     IPv6 is in lower case with its longest run of zeros, if longer than one group, as "::"; an
     IPv4-mapped or IPv4-compatible address ends in dotted form.  Raises ArgumentError for another
-    number of bytes than the family has, or another family.
+    number of bytes than the family has, or another family, ArgumentTypeError for what is no bytes.
     """
-    if family not in _FAMILIES:
-        raise ArgumentError(f"the family is AF_INET or AF_INET6: {family!r}")
+    _require_ip_family(family)
+    if not isinstance(packed, (bytes, bytearray, memoryview)):
+        raise ArgumentTypeError(f"an address is packed as bytes, not {type(packed).__name__}")
     wanted = 4 if family == socket.AF_INET else 16
     if len(packed) != wanted:
         raise ArgumentError(f"an address of {wanted} bytes is wanted: {packed!r}")
@@ -185,8 +291,7 @@ def parse_sockaddr_port(text: str) -> SocketAddress:
     0 and what follows the port included, ArgumentTypeError for what is no text.
     Source: evutil_parse_sockaddr_port.
     """
-    if not isinstance(text, str):
-        raise ArgumentTypeError(f"an address as text is wanted, not {type(text).__name__}")
+    _require_text(text)
     host, port_text = _split_port(text)
     port = 0 if port_text is None else _port_of(port_text, text)
     if ":" not in host:
@@ -218,35 +323,26 @@ def _port_of(port_text: str, text: str) -> int:
 def format_sockaddr_port(address: SocketAddress) -> str:
     """Return the text that `parse_sockaddr_port` reads as `address`; port 0 is left out.
 
-    A Unix socket's path is returned as it is.  Raises ArgumentError as `family_of` does.
+    A Unix socket's path is returned as it is.  Raises as `family_of` does.
     """
-    family = family_of(address)
-    if family == socket.AF_UNIX:
-        return os.fsdecode(address)
-    host = inet_ntop(family, _packed(address))
-    port = f":{address[1]}" if address[1] else ""
-    if family == socket.AF_INET:
-        return f"{host}{port}"
-    zone = f"%{scope_id}" if (scope_id := _scope_of(address)) else ""
-    return f"[{host}{zone}]{port}"
+    if family_of(address) == socket.AF_UNIX:
+        return os.fsdecode(_path_bytes(address))
+    return _ip_text(_ip_of(address))
 
 
-def _packed(address: SocketAddress) -> bytes:
-    host, _, _ = address[0].partition("%")
-    return inet_pton(family_of(address), host)
-
-
-def _scope_of(address: SocketAddress) -> int:
-    if len(address) == 4 and address[3]:
-        return int(address[3])
-    return inet_pton_scope(socket.AF_INET6, address[0])[1]
+def _ip_text(ip: _Ip) -> str:
+    port = f":{ip.port}" if ip.port else ""
+    if ip.family == socket.AF_INET:
+        return f"{ip.host}{port}"
+    zone = f"%{ip.scope_id}" if ip.scope_id else ""
+    return f"[{ip.host}{zone}]{port}"
 
 
 def sockaddr_cmp(one: SocketAddress, other: SocketAddress, include_port: bool = False) -> int:
     """Return a negative number, 0 or a positive one, as `one` sorts before `other`.
 
     By family, then by the address's bytes, then, if wanted, by port; paths by their bytes.  How
-    a host is spelt and its scope do not count.  Raises ArgumentError as `family_of` does.
+    a host is spelt and its scope do not count.  Raises as `family_of` does.
     Source: evutil_sockaddr_cmp.
     """
     first, second = _sort_key(one, include_port), _sort_key(other, include_port)
@@ -254,32 +350,31 @@ def sockaddr_cmp(one: SocketAddress, other: SocketAddress, include_port: bool = 
 
 
 def _sort_key(address: SocketAddress, include_port: bool) -> tuple[int, bytes, int]:
-    family = family_of(address)
-    if family == socket.AF_UNIX:
-        return family, os.fsencode(address), 0
-    return family, _packed(address), address[1] if include_port else 0
+    if family_of(address) == socket.AF_UNIX:
+        return socket.AF_UNIX, _path_bytes(address), 0
+    ip = _ip_of(address)
+    return ip.family, ip.packed, ip.port if include_port else 0
 
 
 def sockaddr_is_loopback(address: SocketAddress) -> bool:
     """Tell whether the address is in 127/8 or is ::1; a path is not.
 
-    Raises ArgumentError as `family_of` does.  Source: evutil_sockaddr_is_loopback_.
+    Raises as `family_of` does.  Source: evutil_sockaddr_is_loopback_.
     """
-    family = family_of(address)
-    if family == socket.AF_UNIX:
+    if family_of(address) == socket.AF_UNIX:
         return False
-    packed = _packed(address)
-    return packed[0] == 127 if family == socket.AF_INET else packed == b"\0" * 15 + b"\1"
+    ip = _ip_of(address)
+    return ip.packed[0] == 127 if ip.family == socket.AF_INET else ip.host == "::1"
 
 
 def sockaddr_is_local(address: SocketAddress) -> bool:
     """Tell whether the address is of no use to reach hosts beyond the link; a path is not.
 
     These are the unspecified, loopback, link-local and multicast addresses, and IPv6's private
-    (unique local) ones.  Raises ArgumentError as `family_of` does.
+    (unique local) ones.  Raises as `family_of` does.
     Source: evutil_v4addr_is_local_, evutil_v6addr_is_local_.
     """
     if family_of(address) == socket.AF_UNIX:
         return False
-    ip = ipaddress.ip_address(_packed(address))
+    ip = ipaddress.ip_address(_ip_of(address).packed)
     return any(ip in network for network in _LOCAL)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 
-from ..errors import ArgumentError, SocketError
+from ..errors import ArgumentError, ArgumentTypeError, SocketError
 from ..resolver import (
     EVUTIL_EAI_ADDRFAMILY,
     EVUTIL_EAI_FAMILY,
@@ -54,9 +54,13 @@ def getaddrinfo(
     service, and for a service that is a name with AI_NUMERICSERV; EVUTIL_EAI_ADDRFAMILY for an
     address of another family than the hints want; EVUTIL_EAI_FAMILY for hints with another family
     than AF_UNSPEC, AF_INET and AF_INET6; EVUTIL_EAI_SERVICE for an unknown service.  Raises
-    ArgumentError for an int that is no port.  Source: evutil_getaddrinfo.
+    ArgumentError for an int that is no port, ArgumentTypeError for a host that is no text, a
+    service that is neither text nor int, and for other hints than AddrInfoHints.
+    Source: evutil_getaddrinfo.
     """
-    hints = hints or AddrInfoHints()
+    if host is not None and not isinstance(host, str):
+        raise ArgumentTypeError(f"a host is text or None, not {host!r} ({type(host).__name__})")
+    hints = AddrInfoHints() if hints is None else _checked(hints)
     if host is None and service is None:
         raise _failure(EVUTIL_EAI_NONAME, "neither host nor service")
     if hints.family not in (socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6):
@@ -83,6 +87,12 @@ def _failure(code: EaiError, what: str) -> AddrInfoError:
     return error
 
 
+def _checked(hints: object) -> AddrInfoHints:
+    if not isinstance(hints, AddrInfoHints):
+        raise ArgumentTypeError(f"AddrInfoHints are wanted, not {type(hints).__name__}")
+    return hints
+
+
 def _family_of(address: SocketAddress) -> int:
     return socket.AF_INET if len(address) == 2 else socket.AF_INET6
 
@@ -90,8 +100,10 @@ def _family_of(address: SocketAddress) -> int:
 def socket_kinds(hints: AddrInfoHints) -> list[tuple[int, int]]:
     """Return the (type, protocol) pairs that the hints want for each address.
 
-    With neither given, stream and datagram; one is inferred from the other.
+    With neither given, stream and datagram; one is inferred from the other.  Raises
+    ArgumentTypeError for what is no AddrInfoHints.
     """
+    hints = _checked(hints)
     if hints.type == 0 and hints.proto == 0:
         return [_STREAM, _DATAGRAM]
     for kind in (_STREAM, _DATAGRAM):
@@ -103,12 +115,16 @@ def socket_kinds(hints: AddrInfoHints) -> list[tuple[int, int]]:
 def service_port(service: int | str | None, hints: AddrInfoHints) -> int:
     """Return the port of a number or a service name, 0 for None.
 
-    Raises ArgumentError for an int that is no port, AddrInfoError for a text that names none.
+    Raises ArgumentError for an int that is no port, AddrInfoError for a text that names none,
+    ArgumentTypeError for anything else, and for what is no AddrInfoHints.
     """
+    hints = _checked(hints)
     if service is None:
         return 0
     if isinstance(service, int):
         return check_port(service)
+    if not isinstance(service, str):
+        raise ArgumentTypeError(f"a service is text or a port, not {type(service).__name__}")
     if service.isascii() and service.isdigit() and len(service) <= 5 and int(service) <= MAX_PORT:
         return int(service)
     if hints.flags & socket.AI_NUMERICSERV:

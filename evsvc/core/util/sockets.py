@@ -1,6 +1,7 @@
 """Sockets: their options, a connected pair, and their errors.
 
-Every function raises SocketError, with the system's errno, where the system refuses.
+Every function raises SocketError, with the system's errno, where the system refuses, and
+ArgumentTypeError for what is no socket, or no number where one is wanted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import ArgumentError, SocketError
+from ..checks import whole_number
+from ..errors import ArgumentError, ArgumentTypeError, SocketError
 
 if TYPE_CHECKING:
     from ..descriptors import HasFileno
@@ -36,10 +38,22 @@ def _refusals(what: str) -> Iterator[None]:
         yield
     except OSError as exc:
         raise SocketError(exc.errno, f"cannot {what}: {exc.strerror or exc}") from exc
+    except OverflowError as exc:
+        raise ArgumentError(f"cannot {what}: {exc}") from exc
 
 
 def _descriptor(sock: int | HasFileno) -> int:
-    return sock if isinstance(sock, int) else sock.fileno()
+    """Return the number, which is -1 for a closed object: the system refuses it then."""
+    if isinstance(sock, int):
+        return sock
+    if not hasattr(sock, "fileno"):
+        raise ArgumentTypeError(f"a socket or a descriptor is wanted, not {type(sock).__name__}")
+    return sock.fileno()
+
+
+def _require_socket(sock: object) -> None:
+    if not isinstance(sock, socket.socket):
+        raise ArgumentTypeError(f"a socket is wanted, not {type(sock).__name__}")
 
 
 def make_socket_nonblocking(sock: int | HasFileno) -> None:
@@ -69,6 +83,7 @@ def make_listen_socket_reuseable(sock: socket.socket) -> None:
     Nothing on Windows, where it would let two programs share a port.
     Source: evutil_make_listen_socket_reuseable.
     """
+    _require_socket(sock)
     if os.name != "posix":
         return
     with _refusals("make the address reuseable"):
@@ -81,6 +96,7 @@ def make_listen_socket_reuseable_port(sock: socket.socket) -> None:
     Raises SocketError (EOPNOTSUPP) where the system cannot share them out: a plain SO_REUSEPORT,
     as BSD has it, will not do.  Source: evutil_make_listen_socket_reuseable_port.
     """
+    _require_socket(sock)
     if sys.platform.startswith("linux"):
         option = socket.SO_REUSEPORT
     elif sys.platform.startswith("freebsd"):
@@ -93,12 +109,14 @@ def make_listen_socket_reuseable_port(sock: socket.socket) -> None:
 
 def make_listen_socket_ipv6only(sock: socket.socket) -> None:
     """Keep IPv4 off an IPv6 socket (evutil_make_listen_socket_ipv6only)."""
+    _require_socket(sock)
     with _refusals("keep IPv4 off the socket"):
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
 
 def make_listen_socket_not_ipv6only(sock: socket.socket) -> None:
     """Have an IPv6 socket take IPv4, too (evutil_make_listen_socket_not_ipv6only)."""
+    _require_socket(sock)
     with _refusals("have the socket take IPv4"):
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
 
@@ -108,6 +126,7 @@ def make_tcp_listen_socket_deferred(sock: socket.socket) -> None:
 
     Source: evutil_make_tcp_listen_socket_deferred.
     """
+    _require_socket(sock)
     if not hasattr(socket, "TCP_DEFER_ACCEPT"):
         return
     with _refusals("defer accepting"):
@@ -120,7 +139,8 @@ def set_tcp_keepalive(sock: socket.socket, on: bool, timeout: int) -> None:
     The probes are a third of the time apart, at least a second.  With a `timeout` that is not
     positive nothing changes, whatever `on` is.  Source: evutil_set_tcp_keepalive.
     """
-    if timeout <= 0:
+    _require_socket(sock)
+    if whole_number(timeout, "a time of keep-alive") <= 0:
         return
     with _refusals("set keep-alive"):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(on))
@@ -137,6 +157,26 @@ def set_tcp_keepalive(sock: socket.socket, on: bool, timeout: int) -> None:
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+def set_tcp_nodelay(sock: socket.socket, on: bool = True) -> None:
+    """Have small pieces sent at once, rather than gathered until the last is acknowledged.
+
+    TCP_NODELAY; nothing for a socket that is not of TCP.  What a listening socket accepts has the
+    option as well.
+    """
+    _require_socket(sock)
+    if _is_tcp(sock):
+        with _refusals("switch Nagle's algorithm"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, bool(on))
+
+
+def _is_tcp(sock: socket.socket) -> bool:
+    return (
+        sock.family in _LOOPBACK
+        and sock.type == socket.SOCK_STREAM
+        and sock.proto in (0, socket.IPPROTO_TCP)
+    )
+
+
 def socketpair(
     family: int, kind: int = socket.SOCK_STREAM, protocol: int = 0
 ) -> tuple[socket.socket, socket.socket]:
@@ -146,6 +186,8 @@ def socketpair(
     are connected over loopback.  kind: with SOCK_NONBLOCK they do not block; both are always
     close-on-exec.  Raises ArgumentError for an IP pair of another type than SOCK_STREAM.
     """
+    for number in (family, kind, protocol):
+        whole_number(number, "a family, type or protocol")
     if family in _LOOPBACK:
         if kind & ~(_NONBLOCK | _CLOEXEC) != socket.SOCK_STREAM:
             raise ArgumentError(f"an IP pair is of SOCK_STREAM: {kind!r}")
@@ -178,7 +220,7 @@ def closesocket(sock: int | socket.socket) -> None:
         if isinstance(sock, socket.socket):
             sock.close()
         else:
-            socket.close(sock)
+            socket.close(whole_number(sock, "a descriptor"))
 
 
 def socket_geterror(sock: socket.socket) -> int:
@@ -186,10 +228,12 @@ def socket_geterror(sock: socket.socket) -> int:
 
     What a call on it failed with is in the exception's `errno`.  Source: evutil_socket_geterror.
     """
+    _require_socket(sock)
     with _refusals("ask for the socket's error"):
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def socket_error_to_string(code: int) -> str:
     """Return the system's text for an errno (evutil_socket_error_to_string)."""
-    return os.strerror(code)
+    with _refusals("tell an error's text"):
+        return os.strerror(whole_number(code, "an errno"))

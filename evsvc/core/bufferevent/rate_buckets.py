@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from .checks import whole_number
-from .errors import ArgumentError, ArgumentTypeError
+from ..checks import whole_number
+from ..errors import ArgumentError, ArgumentTypeError
 
 EV_RATE_LIMIT_MAX = sys.maxsize
 """The rate and burst that are no limit."""

@@ -14,55 +14,25 @@ from __future__ import annotations
 
 from bisect import insort
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..checks import whole_number
 from ..closing import Closing
 from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..flags import PERSIST
-from ..ratelimit import (
+from ..reactor.event import Event
+from ..thread import new_lock
+from .rate_buckets import (
     DEFAULT_MIN_SHARE_BYTES,
     EV_RATE_LIMIT_MAX,
     BucketPair,
     SharedBucket,
     TokenBucketCfg,
 )
-from ..reactor.event import Event
-from ..thread import new_lock
 
 if TYPE_CHECKING:
     from ..reactor.base import EventBase
-
-
-class Side(Protocol):
-    """One direction of a member."""
-
-    def wait_for_group(self) -> None:
-        """Suspend the direction."""
-
-    def go_on(self) -> bool:
-        """Resume the direction; False when another thread holds the member's lock just now."""
-
-    def wants_to_move(self) -> bool:
-        """Tell whether it may have something to move, as far as is known, and nothing in its way.
-
-        Asked when it has just gone on.
-        """
-
-
-class Member(Protocol):
-    """What a group knows of a bufferevent in it."""
-
-    @property
-    def read(self) -> Side:
-        """Its reading."""
-
-    @property
-    def write(self) -> Side:
-        """Its writing."""
-
-    def leave_group(self) -> None:
-        """Leave, and go on."""
+    from .rate_limit import RateLimit, Side
 
 
 class GroupTotals(NamedTuple):
@@ -199,7 +169,7 @@ class RateLimitGroup(Closing):
     def __init__(self, base: EventBase, cfg: TokenBucketCfg) -> None:
         _require_cfg(cfg)
         self._base = base
-        self._members: set[Member] = set()
+        self._members: set[RateLimit] = set()
         self._buckets = BucketPair(cfg, base.now, Lane)
         self._timer = Event(base, -1, PERSIST, self._on_tick)
         self._timer.add(cfg.tick)
@@ -222,7 +192,7 @@ class RateLimitGroup(Closing):
         what is no configuration.
         Source: bufferevent_rate_limit_group_set_cfg.
         """
-        self._require_open()
+        self.require_open()
         _require_cfg(cfg)
         old = self.cfg
         self._buckets.configure(cfg, self._base.now)
@@ -242,7 +212,7 @@ class RateLimitGroup(Closing):
         1..EV_RATE_LIMIT_MAX, ArgumentTypeError for no whole number, StateError when closed.
         Source: bufferevent_rate_limit_group_set_min_share.
         """
-        self._require_open()
+        self.require_open()
         if not 1 <= whole_number(share, "a share") <= EV_RATE_LIMIT_MAX:
             raise ArgumentError(f"a share is 1 or more bytes: {share!r}")
         self._min_share = share
@@ -272,7 +242,7 @@ class RateLimitGroup(Closing):
         ArgumentTypeError for a size that is no whole number.
         Source: bufferevent_rate_limit_group_decrement_read.
         """
-        self._require_open()
+        self.require_open()
         self._buckets.read.drain(whole_number(size, "a size"))
 
     def decrement_write(self, size: int) -> None:
@@ -280,7 +250,7 @@ class RateLimitGroup(Closing):
 
         As with `decrement_read`.  Source: bufferevent_rate_limit_group_decrement_write.
         """
-        self._require_open()
+        self.require_open()
         self._buckets.write.drain(whole_number(size, "a size"))
 
     @property
@@ -304,19 +274,21 @@ class RateLimitGroup(Closing):
         for member in tuple(self._members):
             member.leave_group()
 
-    def _join(self, member: Member) -> tuple[Lane, Lane]:
+    def join(self, member: RateLimit) -> tuple[Lane, Lane]:
         """Take a member; return its lanes, of reading and of writing."""
         self._members.add(member)
         self._buckets.read.join(member.read)
         self._buckets.write.join(member.write)
         return self._buckets.read, self._buckets.write
 
-    def _leave(self, member: Member) -> None:
+    def leave(self, member: RateLimit) -> None:
+        """Have one member less."""
         self._members.discard(member)
         self._buckets.read.leave(member.read)
         self._buckets.write.leave(member.write)
 
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Raise StateError when the group is closed."""
         if not self._timer.initialized:
             raise StateError("the rate limit group is closed")
 
