@@ -519,7 +519,7 @@ class TlsBufferEvent(AbstractBufferEvent):
         """What is below has ended.  All that has come goes to the engine, and then that."""
         engine = self._engine
         if engine is not None and engine.reading in WANTS_BYTES:
-            self._feed(engine, self._below.bev.input.length)
+            self._feed_and_charge(engine, self._below.bev.input.length)
             engine.feed_eof(error)
 
     def _tell_news(self, what: int, error: OSError | None) -> None:
@@ -592,33 +592,29 @@ class TlsBufferEvent(AbstractBufferEvent):
                 self._base.reactor.defer(self._turn, to_next_pass=True)
 
     def _round(self) -> bool:
-        """Do what there is to do, each thing once; return True when that makes more to do.
+        """Do what there is to do, each thing once; return True when anything was done.
 
         What is called has reason to be: calls in vain cost a quarter of an echo's time.
         """
-        engine, flow = self._engine, self.flow
+        engine, flow, below = self._engine, self.flow, self._below.bev
         if engine is None or self._phase is not Phase.OPEN:
             return engine is not None and self._round_before(engine)
         moved = False
-        if flow.wanted & READ and self._has_undecrypted(engine):
+        if flow.wanted & READ and (engine.reading in HAS_DATA or self._plain or below.input.length):
             moved = self._decrypt(engine)
         if self._write_error is not None or engine.reading not in WANTS_BYTES:
             moved = self._tell_ends(engine) or moved
         if self._encrypted is not None:
             if engine.writing is Writing.WAITING:
                 moved = self._retry(engine) or moved
-            elif not self._below.unsent() or self._write_error is not None:
+            elif not below.unsent() or self._write_error is not None:
                 moved = self._release(engine) or moved
         if self._encrypted is None and flow.wanted & WRITE and self._phase is Phase.OPEN:
             if self.output.length:
                 moved = self._encrypt(engine) or moved
             elif self._ending:
                 moved = self._take_leave(engine) or moved
-        return moved and (
-            self._phase is not Phase.OPEN  # a callback has begun anew
-            or (self._encrypted is not None and not self._below.unsent())
-            or bool(flow.wanted & READ and self._has_undecrypted(engine))
-        )
+        return moved
 
     def _round_before(self, engine: TlsEngine) -> bool:
         """Do what there is to do before the connection is open; nothing is, when it is dead."""
@@ -639,9 +635,7 @@ class TlsBufferEvent(AbstractBufferEvent):
 
     def _shake(self, engine: TlsEngine) -> bool:
         """Go on with the handshake; return True when it could."""
-        if engine.reading not in HAS_DATA and not self._charge_read(
-            self._feed(engine, RECORD_BYTES)
-        ):
+        if engine.reading not in HAS_DATA and not self._feed_and_charge(engine, RECORD_BYTES):
             return False
         is_over = engine.handshake()
         self._push(engine)
@@ -660,35 +654,42 @@ class TlsBufferEvent(AbstractBufferEvent):
 
     # Reading.
 
-    def _has_undecrypted(self, engine: TlsEngine) -> bool:
-        return bool(engine.reading in HAS_DATA or self._plain or self._below.bev.input.length)
-
     def _decrypt(self, engine: TlsEngine) -> bool:
         """Decrypt a read's worth of what has come, and tell; return True when there was any."""
         flow = self.flow
         came = fed = 0
-        while flow.wanted & READ and (room := self._room_to_read()):
+        while flow.wanted & READ:
+            room = self._room_to_read() if flow.read_high else RECORD_BYTES
+            if not room:
+                break
             if self._plain:
                 data, self._plain = self._plain, b""
             elif engine.reading in HAS_DATA:
                 data = engine.decrypt()
+                if not data:
+                    continue
             elif came or not (size := self._feed(engine, self._max_to_read() - fed)):
                 break
             else:
                 fed += size
                 continue
-            if not data:
-                continue
             came += len(data)
             if self._datacb is not None:
                 self._tell_data(data)
             else:
-                self._plain = data[room:]
-                self._put(data[:room])
-            if self._engine is not engine or self._phase is not Phase.OPEN:
+                if len(data) > room:
+                    data, self._plain = data[:room], data[room:]
+                try:
+                    self.input.put(data)
+                except BaseException:  # of a callback of the input; the bytes are there
+                    self._bytes_came(defer=True)
+                    raise
+            if self._phase is not Phase.OPEN:
                 return True  # closed or begun anew by a callback
-        self._charge_read(fed)
-        self._push(engine)  # such as an answer to an update of the keys
+        if fed and self._limiter is not None:
+            self._limiter.note_read(fed)
+        if engine.outgoing.pending:
+            self._push(engine)  # such as an answer to an update of the keys
         if came and self._datacb is None:
             self._bytes_came()
         return came > 0 or fed > 0
@@ -705,13 +706,6 @@ class TlsBufferEvent(AbstractBufferEvent):
         if self._datacb is not None:
             self._datacb(self, data, self._ctx)
 
-    def _put(self, data: bytes) -> None:
-        try:
-            self.input.put(data)
-        except BaseException:  # of a callback of the input; the bytes are there
-            self._bytes_came(defer=True)
-            raise
-
     def _feed(self, engine: TlsEngine, most: int) -> int:
         """Give the engine up to `most` bytes from below; return how many it were."""
         source = self._below.bev
@@ -721,7 +715,8 @@ class TlsBufferEvent(AbstractBufferEvent):
         engine.feed(data)
         return len(data)
 
-    def _charge_read(self, size: int) -> int:
+    def _feed_and_charge(self, engine: TlsEngine, most: int) -> int:
+        size = self._feed(engine, most)
         if size and self._limiter is not None:
             self._limiter.note_read(size)
         return size
@@ -785,12 +780,12 @@ class TlsBufferEvent(AbstractBufferEvent):
                 pieces = (b"".join(pieces),)
             for piece in pieces:
                 engine.encrypt(piece)
-                if engine.is_failed:
+                if engine.writing is Writing.FAILED:
                     break
         except OSError as exc:  # the bytes of a file cannot be had
             self._break_down(WRITE, engine, exc)
             return True
-        if engine.is_failed:
+        if engine.writing is Writing.FAILED:
             self._break_down(WRITE, engine)
         else:
             self._encrypted = size
@@ -799,7 +794,7 @@ class TlsBufferEvent(AbstractBufferEvent):
 
     def _retry(self, engine: TlsEngine) -> bool:
         """Go on with a batch that waits for bytes of the peer; return True when that is of use."""
-        fed = 0 if self.flow.wanted & READ else self._charge_read(self._feed(engine, RECORD_BYTES))
+        fed = 0 if self.flow.wanted & READ else self._feed_and_charge(engine, RECORD_BYTES)
         engine.retry()
         self._push(engine)
         if engine.is_failed:
@@ -867,8 +862,8 @@ class TlsBufferEvent(AbstractBufferEvent):
     def _more_can_come(self, engine: TlsEngine) -> bool:
         """Whether bytes of the peer, or their end, are there and will be read."""
         below = self._below.bev
-        if self._waits_for_bandwidth():
-            if self._has_undecrypted(engine):
+        if self._waits_for_bandwidth():  # which all that has come gets
+            if engine.reading in HAS_DATA or self._plain:
                 return True
         elif not self._wants_bytes():
             return False
