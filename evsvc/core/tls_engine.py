@@ -198,7 +198,7 @@ class TlsEngine:
 
     @property
     def is_failed(self) -> bool:
-        """Whether nothing can be read or written any more, with the reason in `error`."""
+        """Whether nothing can be written any more, nor read but an end; `error` says why."""
         return self.writing is Writing.FAILED
 
     def handshake(self) -> bool:
@@ -328,6 +328,12 @@ class TlsEngine:
             self.incoming.write(waiting)
         self._write_step(WriteStep.CLOSE)
         return True
+
+    def cut_off(self) -> None:
+        """Take in that what it said is lost: nothing can be written any more, but read."""
+        self._held.clear()
+        if self.writing is not Writing.FAILED:
+            self._write_step(WriteStep.FAIL)
 
     def data_to_send(self) -> bytes:
         """Take what is to go to the peer; empty when there is nothing."""

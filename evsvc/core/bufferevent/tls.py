@@ -143,7 +143,6 @@ class TlsBufferEvent(AbstractBufferEvent):
         "_datacb",
         "_encrypted",
         "_end_told",
-        "_ending",
         "_engine",
         "_engine_errors",
         "_handshake_limit",
@@ -342,11 +341,7 @@ class TlsBufferEvent(AbstractBufferEvent):
 
         Source: SSL_shutdown; RFC 8446 section 6.1.
         """
-        self._require_open()
-        if not self.output.frozen_end:
-            self.output.freeze(at_front=False)
-            self._ending = True
-            self._schedule()
+        self.shutdown_write()
 
     def set_datacb(self, datacb: StreamCallback | None) -> None:
         """Give what is received to `datacb(bev, data, ctx)`; see BufferEvent.set_datacb.
@@ -453,11 +448,11 @@ class TlsBufferEvent(AbstractBufferEvent):
         below = self._below.bev
         below.input.drop(below.input.length)
         below.output.drop(below.output.length)
-        self.output.unfreeze(at_front=False)
         if self._phase is Phase.DEAD:  # which has disabled it; a fresh one can write
             self.flow.set_enabled(self.flow.enabled | WRITE)
         self._step(Step.RESTART)
         self._reset(engine)
+        self._begin_anew()
         self._update(WRITE)
         self._listen()
 
@@ -474,7 +469,6 @@ class TlsBufferEvent(AbstractBufferEvent):
 
     def _listen(self) -> None:
         """Have what is below to ourselves, and begin when it is connected."""
-        self._ending = False
         self._below.take()
         self._below.bev.setwatermark(READ, 0, 0)
         self._below.enable(BOTH)
@@ -590,6 +584,8 @@ class TlsBufferEvent(AbstractBufferEvent):
             self._running = False
             if more and self._references:
                 self._base.reactor.defer(self._turn, to_next_pass=True)
+            elif self._phase is Phase.DEAD and self.closed:
+                self._finished()
 
     def _round(self) -> bool:
         """Do what there is to do, each thing once; return True when anything was done.
@@ -612,8 +608,8 @@ class TlsBufferEvent(AbstractBufferEvent):
         if self._encrypted is None and flow.wanted & WRITE and self._phase is Phase.OPEN:
             if self.output.length:
                 moved = self._encrypt(engine) or moved
-            elif self._ending:
-                moved = self._take_leave(engine) or moved
+            elif self.output.frozen_end:
+                self._end_output_if_due()
         return moved
 
     def _round_before(self, engine: TlsEngine) -> bool:
@@ -745,11 +741,12 @@ class TlsBufferEvent(AbstractBufferEvent):
         elif error is not None and not isinstance(error, ssl.SSLEOFError):
             self._failed(READ, error)  # of what is below
         else:
-            what = READING if self._owns_below else 0
+            what = READING if self._owns_below or self.closed else 0
             if self._ssl_flags & _DIRTY_SHUTDOWN:
                 self._ended(what)
             else:
                 self.error = error
+                self._note_ends(ERROR | READING)
                 self._stop(READ)
                 self._run_eventcb(ERROR | what)
         return True
@@ -810,23 +807,31 @@ class TlsBufferEvent(AbstractBufferEvent):
         size, self._encrypted = self._encrypted, None
         if size:
             self.output.drop(size)
-        is_last = not self.output.length and engine.writing is not Writing.CLOSED
-        if not (self._ending and is_last):  # else that is told with the close_notify
+        if self.output.frozen_end:
+            self._end_output_if_due()
+        if self._encrypted is None:  # else that is told with the close_notify
             self._bytes_left()
         return True
 
-    def _take_leave(self, engine: TlsEngine) -> bool:
-        """Write the close_notify that the program has asked for; return True when that is done."""
-        if engine.writing is Writing.CLOSED:
+    def _end_output(self) -> bool:
+        """Write the close_notify, where the engine can; return False when it is too early."""
+        engine = self._engine
+        if engine is None or self._phase is not Phase.OPEN or self._encrypted is not None:
+            self._schedule()
             return False
         if engine.close_notify():
             self._push(engine)
             self._encrypted = 0
-        elif engine.is_failed:
+            if self.closed:  # by `finish`: nothing else is to be said below, either
+                self._below.bev.shutdown_write()
+            self._schedule()
+            return True
+        if engine.is_failed:
             self._break_down(WRITE, engine)
-        else:
-            return False
-        return True
+        return False
+
+    def _can_finish(self) -> bool:
+        return self._engine is not None and self._phase is not Phase.DEAD
 
     def _push(self, engine: TlsEngine) -> bool:
         """Give what is below what the engine has to send; return True when it had anything."""
@@ -843,9 +848,11 @@ class TlsBufferEvent(AbstractBufferEvent):
         error = self._write_error
         if error is None or self._lost_only_the_handshake(engine) or self._more_can_come(engine):
             return False
-        self._write_error = None
+        self._write_error = self._encrypted = None
         if self._phase is Phase.SHAKING:
             self._die()
+        else:
+            engine.cut_off()
         self._failed(WRITE, error)
         return True
 
@@ -855,7 +862,7 @@ class TlsBufferEvent(AbstractBufferEvent):
         Such as a server's session tickets: OpenSSL, too, ignores that these cannot be sent.  When
         the program has something to send, it is told.
         """
-        if engine.writing is not Writing.FRESH or self.output.length or self._ending:
+        if engine.writing is not Writing.FRESH or self.output.length or self.output.frozen_end:
             return False
         return isinstance(self._write_error, (BrokenPipeError, ConnectionResetError))
 
@@ -913,7 +920,15 @@ class TlsBufferEvent(AbstractBufferEvent):
         self._stop_handshake_limit()
         self._step(Step.FAIL)
         self._end_told = True
+        self._refuse_output()
         self._stop(BOTH)
+
+    def _accept_output(self) -> None:
+        """Take output again, where there is a way for it."""
+        engine = self._engine
+        is_lost = engine is not None and engine.writing is Writing.FAILED
+        if not is_lost and self._phase is not Phase.DEAD:
+            super()._accept_output()
 
     def _stop_handshake_limit(self) -> None:
         limit, self._handshake_limit = self._handshake_limit, None
