@@ -180,7 +180,7 @@ class AbstractBufferEvent(Closing):
     def __init__(self, base: EventBase, options: int = 0, lock: Lock | None = None) -> None:
         """Be a bufferevent of `base`; with BEV_OPT_THREADSAFE under `lock`, or one of its own."""
         _require_base(base)
-        options = _checked_options(options)
+        options = checked_options(options)
         base.reactor.require_open()
         self._base = base
         self._options = options
@@ -504,9 +504,13 @@ class AbstractBufferEvent(Closing):
         events = self._events()
         if any(event.is_active for event in events):
             raise StateError("the priority cannot change while a callback is due")
+        self._prioritize_below(priority)
         for event in events:
             event.priority = priority
         self._priority = priority
+
+    def _prioritize_below(self, priority: int) -> None:
+        """Have the same priority in what is ours below; raises as setting it there does."""
 
     def _events(self) -> list[Event]:
         """Return all events that the bufferevent has now."""
@@ -949,6 +953,11 @@ class AbstractBufferEvent(Closing):
         _require_buffer(buffer)
         buffer.add_buffer(self.input)
 
+    @property
+    def carries_bytes(self) -> bool:
+        """Whether bytes can move; where not, BEV_EVENT_CONNECTED tells when they can."""
+        return True
+
     def unsent(self) -> bool:
         """Return True while output waits to be sent, here or in what is below."""
         return self.output.length > 0
@@ -1186,7 +1195,8 @@ def _is_of_reading(what: int) -> bool:
     return what & _BOTH_WAYS == int(BevEvent.BEV_EVENT_READING)
 
 
-def _checked_options(options: int) -> int:
+def checked_options(options: int) -> int:
+    """Return the options of a bufferevent.  Raises ArgumentError for those that are none."""
     options = int(options)
     if options & ~_OPTIONS:
         raise ArgumentError(f"unknown bufferevent options: {options & ~_OPTIONS:#x}")

@@ -209,6 +209,11 @@ class FilterBufferEvent(AbstractBufferEvent):
         """The descriptor of the bufferevent below, or -1 (bufferevent_getfd)."""
         return self._below.bev.fd
 
+    @property
+    def carries_bytes(self) -> bool:
+        """Whether bytes can move over what is below."""
+        return self._below.bev.carries_bytes
+
     def setfd(self, fd: socket.socket | int | None) -> None:
         """Have the bufferevent below use another descriptor (bufferevent_setfd).
 

@@ -152,6 +152,11 @@ class BufferEvent(AbstractBufferEvent):
         """The socket, or None when there is none or the descriptor is no socket."""
         return self._stream if isinstance(self._stream, socket.socket) else None
 
+    @property
+    def carries_bytes(self) -> bool:
+        """Whether the descriptor is there, and connected."""
+        return self._open
+
     def setfd(self, fd: Socket | int | None) -> None:
         """Use another descriptor; the old one stays open (bufferevent_setfd).
 
