@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from math import inf
@@ -24,10 +23,14 @@ from .active import NOTHING_RUNS
 from .config import EventConfig
 from .event import Event
 from .finalizers import Ending, queue_finalizer, run_finalizers
+from .fork import PartedBackend, leave_at_fork, part_at_fork, refuse_in_child
 from .inspection import Inspection
+from .passes import NONBLOCK
 from .wakeup import Wakeup
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ..descriptors import HasFileno
     from .clock import Clock
     from .event import EventCallback, FinalizeCallback
@@ -52,7 +55,7 @@ class EventBase(Inspection, Closing):
     With None the exception leaves `loop`, as KeyboardInterrupt and SystemExit always do.
     """
 
-    __slots__ = ("_closed", "_looping", "_wall_measured", "_wall_offset")
+    __slots__ = ("__weakref__", "_closed", "_looping", "_wall_measured", "_wall_offset")
 
     def __init__(self, config: EventConfig | None = None, *, clock: Clock | None = None) -> None:
         super().__init__(config or EventConfig(), clock)
@@ -70,6 +73,7 @@ class EventBase(Inspection, Closing):
         except BaseException:
             self.close_nofinalize()
             raise
+        part_at_fork(self)
 
     def dispatch(self) -> int:
         """Run until nothing is pending or the loop is stopped (event_base_dispatch).
@@ -85,18 +89,20 @@ class EventBase(Inspection, Closing):
         lack of events, else 0.  Raises StateError when this base's loop is running already, and
         whatever a callback raised when there is no `exception_handler`.  Source: event_base_loop.
         """
+        flags = int(flags)
         registry = self._registry
         registry.take_back()
         try:
             self._require_open()
             if self._looping:
                 raise StateError("the loop of this base is running already")
+            if self.parted:
+                refuse_in_child()
             self._looping = True
-            self._wakeup.thread_id = threading.get_ident()
-            self._wakeup.signals.take_over()
-            self._exit = self._break = False
             try:
-                return self._run_passes(int(flags))
+                self._wakeup.enter_loop(waits=not flags & NONBLOCK)
+                self._exit = self._break = False
+                return self._run_passes(flags)
             finally:
                 self._stop_looping()
         finally:
@@ -104,9 +110,8 @@ class EventBase(Inspection, Closing):
 
     def _stop_looping(self) -> None:
         self._looping = False
-        self._wakeup.thread_id = 0
+        self._wakeup.leave_loop()
         self._cached_time = None
-        self._wakeup.waits = False
         self._registry.running = None
         self._active.running_priority = NOTHING_RUNS
 
@@ -265,7 +270,7 @@ class EventBase(Inspection, Closing):
         """
         if self._closed:
             return
-        self._require_not_looping()
+        self._require_closable()
         self._looping = True
         try:
             run_finalizers(self)
@@ -277,37 +282,63 @@ class EventBase(Inspection, Closing):
         """Do as `close` does, but run no finalizer (event_base_free_nofinalize)."""
         if self._closed:
             return
-        self._require_not_looping()
+        self._require_closable()
         self._registry.clear()
         self._wakeup.close()
         self._closed = True
+        leave_at_fork(self)
         self._flush_list.waiting.clear()
         for watcher in (*self._prepare_watchers, *self._check_watchers):
             watcher.close()
         self._backend.dealloc()
 
     def reinit(self) -> None:
-        """Part from the parent process: call it in the child, before anything else, after a fork.
+        """Go on with this base in a forked child (event_reinit).
 
         The backend and the wake-up sockets are made anew, and every inserted event is registered
-        again; the parent's are not touched.  Timers and active events are as they were, so what
-        was active or posted at the fork runs in both.  Raises SocketError, with the rest done,
-        when a descriptor is refused: its events keep their timeouts alone.  Raises StateError when
-        the base is closed.  Source: event_reinit.
+        again, signals too.  Timers and active events are as they were, so what was active or
+        posted at the fork runs in both.
+
+        A child that does not go on touches nothing of its parent's: deleting events and closing
+        the base only closes the child's copies, and signals do what they did before the base had
+        them.  `loop`, and adding an event with a descriptor or a signal, raise StateError there.
+
+        Raises SocketError, with the rest done, when a descriptor is refused: its events keep their
+        timeouts alone.  Raises StateError when the base is closed, and with signal events in
+        another thread than the child's main.
         """
         self._require_open()
-        if self._looping and not self._wakeup.is_loop_thread():
-            self._stop_looping()  # the thread that was in the loop did not come along
-        self._registry.renew_lock()
-        # A kqueue does not outlive a fork, and a new descriptor would get its number: the old one
-        # goes first.  Closing an epoll descriptor takes nothing from the parent's.
-        with contextlib.suppress(OSError):
-            self._backend.dealloc()
+        self._part()
         self._backend = self._backend.renew()
         refusal = self._registry.reinit(self._backend)
         self._wakeup.reinit()
         if refusal is not None:
             raise refusal
+
+    def part(self) -> None:
+        """Let go of what the parent process has, in a child that was forked just now."""
+        self._part()
+        self._wakeup.signals.part()
+
+    def _part(self) -> None:
+        if self.parted:
+            return
+        if self._looping and not self._wakeup.is_loop_thread():
+            self._stop_looping()  # the thread that was in the loop did not come along
+        self._registry.renew_lock()
+        self._backend = PartedBackend(self._backend)
+        self._evmap.use(self._backend)
+        self._wakeup.part()
+
+    @property
+    def parted(self) -> bool:
+        """Whether this is a forked child's copy of its parent's base, before `reinit`."""
+        return isinstance(self._backend, PartedBackend)
+
+    @property
+    def caught_signals(self) -> Collection[int]:
+        """The numbers of the signals that there are pending events of."""
+        return self._wakeup.signals.numbers
 
     # The door for the other rooms of core: `base.reactor`.
 
@@ -364,9 +395,10 @@ class EventBase(Inspection, Closing):
         if self._closed:
             raise StateError("the event base is closed")
 
-    def _require_not_looping(self) -> None:
+    def _require_closable(self) -> None:
         if self._looping:
             raise StateError("a base cannot be closed while its loop is running")
+        self._wakeup.signals.require_closable()
 
     def _queue_finalizer(self, event: Event, callback: FinalizeCallback, closes: bool) -> None:
         queue_finalizer(Ending(self, event, callback, event.arg, closes))

@@ -141,6 +141,10 @@ class EvMap:
         """Know that an inserted event has a persistent timeout now."""
         self.sole.pop(event.number, None)
 
+    def use(self, backend: Backend) -> None:
+        """Tell `backend` of changes from now on, and nothing of what is here already."""
+        self._backend = backend
+
     def reinit(self, backend: Backend) -> tuple[list[Event], SocketError | None]:
         """Have `backend`, a new one, watch what the old one does; call nothing of the old one.
 

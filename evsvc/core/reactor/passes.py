@@ -32,6 +32,7 @@ from ..thread import new_base_lock
 from .active import NOTHING_RUNS
 from .clock import Clock, MonotonicClock
 from .flushlist import FlushList
+from .fork import PartedBackend
 from .locked import LockedRegistry
 from .registry import Registry
 from .watch import CheckInfo, PrepareInfo
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 # The longest single wait: some kernels overflow on more (epoll counts milliseconds in an int).
 MAX_WAIT_S = 35 * 60.0
 
-_ONCE, _NONBLOCK, _NO_EXIT_ON_EMPTY = 0x01, 0x02, 0x04
+_ONCE, NONBLOCK, _NO_EXIT_ON_EMPTY = 0x01, 0x02, 0x04
 
 ExceptionHandler = Callable[[Exception], object]
 
@@ -114,7 +115,7 @@ class Passes:
 
     def _run_passes(self, flags: int) -> int:
         once = flags & _ONCE
-        nonblock = flags & _NONBLOCK
+        nonblock = flags & NONBLOCK
         stay = flags & _NO_EXIT_ON_EMPTY
         active = self._active
         locked = self._locked
@@ -277,6 +278,8 @@ class Passes:
 
     def _flush(self) -> int:
         """Let everyone send who has something to send; return how many did."""
+        if isinstance(self._backend, PartedBackend):
+            return 0  # the output is the parent's, who sends it
         self._registry.give_up()
         try:
             return self._flush_list.run(self)
