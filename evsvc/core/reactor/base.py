@@ -120,6 +120,9 @@ class EventBase(Inspection, Closing):
 
         Works before the loop starts, too.  Source: event_base_loopexit.
         """
+        if self.parted:
+            self._exit = True  # no more callbacks run here
+            return
         self.once(-1, TIMEOUT, self._on_loopexit, None, timeout)
         self._wakeup.wake()
 
@@ -301,7 +304,9 @@ class EventBase(Inspection, Closing):
 
         A child that does not go on touches nothing of its parent's: deleting events and closing
         the base only closes the child's copies, and signals do what they did before the base had
-        them.  `loop`, and adding an event with a descriptor or a signal, raise StateError there.
+        them.  `loop`, and adding an event with a descriptor or a signal, raise StateError there; a
+        loop in whose callback the child was forked ends by StateError after that callback, or in
+        peace after `loopbreak` or `loopexit`.
 
         Raises SocketError, with the rest done, when a descriptor is refused: its events keep their
         timeouts alone.  Raises StateError when the base is closed, and with signal events in
@@ -325,6 +330,7 @@ class EventBase(Inspection, Closing):
             return
         if self._looping and not self._wakeup.is_loop_thread():
             self._stop_looping()  # the thread that was in the loop did not come along
+        self._active.preempted = True  # what else is active in this pass is the parent's
         self._registry.renew_lock()
         self._backend = PartedBackend(self._backend)
         self._evmap.use(self._backend)
@@ -396,7 +402,7 @@ class EventBase(Inspection, Closing):
             raise StateError("the event base is closed")
 
     def _require_closable(self) -> None:
-        if self._looping:
+        if self._looping and not self.parted:
             raise StateError("a base cannot be closed while its loop is running")
         self._wakeup.signals.require_closable()
 
