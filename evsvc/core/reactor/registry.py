@@ -195,10 +195,10 @@ class Registry:
 
     def delete(self, event: EventRecord) -> None:
         """Make an event neither pending nor active; see `Event.delete`."""
+        if event.inserted:
+            self._take_out(event)  # first, because it may be refused
         if event.timer_key:
             self.timers.remove(event)
-        if event.inserted:
-            self._take_out(event)
         if event.is_active:
             self.active.deactivate(event)
         event.interval = None
