@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, fields
 
 from ..core.errors import ArgumentError
-from .headers import Headers
-from .limits import ReaderLimits
-from .status import Method
+from .wire.headers import Headers
+from .wire.limits import ReaderLimits
+from .wire.status import Method
 
 _DEFAULT_METHODS = (
     Method.EVHTTP_REQ_GET

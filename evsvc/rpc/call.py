@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..http.status import HTTP_OK
+from ..http.wire.status import HTTP_OK
 from .errors import (
     PayloadError,
     RemoteError,

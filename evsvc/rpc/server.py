@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..core.closing import Closing
 from ..core.errors import ArgumentError, StateError
-from ..http.status import HTTP_OK, HTTP_SERVUNAVAIL
+from ..http.wire.status import HTTP_OK, HTTP_SERVUNAVAIL
 from .definition import OCTET_STREAM, Rpc
 from .errors import PayloadError
 from .msgpack import MsgpackCodec

@@ -16,7 +16,7 @@ from evsvc.http import (
     ServerOptions,
     ServerRequest,
 )
-from evsvc.http.limits import ReaderLimits
+from evsvc.http.wire.limits import ReaderLimits
 from tests.http.outcomes import Outcomes
 from tests.http.peers import Origin, Peer, request
 

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evsvc.http.body import (
+from evsvc.http.errors import BodyTooLong, ConnectionClosed, RemoteProtocolError
+from evsvc.http.wire.body import (
     ChunkedBody,
     EofBody,
     Intake,
     LengthBody,
 )
-from evsvc.http.errors import BodyTooLong, ConnectionClosed, RemoteProtocolError
-from evsvc.http.limits import ReaderLimits
+from evsvc.http.wire.limits import ReaderLimits
 
 
 def decode(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evsvc.core.errors import ArgumentError
-from evsvc.http.encoding import (
+from evsvc.http.query import (
     EVHTTP_URI_QUERY_LAST_VAL,
     EVHTTP_URI_QUERY_NONCONFORMANT,
     encode_uri,

@@ -6,7 +6,7 @@ import pytest
 
 from evsvc.core import ArgumentError
 from evsvc.http.errors import RemoteProtocolError
-from evsvc.http.server_request import ReplyState
+from evsvc.http.server.request import ReplyState
 from tests.http.peers import request
 
 

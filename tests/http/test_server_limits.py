@@ -9,7 +9,7 @@ import pytest
 
 from evsvc.core import ArgumentError
 from evsvc.http import ServerOptions
-from evsvc.http.server_connection import PIPELINE_BYTES
+from evsvc.http.server.connection import PIPELINE_BYTES
 from tests.http.peers import request
 
 PART = b"GET / HTTP/1.1\r\nHos"

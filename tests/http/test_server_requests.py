@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evsvc.core import EV_TIMEOUT
-from evsvc.http.status import EVHTTP_REQ_GET, EVHTTP_REQ_OPTIONS, EVHTTP_REQ_PUT
+from evsvc.http.wire.status import EVHTTP_REQ_GET, EVHTTP_REQ_OPTIONS, EVHTTP_REQ_PUT
 from tests.http.peers import request
 
 

@@ -2,11 +2,10 @@
 
 import pytest
 
-from evsvc.http import slow
 from evsvc.http.errors import RemoteProtocolError
-from evsvc.http.head import CHUNKED, RequestHead
-from evsvc.http.reader import RequestReader
-from evsvc.http.slow import judge_request_head
+from evsvc.http.wire import slow
+from evsvc.http.wire.request_head import CHUNKED, RequestHead, judge_request_head
+from evsvc.http.wire.request_reader import RequestReader
 
 
 def read(line: bytes, *fields: bytes, host: bool = True) -> RequestHead:

@@ -8,9 +8,9 @@ none.
 from __future__ import annotations
 
 from ..core import EvBuffer
-from .encoding import parse_query_str, uridecode
-from .headers import Headers, KeyValues
-from .status import Method, method_bit
+from .query import parse_query_str, uridecode
+from .wire.headers import Headers, KeyValues
+from .wire.status import Method, method_bit
 
 
 class AbstractRequest:

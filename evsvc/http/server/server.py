@@ -7,23 +7,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..core import (
+from ...core import (
     LEV_OPT_CLOSE_ON_FREE,
     LEV_OPT_REUSEABLE,
     ArgumentError,
     ConnListener,
     StateError,
 )
-from ..core.closing import Closing
-from .options import ServerOptions
+from ...core.closing import Closing
+from ..options import ServerOptions
+from ..wire.status import Method, method_name
+from ..wire.writer import DateLine
+from .connection import ServerConnection
 from .router import RequestCallback, Router
-from .server_connection import ServerConnection
-from .status import Method, method_name
-from .writer import DateLine
 
 if TYPE_CHECKING:
-    from ..core import EventBase
-    from ..core.resolver import SocketAddress
+    from ...core import EventBase
+    from ...core.resolver import SocketAddress
 
 BACKLOG = 128
 

@@ -21,7 +21,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
-from ..core import (
+from ...core import (
     BEV_EVENT_EOF,
     BEV_OPT_CLOSE_ON_FREE,
     EV_READ,
@@ -30,21 +30,17 @@ from ..core import (
     BufferEvent,
     Event,
 )
-from .errors import RemoteProtocolError
-from .reader import RequestReader
-from .server_request import ReplyState, ServerRequest
-from .writer import (
-    CONTINUE,
-    error_page,
-    final_page,
-    not_found_page,
-)
+from ..errors import RemoteProtocolError
+from ..wire.request_reader import RequestReader
+from ..wire.writer import CONTINUE
+from .pages import error_page, final_page, not_found_page
+from .request import ReplyState, ServerRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..core import EventBase
-    from .head import RequestHead
+    from ...core import EventBase
+    from ..wire.request_head import RequestHead
     from .server import HttpServer
 
 logger = logging.getLogger("evsvc.http")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..core.errors import ArgumentError, ArgumentTypeError
+from ...core.errors import ArgumentError, ArgumentTypeError
 
 if TYPE_CHECKING:
-    from .request import AbstractRequest
+    from ..exchange import AbstractRequest
 
 RequestCallback = Callable[[Any, Any], object]
 """Called as `cb(request, arg)`."""

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import quote_from_bytes
 
 from ..core.errors import ArgumentError
-from .headers import KeyValues
+from .wire.headers import KeyValues
 
 
 class QueryFlag(IntFlag):

@@ -13,13 +13,12 @@ Invariants
 import re
 from typing import Final
 
+from ..errors import RemoteProtocolError
 from .body import refuse_broken_lines
-from .errors import RemoteProtocolError
 from .grammar import TOKEN
-from .head import RequestHead, parse_request_head
 from .limits import ReaderLimits
-from .message import MessageReader
-from .slow import judge_request_head, judge_request_line
+from .message_reader import MessageReader
+from .request_head import RequestHead, judge_request_head, judge_request_line, parse_request_head
 
 __all__ = ["ReaderLimits", "RequestReader"]
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..core import ArgumentError, ArgumentTypeError, EvBuffer
-from .errors import (
+from ...core import ArgumentError, ArgumentTypeError, EvBuffer
+from ..errors import (
     ConnectFailed,
     HttpError,
     LocalProtocolError,
     RemoteProtocolError,
     RequestCancelled,
 )
-from .headers import Headers
-from .request import AbstractRequest
-from .slow import judge_request_line
+from ..exchange import AbstractRequest
+from ..wire.headers import Headers
+from ..wire.request_head import judge_request_line
 
 if TYPE_CHECKING:
-    from .client import HttpConnection
-    from .response_head import ResponseHead
+    from ..wire.response_head import ResponseHead
+    from .connection import HttpConnection
 
 # Their requests announce a body even where it is empty (RFC 9110 8.6).
 _BODY_METHODS = frozenset(("POST", "PUT", "PATCH"))

@@ -9,17 +9,18 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any
 
-from ..core import ArgumentError, ArgumentTypeError, EvBuffer
-from . import writer
-from .errors import LocalProtocolError
-from .headers import Headers
-from .request import AbstractRequest
+from ...core import ArgumentError, ArgumentTypeError, EvBuffer
+from ..errors import LocalProtocolError
+from ..exchange import AbstractRequest
+from ..wire import writer
+from ..wire.headers import Headers
+from .pages import error_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .head import RequestHead
-    from .server_connection import ServerConnection
+    from ..wire.request_head import RequestHead
+    from .connection import ServerConnection
 
 Body = bytes | bytearray | memoryview | EvBuffer | None
 
@@ -174,7 +175,7 @@ class ServerRequest(AbstractRequest):
         """
         if self._state is not _PENDING:
             raise self._out_of_turn("send_error")
-        self.send_page(code, writer.error_page(code, reason))
+        self.send_page(code, error_page(code, reason))
 
     def send_page(self, code: int, page: bytes, *fields: tuple[str, str]) -> None:
         """Answer with an HTML page and `fields` in place of what `output_headers` hold."""

@@ -5,17 +5,17 @@ Invariants
     * A body, once complete, stays until the next head is asked for, and its trailers with it.
 """
 
+from ..errors import BodyTooLong, LocalProtocolError, RemoteProtocolError
 from .body import (
     Body,
     ChunkedBody,
     EofBody,
-    Intake,
     LengthBody,
 )
-from .errors import BodyTooLong, LocalProtocolError, RemoteProtocolError
-from .head import CHUNKED, UNTIL_EOF
 from .headers import Headers
+from .intake import Intake
 from .limits import ReaderLimits
+from .request_head import CHUNKED, UNTIL_EOF
 
 _SMALLEST_FIELD_LINE_BYTES = len(b"a:\r\n")
 

@@ -11,15 +11,15 @@ before the end of a message is `ConnectionClosed`.
 import re
 from typing import Final
 
-from .body import Body, ChunkedBody
-from .errors import (
+from ..errors import (
     ConnectionClosed,
     InvalidResponse,
     LocalProtocolError,
     RemoteProtocolError,
 )
+from .body import Body, ChunkedBody
 from .limits import ReaderLimits
-from .message import MessageReader
+from .message_reader import MessageReader
 from .response_head import (
     ResponseHead,
     judge_response_head,

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..core import (
+from ...core import (
     BEV_EVENT_CONNECTED,
     BEV_EVENT_EOF,
     BEV_EVENT_TIMEOUT,
@@ -33,10 +33,9 @@ from ..core import (
     Error,
     StateError,
 )
-from ..core.closing import Closing
-from ..core.util import check_port, ip_version
-from .client_request import CompletionCallback, HttpRequest, host_field
-from .errors import (
+from ...core.closing import Closing
+from ...core.util import check_port, ip_version
+from ..errors import (
     ConnectFailed,
     ConnectionClosed,
     HttpError,
@@ -44,13 +43,14 @@ from .errors import (
     RequestTimeout,
     ResolveFailed,
 )
-from .grammar import is_uri_host
-from .options import ClientOptions
-from .response import ResponseReader
+from ..options import ClientOptions
+from ..wire.grammar import is_uri_host
+from ..wire.response_reader import ResponseReader
+from .request import CompletionCallback, HttpRequest, host_field
 
 if TYPE_CHECKING:
-    from ..core import EventBase
-    from ..core.resolver import Resolver
+    from ...core import EventBase
+    from ...core.resolver import Resolver
 
 
 class Phase(enum.Enum):

@@ -1,4 +1,4 @@
-"""Response heads and pages as bytes.  Does no I/O.
+"""Response heads and chunks as bytes.  Does no I/O.
 
 A head is put together as one text and encoded once.  The status lines are made beforehand, and
 the Date line once a second.
@@ -11,8 +11,7 @@ from email.utils import formatdate
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from ..core.errors import ArgumentError
-from .encoding import htmlescape
+from ...core.errors import ArgumentError
 from .status import reason_phrase
 
 if TYPE_CHECKING:
@@ -110,28 +109,3 @@ def reply_head(
 def chunk(data: bytes) -> bytes:
     """Return one chunk of the chunked coding (RFC 9112 7.1); `data` is not empty."""
     return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def error_page(code: int, reason: str | None) -> bytes:
-    """Return the page of `send_error`: the phrase, and the reason where one is given."""
-    phrase = reason_phrase(code)
-    detail = f"\n<P>{htmlescape(reason)}</P>" if reason is not None and reason != phrase else ""
-    return (
-        f"<HTML><HEAD>\n<TITLE>{code} {phrase}</TITLE>\n</HEAD><BODY>\n"
-        f"<H1>{phrase}</H1>{detail}\n</BODY></HTML>"
-    ).encode()
-
-
-def not_found_page(target: str) -> bytes:
-    """Return the page for a path that nothing answers."""
-    return (
-        "<html><head>\n<title>404 Not Found</title>\n</head><body>\n<h1>Not Found</h1>"
-        f"<p>The requested URL {htmlescape(target)} was not found on this server.</p>"
-        "</body></html>\n"
-    ).encode()
-
-
-def final_page(code: int, date: DateLine) -> bytes:
-    """Return a whole reply for a request that could not be read: an error page, then close."""
-    page = error_page(code, None)
-    return reply_head(None, code, None, date, len(page), "text/html", False, 1)[0] + page
