@@ -35,7 +35,7 @@ from .query import (
     uridecode,
     uriencode,
 )
-from .server.connection import ServerConnection
+from .server.handle import ServerConnection
 from .server.request import ServerRequest
 from .server.server import BoundSocket, HttpServer
 from .uri import (

@@ -26,11 +26,13 @@ class ServerOptions:
     allowed_methods:      EVHTTP_REQ_* bits; any other method is answered 501.
     default_content_type: for a reply with a body and no Content-Type; None adds none.
     max_connections:      at once; one more is answered 503 and closed.
+    max_refused:          of those, how many are told so at once; one more is closed without.
     max_requests:         on one connection; the last one's reply closes it.
     max_output_bytes:     no further request is read while more than this waits to be sent.
     head_s:               from a request's first byte to the end of its head; then 408.
     body_s:               silence inside a request's body; then 408.
-    idle_s:               a connection without a request is closed after this.
+    idle_s:               a connection without a request is closed after this; so is one whose
+                          client has ended its side, while the program has its request.
     write_s:              a client that takes nothing of a reply for so long is dropped.
     linger_s:             how long what a refused client still sends is read and thrown away, so
                           that the refusal reaches it (RFC 9112 9.6).
@@ -40,6 +42,7 @@ class ServerOptions:
     allowed_methods: int = _DEFAULT_METHODS
     default_content_type: str | None = "text/html; charset=ISO-8859-1"
     max_connections: int = 10_000
+    max_refused: int = 100
     max_requests: int = 1_000_000
     max_output_bytes: int = 1024 * 1024
     head_s: float = 30.0

@@ -131,8 +131,8 @@ class RpcServer(Closing):
     ) -> None:
         """Answer calls of `rpc` by `handler(call, arg)`.
 
-        What the handler raises goes on to the base, after the peer was answered 503.  Raises
-        ArgumentError when the name is taken.  EVRPC_REGISTER.
+        When the handler raises, the peer is answered 503, the traceback is logged, and the base's
+        exception handler is told.  Raises ArgumentError when the name is taken.  EVRPC_REGISTER.
         """
         method = _Method(rpc, handler, arg)
         self._http_server.set_cb(rpc.path, self._on_request, method)
@@ -173,10 +173,8 @@ def _run_handler(method: _Method, call: ServerCall[Any, Any]) -> None:
         method.handler(call, method.arg)
     except BaseException:
         if not call.finished:
-            # The HTTP server closes the connection of a callback that raises: say so.
-            call.http_request.output_headers.add("Connection", "close")
             call.fail("the handler failed")
-        raise
+        raise  # to the HTTP server, which logs it and tells the exception handler
 
 
 def _refuse(http_request: ServerRequest, rpc: Rpc[Any, Any], text: str) -> None:

@@ -1,15 +1,20 @@
 """One client's connection: reads requests, has them answered in order, writes the replies.
 
-A request's way: bufferevent -> reader -> router -> the program's callback -> writer -> bufferevent.
+A request's way: carrier -> reader -> router -> the program's callback -> writer -> carrier.
 One request is in hand at a time; what the client pipelines behind it waits in the reader, and past
 PIPELINE_BYTES no more is read.
 
 Invariants
+    * `_phase` moves as `NEXT` says, and no other way.
     * `_request` is the request in hand in BODY and REPLY, and None otherwise.
-    * `_deadline` is right in HEAD, BODY and LINGER.  The timer may be set for an earlier moment,
-      never for a later one, nor for more than `idle_s` ahead: a deadline that moves back, or
-      becomes the idle one, costs one store, and the timer, when it fires early, is set again.
+    * `_deadline` is right in HEAD, BODY and LINGER, and in REPLY once the client has ended its
+      side.  The timer may be set for an earlier moment, never for a later one, nor for more than
+      `idle_s` ahead: a deadline that moves back, or becomes the idle one, costs one store, and the
+      timer, when it fires early, is set again.
+    * The client's end is looked for in every phase, also while the program has its request; it is
+      told, and not acted on while the request may still be answered.
     * The program's callback may close the connection: after each, `_phase` is looked at again.
+      What it raises ends its exchange, and nothing else.
     * A reply from outside the reading starts no other callback before it returns: programs that
       answer one client from the callback of another would recurse as deep as clients pipeline.
 """
@@ -23,28 +28,31 @@ from typing import TYPE_CHECKING, Any
 
 from ...core import (
     BEV_EVENT_EOF,
-    BEV_OPT_CLOSE_ON_FREE,
+    EV_CLOSED,
     EV_READ,
     EV_TIMEOUT,
     EV_WRITE,
+    ArgumentTypeError,
     BufferEvent,
     Event,
 )
 from ..errors import RemoteProtocolError
 from ..wire.request_reader import RequestReader
 from ..wire.writer import CONTINUE
+from . import access_log
+from .handle import ServerConnection
 from .pages import error_page, final_page, not_found_page
 from .request import ReplyState, ServerRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ...core import EventBase
     from ..wire.request_head import RequestHead
+    from .router import Route
     from .server import HttpServer
+    from .service import Callback
 
 logger = logging.getLogger("evsvc.http")
-access_logger = logging.getLogger("evsvc.http.access")
 
 # Bytes that may wait unread behind a request in hand.
 PIPELINE_BYTES = 64 * 1024
@@ -62,123 +70,174 @@ class Phase(enum.Enum):
     CLOSED = enum.auto()
 
 
+class Step(enum.Enum):
+    """What takes a connection from one phase to another."""
+
+    HEAD_WITH_BODY = enum.auto()
+    REQUEST = enum.auto()  # it is whole: the program gets it
+    REPLIED = enum.auto()
+    REPLIED_TOO_MUCH = enum.auto()  # more waits to be sent than `max_output_bytes`
+    TAKEN = enum.auto()  # by the client, all of it
+    LAST = enum.auto()  # nothing more is read as a request
+    SENT = enum.auto()
+    CLOSE = enum.auto()
+
+
+NEXT: dict[tuple[Phase, Step], Phase] = {
+    (Phase.HEAD, Step.HEAD_WITH_BODY): Phase.BODY,
+    (Phase.HEAD, Step.REQUEST): Phase.REPLY,
+    (Phase.BODY, Step.REQUEST): Phase.REPLY,
+    (Phase.REPLY, Step.REPLIED): Phase.HEAD,
+    (Phase.REPLY, Step.REPLIED_TOO_MUCH): Phase.BACKLOG,
+    (Phase.BACKLOG, Step.TAKEN): Phase.HEAD,
+    (Phase.HEAD, Step.LAST): Phase.DRAIN,
+    (Phase.BODY, Step.LAST): Phase.DRAIN,
+    (Phase.REPLY, Step.LAST): Phase.DRAIN,
+    (Phase.BACKLOG, Step.LAST): Phase.DRAIN,
+    (Phase.DRAIN, Step.LAST): Phase.DRAIN,
+    (Phase.DRAIN, Step.SENT): Phase.LINGER,
+    **{(phase, Step.CLOSE): Phase.CLOSED for phase in Phase},
+}
+
 _HEAD, _BODY, _REPLY = Phase.HEAD, Phase.BODY, Phase.REPLY
 _BACKLOG, _DRAIN, _CLOSED = Phase.BACKLOG, Phase.DRAIN, Phase.CLOSED
 
 
-class ServerConnection:
-    """A connection of an HttpServer (struct evhttp_connection on the server's side).
+class Connection:
+    """What the server keeps of one client; the ReplyPath of its requests.
 
     peer: the client's (address, port); ("", 0) on a Unix socket.  options: the server's, as they
     were when the client came.  keep_alive: whether the connection may outlive the reply in hand.
-    send: puts bytes of a reply into the output.  date: the server's Date line.
+    peer_is_done: the client has ended its side.  send, send_buffer, date: see ReplyPath.
     """
 
     __slots__ = (
         "_base",
-        "_bev",
         "_chunk_cb",
         "_closecb",
+        "_complete_cb",
         "_completed",
         "_deadline",
+        "_end_watch",
+        "_handle",
         "_head_is_timed",
         "_linger",
         "_logs_access",
-        "_peer_is_done",
         "_phase",
         "_pumping",
         "_reader",
         "_request",
         "_requests_left",
+        "_route",
         "_server",
+        "_service",
         "_timer",
+        "carrier",
         "date",
+        "default_content_type",
+        "gone",
         "keep_alive",
         "options",
         "peer",
+        "peer_is_done",
         "send",
+        "send_buffer",
     )
 
     def __init__(self, server: HttpServer, sock: socket.socket, peer: tuple[str, int]) -> None:
         self._server = server
-        self._base = base = server.base
-        options = self.options = server.options
+        service = self._service = server.service
+        self._base = base = service.base
+        options = self.options = service.options
+        self.default_content_type = options.default_content_type
         self.peer = peer
         self._reader = RequestReader(options.limits)
         self._phase = _HEAD
         self._request: ServerRequest | None = None
+        self._route: Route | None = None
         self.keep_alive = True
+        self.gone = self.peer_is_done = False
         self._requests_left = options.max_requests
         self._pumping = False
         self._linger = False
-        self._peer_is_done = False
         self._head_is_timed = False
-        self._completed: list[ServerRequest] = []
-        self._chunk_cb: tuple[Callable[[Any, Any], object], Any] | None = None
-        self._closecb: tuple[Callable[[Any, Any], object], Any] | None = None
-        self._logs_access = access_logger.isEnabledFor(logging.INFO)
+        self._complete_cb: Callback | None = None  # of the request in hand
+        self._completed: list[tuple[ServerRequest, Callback]] = []
+        self._chunk_cb: Callback | None = None
+        self._closecb: Callback | None = None
+        self._handle: ServerConnection | None = None
+        self._end_watch: Event | None = None  # while reading stands still
+        self._logs_access = access_log.is_on()
         self._deadline = base.now + options.idle_s
         self._timer = Event(base, -1, 0, self._on_timer)
         self._timer.add(options.idle_s)
-        bev = self._bev = BufferEvent(base, sock, BEV_OPT_CLOSE_ON_FREE)
-        bev.set_timeouts(None, options.write_s)
-        bev.setcb(None, None, self._on_event)
-        bev.set_datacb(self._pump)
-        bev.enable(EV_READ)
-        self.send = bev.output.add
-        self.date = server.date
+        carrier = self.carrier = service.make_carrier(sock)
+        carrier.set_timeouts(None, options.write_s)
+        carrier.setcb(None, None, self._on_event)
+        carrier.set_datacb(self._pump)
+        carrier.enable(EV_READ)
+        self.send = carrier.output.add
+        self.send_buffer = carrier.output.add_buffer
+        self.date = service.date
 
-    @property
-    def base(self) -> EventBase:
-        """The event base (evhttp_connection_get_base)."""
-        return self._base
-
-    @property
-    def server(self) -> HttpServer:
-        """The server (evhttp_connection_get_server)."""
-        return self._server
-
-    @property
-    def bufferevent(self) -> BufferEvent:
-        """What carries the bytes (evhttp_connection_get_bufferevent)."""
-        return self._bev
+    def handle(self) -> ServerConnection:
+        """Return the connection as the program sees it: always the same object."""
+        if self._handle is None:
+            self._handle = ServerConnection(self, self._server)
+        return self._handle
 
     def set_closecb(self, cb: Callable[[Any, Any], object] | None, arg: object = None) -> None:
-        """Call `cb(connection, arg)` once, when the connection ends, whoever ends it.
-
-        Source: evhttp_connection_set_closecb.
-        """
+        """Have the program told of the end; see ServerConnection.set_closecb."""
+        if cb is not None and not callable(cb):
+            raise ArgumentTypeError(f"the callback cannot be called: {cb!r}")
         self._closecb = None if cb is None else (cb, arg)
 
     def close(self) -> None:
-        """End it at once; unsent output is dropped.  Safe to repeat (evhttp_connection_free)."""
+        """End it at once; see ServerConnection.close."""
         if self._phase is _CLOSED:
             return
-        self._phase = _CLOSED
+        self._step(Step.CLOSE)
+        self.gone = True
         self._timer.close()
-        self._bev.close()
-        if self._request is not None:
-            self._request.connection = None
-            self._completed.append(self._request)
-        while self._completed:
-            self._completed.pop().take_complete_cb()
-        self._request = None
-        self._chunk_cb = None
-        self._server._forget(self)
-        closecb, self._closecb = self._closecb, None
-        if closecb is not None:
-            closecb[0](self, closecb[1])
+        self._unwatch_end()
+        self.carrier.close()
+        self._completed.clear()
+        self._request = self._route = self._complete_cb = self._chunk_cb = None
+        self._server.forget(self)
+        self._tell_end()
+        self._handle = None
+
+    def break_off(self) -> None:
+        """End it, so that the client notices that a reply is not whole."""
+        self.close()
 
     def finish(self) -> None:
-        """Close after the request in hand, or now when there is none."""
+        """Close after what has arrived is answered, or now when there is nothing."""
         self._requests_left = 0
         self.keep_alive = False
-        if (self._phase is _HEAD or self._phase is _BACKLOG) and self._reader.exhausted:
-            self._close_after_output()
+        phase = self._phase
+        if self.peer_is_done and phase is _REPLY:
+            self.close()  # who asked has gone, as far as can be known
+        elif (phase is _HEAD or phase is _BACKLOG) and self._reader.exhausted:
+            if phase is _BACKLOG or not self._has_arrived():
+                self._close_after_output()
+            else:
+                self._requests_left = 1
 
     def turn_away(self) -> None:
         """Answer 503 without having read a request, and close: there are too many clients."""
         self._refuse(RemoteProtocolError("there are too many connections", 503))
+
+    def _has_arrived(self) -> bool:
+        """Whether the kernel has bytes of the client that are not read yet."""
+        sock = self.carrier.socket
+        try:
+            return sock is not None and bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
+
+    def _step(self, step: Step) -> None:
+        self._phase = NEXT[self._phase, step]
 
     def _pump(self, bev: BufferEvent, data: bytes, ctx: object = None) -> None:
         """Read on, until a request is in the program's hands or more bytes must come."""
@@ -210,7 +269,7 @@ class ServerConnection:
         finally:
             self._pumping = False
         if self._phase is _HEAD:
-            if head is None or self._peer_is_done:
+            if head is None or self.peer_is_done:
                 self._await_rest()
             else:
                 self._deadline = self._base.now + self.options.idle_s
@@ -220,14 +279,15 @@ class ServerConnection:
         if self._phase is _REPLY or self._phase is _BACKLOG:
             self._reader.receive(data)
             if self._reader.buffered > PIPELINE_BYTES:
-                self._bev.disable(EV_READ)
+                self.carrier.disable(EV_READ)
+                self._watch_end()
         else:
             self._linger = True
 
     def _await_rest(self) -> None:
         """A head is not whole, or has not begun; or no more will come."""
         begun = not self._reader.exhausted
-        if self._peer_is_done:
+        if self.peer_is_done:
             if begun:
                 self.close()  # there is nothing to answer
             else:
@@ -244,14 +304,18 @@ class ServerConnection:
         self._head_is_timed = False
         self._requests_left -= 1
         self.keep_alive = keep_alive and self._requests_left > 0
-        if method not in self._server.methods:
+        service = self._service
+        route = self._route = service.router.find(request)
+        if method not in service.methods and (
+            route is None or route.methods is None or method not in route.methods
+        ):
             if content_length:
                 self.keep_alive = False
                 self._linger = True
-            self._phase = _REPLY
+            self._step(Step.REQUEST)
             request.send_error(501)
         elif content_length:
-            self._phase = _BODY
+            self._step(Step.HEAD_WITH_BODY)
             if expect_continue and self._reader.exhausted:
                 self.send(CONTINUE)
             self._read_body()
@@ -267,7 +331,7 @@ class ServerConnection:
         try:
             while (piece := self._reader.read_body()) is not None:
                 if not piece:
-                    if self._peer_is_done:
+                    if self.peer_is_done:
                         self.close()
                     return
                 request.input_buffer.add(piece)
@@ -279,8 +343,8 @@ class ServerConnection:
         self._answer(request)
 
     def _answer(self, request: ServerRequest) -> None:
-        self._phase = _REPLY
-        route = self._server.router.find(request)
+        self._phase = _REPLY  # by Step.REQUEST; a look into the table is 0.1 of 8 us
+        route = self._route
         if route is None:
             request.send_page(404, not_found_page(request.uri))
         elif route.methods is not None and request.method not in route.methods:
@@ -289,72 +353,77 @@ class ServerConnection:
         else:
             try:
                 route.callback(request, route.arg)
-            except Exception:
+            except Exception as exc:
                 self._callback_failed(request)
-                raise
+                self._service.callback_failed(exc, request)
+        if self.peer_is_done and self._phase is _REPLY:
+            self._end_in_hand()
 
     def _callback_failed(self, request: ServerRequest) -> None:
         """The program's callback raised: tell the client what is still to be told."""
         if self._phase is _CLOSED:
             return
         if request.state is ReplyState.PENDING:
-            self.keep_alive = False
             request.send_error(500)
         elif request.state is ReplyState.STREAMING:
-            self.close()  # the missing end tells the client that the body is not whole
-        elif self._phase is _HEAD:
-            self._go_on()  # it was answered in full, so the client need not know
+            self.break_off()  # the missing end tells the client that the body is not whole
 
     def _refuse(self, fault: RemoteProtocolError) -> None:
         """Answer bytes that are no good request, and close (RFC 9112 9.6)."""
         logger.info("%s port %d: %d: %s", *self.peer, fault.status, fault)
-        request, self._request = self._request, None
-        if request is not None:
-            request.connection = None
+        request = self._request
+        has_no_body = self._reader.asks_for_head if request is None else request.method == "HEAD"
+        self._request = self._route = self._complete_cb = None
         self._linger = True
-        self.send(final_page(fault.status, self.date))
+        self.send(final_page(fault.status, self.date, has_no_body))
         self._close_after_output()
 
     def when_sent(self, cb: Callable[[Any, Any], object], arg: object) -> None:
-        """Call `cb(self, arg)` from the loop when the output is empty; replaces one that waits."""
+        """Call `cb(connection, arg)` from the loop when the output is empty; see ReplyPath."""
         self._chunk_cb = (cb, arg)
         self._watch_output()
+
+    def set_complete_cb(self, cb: Callable[[Any, Any], object], arg: object) -> None:
+        """Call `cb(request, arg)` when the reply in hand is sent; see ReplyPath."""
+        self._complete_cb = (cb, arg)
 
     def reply_done(self, request: ServerRequest, keep_alive: bool) -> None:
         """The request in hand is answered: go on with the next, or close."""
         self._request = None
         if self._logs_access:
-            access_logger.info("%s %s", self.peer[0] or "-", request.summary())
-        if request._complete_cb is not None:
-            self._completed.append(request)
+            access_log.write(self.peer[0], request)
+        if self._complete_cb is not None:
+            self._completed.append((request, self._complete_cb))
+            self._complete_cb = None
             self._watch_output()
         if not keep_alive:
             self._close_after_output()
-        elif self._bev.output.length > self.options.max_output_bytes:
-            self._phase = _BACKLOG
+        elif self.carrier.output.length > self.options.max_output_bytes:
+            self._step(Step.REPLIED_TOO_MUCH)
             self._watch_output()
         else:
-            self._phase = _HEAD
+            self._phase = _HEAD  # by Step.REPLIED
             if not self._pumping:
                 self._go_on()
 
     def _go_on(self) -> None:
         """Wait for the next request; one that has waited is read in a turn of its own."""
         self._deadline = self._base.now + self.options.idle_s
-        if not self._peer_is_done:
-            self._bev.enable(EV_READ)
-        if self._peer_is_done or not self._reader.exhausted:
+        if not self.peer_is_done:
+            self._unwatch_end()
+            self.carrier.enable(EV_READ)
+        if self.peer_is_done or not self._reader.exhausted:
             self._base.once(-1, EV_TIMEOUT, self._on_turn)
 
     def _on_turn(self, fd: int, what: int, arg: object) -> None:
         if self._phase is _HEAD:
-            self._pump(self._bev, b"")
+            self._pump(self.carrier, b"")
 
     def _watch_output(self) -> None:
         """Have `_on_sent` called when the output is empty: from the loop even where it is now."""
-        self._bev.setcb(None, self._on_sent, self._on_event)
-        if not self._bev.output.length:
-            self._bev.enable(EV_WRITE)
+        self.carrier.setcb(None, self._on_sent, self._on_event)
+        if not self.carrier.output.length:
+            self.carrier.enable(EV_WRITE)
 
     def _on_sent(self, bev: BufferEvent, ctx: object) -> None:
         """The output is empty: tell whoever waits for that, and go on or close."""
@@ -370,31 +439,36 @@ class ServerConnection:
         for _ in range(len(self._completed)):
             if not self._completed:
                 return  # closed
-            request = self._completed.pop(0)
-            if (complete_cb := request.take_complete_cb()) is not None:
-                complete_cb[0](request, complete_cb[1])
-        if self._chunk_cb is not None and not self._bev.output.length:
+            request, complete_cb = self._completed.pop(0)
+            self._service.run(complete_cb, request)
+        if self._chunk_cb is not None and not self.carrier.output.length:
             (cb, arg), self._chunk_cb = self._chunk_cb, None
-            cb(self, arg)
+            request_in_hand = self._request
+            try:
+                cb(self.handle(), arg)
+            except Exception as exc:
+                if request_in_hand is not None:
+                    self._callback_failed(request_in_hand)
+                self._service.callback_failed(exc, request_in_hand or self.handle())
 
     def _after_output(self) -> None:
         if self._completed or self._chunk_cb is not None:
-            self._watch_output()  # a callback has raised, or asked for another turn
+            self._watch_output()  # a callback has asked for another turn
         elif self._phase is _DRAIN:
             self._close_after_output()
         elif self._phase is _BACKLOG:
-            if self._bev.output.length:
+            if self.carrier.output.length:
                 self._watch_output()
             else:
-                self._phase = _HEAD
+                self._step(Step.TAKEN)
                 self._go_on()
 
     def _close_after_output(self) -> None:
-        self._phase = _DRAIN
+        self._step(Step.LAST)
         self._timer.delete()
         if not self._reader.exhausted:
             self._linger = True
-        if self._bev.output.length or self._completed or self._chunk_cb is not None:
+        if self.carrier.output.length or self._completed or self._chunk_cb is not None:
             self._watch_output()
         else:
             self._end_output()
@@ -403,28 +477,62 @@ class ServerConnection:
         """All is sent.  Closing now would reset the connection if unread bytes are left, and the
         client might never see the reply: then half-close, and read what comes for a while
         (RFC 9112 9.6)."""
-        if not self._linger or self._peer_is_done:
+        if not self._linger or self.peer_is_done:
             self.close()
             return
-        self._phase = Phase.LINGER
-        assert self._bev.socket is not None
+        self._step(Step.SENT)
+        assert self.carrier.socket is not None
         try:
-            self._bev.socket.shutdown(socket.SHUT_WR)
+            self.carrier.socket.shutdown(socket.SHUT_WR)
         except OSError:
             self.close()
             return
-        self._bev.enable(EV_READ)
+        self._unwatch_end()
+        self.carrier.enable(EV_READ)
         self._set_deadline(self.options.linger_s)
 
     def _on_event(self, bev: BufferEvent, what: int, ctx: object) -> None:
         if not what & BEV_EVENT_EOF:
             self.close()
             return
-        self._peer_is_done = True
+        self.peer_is_done = True
         if self._phase is Phase.LINGER:
             self.close()
         elif self._phase is _HEAD or self._phase is _BODY:
             self._pump(bev, b"")
+        elif self._phase is _REPLY:
+            self._end_in_hand()
+
+    def _end_in_hand(self) -> None:
+        """The client sends no more, and may have gone, while the program has its request.
+
+        It may as well have closed only its sending side: the program is told, and has `idle_s` to
+        answer.
+        """
+        self._set_deadline(self.options.idle_s)
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        closecb, self._closecb = self._closecb, None
+        if closecb is not None:
+            self._service.run(closecb, self.handle())
+
+    def _watch_end(self) -> None:
+        """Look for the client's end while nothing is read, where the backend can see it."""
+        sock = self.carrier.socket
+        if self._end_watch is None and sock is not None:
+            self._end_watch = Event(self._base, sock, EV_CLOSED, self._on_end_behind)
+            self._end_watch.add()
+
+    def _unwatch_end(self) -> None:
+        watch, self._end_watch = self._end_watch, None
+        if watch is not None:
+            watch.close()
+
+    def _on_end_behind(self, fd: int, what: int, arg: object) -> None:
+        """The client has ended behind bytes that are not read yet."""
+        if self._phase is _REPLY:
+            self._end_in_hand()
 
     def _set_deadline(self, seconds: float) -> None:
         self._deadline = self._base.now + seconds
@@ -433,13 +541,14 @@ class ServerConnection:
     def _on_timer(self, fd: int, what: int, arg: object) -> None:
         idle_s = self.options.idle_s
         left = self._deadline - self._base.now
-        if self._phase is _REPLY or self._phase is _BACKLOG:
+        in_hand = self._phase is _REPLY or self._phase is _BACKLOG
+        if in_hand and not (self.peer_is_done and self._phase is _REPLY):
             self._timer.add(idle_s)
         elif left > 0:
             self._timer.add(min(left, idle_s))
         elif self._phase is _BODY or (self._phase is _HEAD and not self._reader.exhausted):
             self._refuse(RemoteProtocolError("the request did not come in time", 408))
-        elif self._bev.output.length:
+        elif self.carrier.output.length:
             self._timer.add(idle_s)  # not idle: it is still taking a reply, in `write_s`
         else:
             self.close()

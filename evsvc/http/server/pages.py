@@ -31,7 +31,11 @@ def not_found_page(target: str) -> bytes:
     ).encode()
 
 
-def final_page(code: int, date: DateLine) -> bytes:
-    """Return a whole reply for a request that could not be read: an error page, then close."""
+def final_page(code: int, date: DateLine, has_no_body: bool = False) -> bytes:
+    """Return a whole reply for a request that could not be read: an error page, then close.
+
+    has_no_body: the page is only announced, as HEAD asks (RFC 9110 9.3.2).
+    """
     page = error_page(code, None)
-    return reply_head(None, code, None, date, len(page), "text/html", False, 1)[0] + page
+    head = reply_head(None, code, None, date, len(page), "text/html", False, 1)[0]
+    return head if has_no_body else head + page

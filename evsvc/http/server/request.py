@@ -1,13 +1,14 @@
 """ServerRequest: a request that a client sent, and how the program answers it.
 
-The reply is put together here and handed to the connection as bytes.  The legal order of the
-calls is a table: a call that is not in it for the present state is the program's mistake.
+The reply is put together here, and goes out through a ReplyPath: the request knows of no socket.
+A reply goes from PENDING to DONE, at once or through STREAMING; a call that is not legal for the
+present state is the program's mistake.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...core import ArgumentError, ArgumentTypeError, EvBuffer
 from ..errors import LocalProtocolError
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..wire.request_head import RequestHead
-    from .connection import ServerConnection
+    from ..wire.writer import DateLine
+    from .handle import ServerConnection
 
 Body = bytes | bytearray | memoryview | EvBuffer | None
 
@@ -34,6 +36,43 @@ NO_BODY = frozenset((204, 205, 304))
 _NO_BODY_METHODS = frozenset(("HEAD", "CONNECT"))
 
 _UNKNOWN = -1
+
+
+class ReplyPath(Protocol):
+    """The way of a reply to its client; a connection is one.
+
+    gone: the client is not there any more, so nothing more is to be sent.  peer: its (address,
+    port).  keep_alive: whether the connection may outlive the reply in hand.
+    """
+
+    gone: bool
+    peer: tuple[str, int]
+    keep_alive: bool
+    date: DateLine
+    default_content_type: str | None
+
+    @property
+    def send(self) -> Callable[[bytes], object]:
+        """Put bytes into the output."""
+
+    @property
+    def send_buffer(self) -> Callable[[EvBuffer], object]:
+        """Move a buffer's bytes into the output."""
+
+    def handle(self) -> ServerConnection:
+        """Return the connection as the program sees it."""
+
+    def when_sent(self, cb: Callable[[Any, Any], object], arg: object) -> None:
+        """Call `cb(connection, arg)` when the output is empty; replaces one that waits."""
+
+    def set_complete_cb(self, cb: Callable[[Any, Any], object], arg: object) -> None:
+        """Call `cb(request, arg)` when the reply in hand has been handed to the kernel."""
+
+    def reply_done(self, request: ServerRequest, keep_alive: bool) -> None:
+        """The reply is whole: go on with the next request, or close."""
+
+    def break_off(self) -> None:
+        """End the connection, so that the client notices that the reply is not whole."""
 
 
 class ReplyState(enum.Enum):
@@ -54,31 +93,37 @@ class ServerRequest(AbstractRequest):
     left of the Content-Length that the program announced), as most never do.
 
     host: the authority that the client addressed, or None.  trailers: the fields after a chunked
-    body, kept apart from the header.  connection: None once the client has gone; answering then
-    does nothing.  bytes_sent: how long the body of the reply is, once there is one.
+    body, kept apart from the header.  bytes_sent: how long the body of the reply is, once there is
+    one.
     """
 
     __slots__ = (
         "_block",
         "_chunked",
-        "_complete_cb",
+        "_path",
         "_remaining",
         "_state",
         "bytes_sent",
-        "connection",
         "host",
         "trailers",
     )
 
-    def __init__(self, connection: ServerConnection, head: RequestHead) -> None:
+    def __init__(self, path: ReplyPath, head: RequestHead) -> None:
         self.method, self.uri, self.minor, self._block, _, _, self.host, _ = head
-        self.connection: ServerConnection | None = connection
+        self._path = path
         self.response_code = 0
         self._input_headers = self._output_headers = None
         self._input_buffer = self._output_buffer = None
-        self._complete_cb: tuple[Callable[[Any, Any], object], Any] | None = None
         self._state = _PENDING
         self.trailers: Headers | None = None
+
+    @property
+    def connection(self) -> ServerConnection | None:
+        """The client's connection; None once it has gone: answering then does nothing.
+
+        Source: evhttp_request_get_connection.
+        """
+        return None if self._path.gone else self._path.handle()
 
     @property
     def input_headers(self) -> Headers:
@@ -96,12 +141,12 @@ class ServerRequest(AbstractRequest):
     @property
     def remote_host(self) -> str:
         """The client's address; "" on a Unix socket or once it has gone."""
-        return self.connection.peer[0] if self.connection is not None else ""
+        return "" if self._path.gone else self._path.peer[0]
 
     @property
     def remote_port(self) -> int:
         """The client's port; 0 on a Unix socket or once it has gone."""
-        return self.connection.peer[1] if self.connection is not None else 0
+        return 0 if self._path.gone else self._path.peer[1]
 
     def set_on_complete_cb(self, cb: Callable[[Any, Any], object], arg: object = None) -> None:
         """Call `cb(request, arg)` once, when the whole reply has been handed to the kernel.
@@ -111,13 +156,8 @@ class ServerRequest(AbstractRequest):
         """
         if self._state is _DONE:
             raise self._out_of_turn("set_on_complete_cb")
-        if self.connection is not None:
-            self._complete_cb = (cb, arg)
-
-    def take_complete_cb(self) -> tuple[Callable[[Any, Any], object], Any] | None:
-        """Return the callback and its argument, and forget them: it may well refer to us."""
-        complete_cb, self._complete_cb = self._complete_cb, None
-        return complete_cb
+        if not self._path.gone:
+            self._path.set_complete_cb(cb, arg)
 
     def send_reply(self, code: int, reason: str | None = None, body: Body = None) -> None:
         """Answer at once: status, `output_headers`, body (evhttp_send_reply).
@@ -133,39 +173,37 @@ class ServerRequest(AbstractRequest):
         """
         if self._state is not _PENDING:
             raise self._out_of_turn("send_reply")
-        if type(body) is not bytes:
-            body = self._body_bytes(body)
-        connection = self.connection
-        if connection is None:
+        path = self._path
+        if path.gone:
+            _drop_body(self._checked_body(body))
             self._state = _DONE
             return
+        if type(body) is not bytes:
+            body = self._checked_body(body)
         headers = self._output_headers
         length: int | None = len(body)
-        content_type = connection.options.default_content_type if body else None
+        content_type = path.default_content_type if length else None
         if (code in NO_BODY or self.method in _NO_BODY_METHODS) and self._has_no_body(code):
+            _drop_body(body)
             body = b""
             length, content_type = self._announced_without_body(code, length, content_type)
         if headers is not None and headers.keys:
             self._check_headers(headers, code, length)
         head, keep_alive = writer.reply_head(
-            headers,
-            code,
-            reason,
-            connection.date,
-            length,
-            content_type,
-            connection.keep_alive,
-            self.minor,
+            headers, code, reason, path.date, length, content_type, path.keep_alive, self.minor
         )
-        if len(body) < JOIN_BYTES:
-            connection.send(head + body)
-        else:
-            connection.send(head)
-            connection.send(body)
-        self.response_code = code
         self.bytes_sent = len(body)
+        if isinstance(body, EvBuffer):
+            path.send(head)
+            path.send_buffer(body)
+        elif len(body) < JOIN_BYTES:
+            path.send(head + body)
+        else:
+            path.send(head)
+            path.send(body)
+        self.response_code = code
         self._state = _DONE
-        connection.reply_done(self, keep_alive)
+        path.reply_done(self, keep_alive)
 
     def send_error(self, code: int, reason: str | None = None) -> None:
         """Answer with a small page; headers set so far are dropped (evhttp_send_error).
@@ -190,9 +228,8 @@ class ServerRequest(AbstractRequest):
         """
         if self._state is not _PENDING:
             raise self._out_of_turn("send_reply_start")
-        connection = self.connection
-        if connection is not None:
-            self._start_stream(connection, code, reason)
+        if not self._path.gone:
+            self._start_stream(self._path, code, reason)
         self._state = _STREAMING
 
     def send_reply_chunk(
@@ -210,21 +247,36 @@ class ServerRequest(AbstractRequest):
         """
         if self._state is not _STREAMING:
             raise self._out_of_turn("send_reply_chunk")
-        piece = self._body_bytes(data)
-        connection = self.connection
-        if connection is None:
+        piece = self._checked_body(data)
+        path = self._path
+        size = len(piece)
+        if path.gone:
+            _drop_body(piece)
             return
         if self._remaining != _UNKNOWN:
-            if len(piece) > self._remaining:
+            if size > self._remaining:
                 raise LocalProtocolError(
-                    f"{len(piece)} bytes, but {self._remaining} are left of the Content-Length"
+                    f"{size} bytes, but {self._remaining} are left of the Content-Length"
                 )
-            self._remaining -= len(piece)
-        if piece and not self._has_no_body(self.response_code):
-            self.bytes_sent += len(piece)
-            connection.send(writer.chunk(piece) if self._chunked else piece)
+            self._remaining -= size
+        if self._has_no_body(self.response_code):
+            _drop_body(piece)
+        elif size:
+            self.bytes_sent += size
+            if isinstance(piece, bytes):
+                path.send(writer.chunk(piece) if self._chunked else piece)
+            else:
+                self._send_buffer(piece, size)
         if cb is not None:
-            connection.when_sent(cb, arg)
+            path.when_sent(cb, arg)
+
+    def _send_buffer(self, piece: EvBuffer, size: int) -> None:
+        """Send a buffer's bytes from where they lie, as one chunk where the reply is chunked."""
+        if self._chunked:
+            self._path.send(writer.chunk_head(size))
+        self._path.send_buffer(piece)
+        if self._chunked:
+            self._path.send(writer.CHUNK_END)
 
     def send_reply_end(self) -> None:
         """Finish a reply in pieces (evhttp_send_reply_end).
@@ -235,25 +287,20 @@ class ServerRequest(AbstractRequest):
         if self._state is not _STREAMING:
             raise self._out_of_turn("send_reply_end")
         self._state = _DONE
-        connection = self.connection
-        if connection is None:
+        path = self._path
+        if path.gone:
             return
         has_body = not self._has_no_body(self.response_code)
         if self._remaining > 0 and has_body:
-            connection.close()
+            path.break_off()
             raise LocalProtocolError(f"{self._remaining} bytes of the Content-Length are missing")
         if self._chunked and has_body:
-            connection.send(writer.LAST_CHUNK)
-        connection.reply_done(self, connection.keep_alive)
+            path.send(writer.LAST_CHUNK)
+        path.reply_done(self, path.keep_alive)
 
-    def summary(self) -> str:
-        """Return the request line, the status and `bytes_sent`, for the access log."""
-        line = f"{self.method} {self.uri} HTTP/1.{self.minor}"
-        return f'"{line}" {self.response_code} {self.bytes_sent}'
-
-    def _start_stream(self, connection: ServerConnection, code: int, reason: str | None) -> None:
+    def _start_stream(self, path: ReplyPath, code: int, reason: str | None) -> None:
         headers = self.output_headers
-        length, content_type = None, connection.options.default_content_type
+        length, content_type = None, path.default_content_type
         self._chunked = False
         self._remaining = _UNKNOWN
         self._check_headers(headers, code, None)
@@ -266,18 +313,18 @@ class ServerRequest(AbstractRequest):
             headers = headers.copy()
             headers.add("Transfer-Encoding", "chunked")
         elif self.method != "HEAD":
-            connection.keep_alive = False
-        head, connection.keep_alive = writer.reply_head(
+            path.keep_alive = False
+        head, path.keep_alive = writer.reply_head(
             headers,
             code,
             reason,
-            connection.date,
+            path.date,
             length,
             content_type,
-            connection.keep_alive,
+            path.keep_alive,
             self.minor,
         )
-        connection.send(head)
+        path.send(head)
         self.response_code = code
         self.bytes_sent = 0
 
@@ -306,8 +353,7 @@ class ServerRequest(AbstractRequest):
         if code in NO_BODY:
             return (0 if code == 205 else None), None
         if self.method == "CONNECT":
-            assert self.connection is not None
-            self.connection.keep_alive = False  # what follows is not HTTP
+            self._path.keep_alive = False  # what follows is not HTTP
             return None, None
         return length, content_type
 
@@ -315,14 +361,25 @@ class ServerRequest(AbstractRequest):
         method = self.method
         return method == "HEAD" or code in NO_BODY or (method == "CONNECT" and code < 300)
 
-    def _body_bytes(self, body: Body) -> bytes:
+    def _checked_body(self, body: Body) -> bytes | EvBuffer:
+        """Return a body as bytes that nobody else can change, or moved to a buffer of its own."""
         if body is None:
-            return b"" if self._output_buffer is None else self._output_buffer.remove()
+            body = self._output_buffer
+            if body is None:
+                return b""
         if isinstance(body, EvBuffer):
-            return body.remove()
+            moved = EvBuffer()
+            moved.add_buffer(body)
+            return moved
         if isinstance(body, (bytes, bytearray, memoryview)):
             return bytes(body)
-        raise ArgumentTypeError(f"a body is bytes, not {type(body).__name__}")
+        raise ArgumentTypeError(f"a body is bytes or an EvBuffer, not {type(body).__name__}")
 
     def _out_of_turn(self, call: str) -> LocalProtocolError:
         return LocalProtocolError(f"{call}(): the reply is {self._state.name.lower()}: {self!r}")
+
+
+def _drop_body(body: bytes | EvBuffer) -> None:
+    """Be done with a body that is not sent; files and memory that it refers to are let go."""
+    if isinstance(body, EvBuffer):
+        body.close()

@@ -17,9 +17,9 @@ from ...core import (
 from ...core.closing import Closing
 from ..options import ServerOptions
 from ..wire.status import Method, method_name
-from ..wire.writer import DateLine
-from .connection import ServerConnection
-from .router import RequestCallback, Router
+from .connection import Connection
+from .router import RequestCallback
+from .service import Service
 
 if TYPE_CHECKING:
     from ...core import EventBase
@@ -60,28 +60,26 @@ class HttpServer(Closing):
     options: its limits and time-outs.  A connection keeps the options with which it came.
     """
 
-    __slots__ = (
-        "_connections",
-        "_drained_cb",
-        "_sockets",
-        "base",
-        "closing",
-        "date",
-        "methods",
-        "options",
-        "router",
-    )
+    __slots__ = ("_connections", "_drained_cb", "_refused", "_sockets", "closing", "service")
 
     def __init__(self, base: EventBase, options: ServerOptions | None = None) -> None:
-        self.base = base
-        self.router = Router()
-        self.date = DateLine()
+        options = options or ServerOptions()
+        self.service = Service(base, options, _method_names(options.allowed_methods))
         self.closing = False
         self._drained_cb: Callable[[HttpServer], object] | None = None
         self._sockets: set[BoundSocket] = set()
-        self._connections: set[ServerConnection] = set()
-        self.options = options or ServerOptions()
-        self.methods = _method_names(self.options.allowed_methods)
+        self._connections: set[Connection] = set()
+        self._refused: set[Connection] = set()  # told 503, and not gone yet
+
+    @property
+    def base(self) -> EventBase:
+        """The event base."""
+        return self.service.base
+
+    @property
+    def options(self) -> ServerOptions:
+        """The limits and time-outs of connections to come."""
+        return self.service.options
 
     def set_cb(
         self,
@@ -93,50 +91,54 @@ class HttpServer(Closing):
     ) -> None:
         """Have `cb(request, arg)` answer requests for exactly `path` (evhttp_set_cb).
 
-        path: percent-decoded, without query.  methods: those that it takes, HEAD with GET; another
-        is answered 405 with Allow.  Raises ArgumentError when the path has a callback already.
+        path: percent-decoded, without query.  methods: those that it takes, whatever the server's
+        allowed methods are, HEAD with GET; another is answered 405 with Allow.  Raises
+        ArgumentError when the path has a callback already.
         """
-        self.router.add(path, cb, arg, methods)
+        self.service.router.add(path, cb, arg, methods)
 
     def del_cb(self, path: str) -> None:
         """Take a path's callback back.  Raises ArgumentError when it has none (evhttp_del_cb)."""
-        self.router.remove(path)
+        self.service.router.remove(path)
 
     def set_gencb(self, cb: RequestCallback | None, arg: object = None) -> None:
         """Have `cb(request, arg)` answer all other requests; None: they get 404.
 
         Source: evhttp_set_gencb.
         """
-        self.router.set_general(cb, arg)
+        self.service.router.set_general(cb, arg)
 
     def set_max_headers_size(self, size: int) -> None:
         """Limit a request's head to `size` bytes (evhttp_set_max_headers_size)."""
         limits = replace(self.options.limits, max_headers_bytes=size)
-        self.options = replace(self.options, limits=limits)
+        self.service.options = replace(self.options, limits=limits)
 
     def set_max_body_size(self, size: int | None) -> None:
         """Limit a request's body; None is unlimited (evhttp_set_max_body_size)."""
         limits = replace(self.options.limits, max_body_bytes=size)
-        self.options = replace(self.options, limits=limits)
+        self.service.options = replace(self.options, limits=limits)
 
     def set_max_connections(self, count: int) -> None:
         """Limit the connections at once (evhttp_set_max_connections)."""
-        self.options = replace(self.options, max_connections=count)
+        self.service.options = replace(self.options, max_connections=count)
 
     def set_timeout(self, seconds: float) -> None:
         """Limit every wait for a client: head, body, idle, write (evhttp_set_timeout)."""
-        self.options = replace(
+        self.service.options = replace(
             self.options, head_s=seconds, body_s=seconds, idle_s=seconds, write_s=seconds
         )
 
     def set_default_content_type(self, content_type: str | None) -> None:
         """Set the Content-Type of replies that name none (evhttp_set_default_content_type)."""
-        self.options = replace(self.options, default_content_type=content_type)
+        self.service.options = replace(self.options, default_content_type=content_type)
 
     def set_allowed_methods(self, methods: int) -> None:
-        """Answer 501 to all but these EVHTTP_REQ_* bits (evhttp_set_allowed_methods)."""
-        self.methods = _method_names(methods)
-        self.options = replace(self.options, allowed_methods=methods)
+        """Answer 501 to all but these EVHTTP_REQ_* bits, and what a path takes by name.
+
+        Source: evhttp_set_allowed_methods.
+        """
+        self.service.methods = _method_names(methods)
+        self.service.options = replace(self.options, allowed_methods=methods)
 
     def bind_socket(self, address: str, port: int) -> BoundSocket:
         """Listen on a numeric address; port 0 takes a free one (evhttp_bind_socket_with_handle).
@@ -170,15 +172,17 @@ class HttpServer(Closing):
         return len(self._connections)
 
     def shutdown(self, cb: Callable[[HttpServer], object] | None = None) -> None:
-        """Stop gracefully: listen no more, finish the requests in hand, close idle connections.
+        """Stop gracefully: listen no more, answer what has arrived, close idle connections.
 
-        Time-outs go on counting, so a silent client ends, too.  `cb(server)` is called when the
-        last connection has gone; before the return when there is none.
+        Who waits in the kernel's queue of a listening socket is still accepted.  Time-outs go on
+        counting, so a silent client ends, too.  `cb(server)` is called when the last connection
+        has gone; before the return when there is none.
         """
+        for bound in self.bound_sockets:
+            self._accept_waiting(bound.listener)
+            bound.close()
         self.closing = True
         self._drained_cb = cb
-        for bound in self.bound_sockets:
-            bound.close()
         for connection in list(self._connections):
             connection.finish()
         self._check_drained()
@@ -188,8 +192,15 @@ class HttpServer(Closing):
         self.closing = True
         for bound in self.bound_sockets:
             bound.close()
-        for connection in list(self._connections):
+        for connection in [*self._connections, *self._refused]:
             connection.close()
+
+    def forget(self, connection: Connection) -> None:
+        """Know that a connection has ended; connections call this."""
+        self._connections.discard(connection)
+        self._refused.discard(connection)
+        if self.closing:
+            self._check_drained()
 
     def _adopt(self, listener: ConnListener) -> BoundSocket:
         if self.closing:
@@ -207,18 +218,28 @@ class HttpServer(Closing):
         self, listener: ConnListener, sock: socket.socket, address: SocketAddress, arg: object
     ) -> None:
         peer = (address[0], address[1]) if isinstance(address, tuple) else ("", 0)
-        connection = ServerConnection(self, sock, peer)
-        self._connections.add(connection)
-        if len(self._connections) > self.options.max_connections:
+        if len(self._connections) < self.options.max_connections:
+            self._connections.add(Connection(self, sock, peer))
+        elif len(self._refused) < self.options.max_refused:
+            # Apart, so that those who do not leave take no place of one who could be served.
+            connection = Connection(self, sock, peer)
+            self._refused.add(connection)
             connection.turn_away()
+        else:
+            sock.close()
 
-    def _forget(self, connection: ServerConnection) -> None:
-        self._connections.discard(connection)
-        if self.closing:
-            self._check_drained()
+    def _accept_waiting(self, listener: ConnListener) -> None:
+        """Take the connections that are complete already, so that closing resets none of them."""
+        for _ in range(BACKLOG):
+            try:
+                sock, address = listener.socket.accept()
+            except OSError:
+                return
+            sock.setblocking(False)
+            self._on_accept(listener, sock, address, None)
 
     def _check_drained(self) -> None:
-        if not self._connections and self._drained_cb is not None:
+        if not (self._connections or self._refused) and self._drained_cb is not None:
             cb, self._drained_cb = self._drained_cb, None
             cb(self)
 

@@ -33,7 +33,14 @@ _not_in_request_line: Final = re.compile(rb"[^ -~\r\n]").search
 class RequestReader(MessageReader):
     """Reads the requests of one connection, in order."""
 
-    __slots__ = ("_blank_lines", "_last_bytes", "_last_head", "_line_is_judged", "_searched")
+    __slots__ = (
+        "_blank_lines",
+        "_fault_at",
+        "_last_bytes",
+        "_last_head",
+        "_line_is_judged",
+        "_searched",
+    )
 
     def __init__(self, limits: ReaderLimits | None = None) -> None:
         super().__init__(limits)
@@ -42,6 +49,7 @@ class RequestReader(MessageReader):
         self._blank_lines = 0
         self._last_head: RequestHead | None = None
         self._last_bytes = b""
+        self._fault_at = -1  # where a head begins that was found faulty
 
     def next_head(self, data: bytes = b"") -> RequestHead | None:
         """The head of the next request, or None when more bytes are needed.
@@ -85,8 +93,16 @@ class RequestReader(MessageReader):
                 self._last_head = head
                 self._last_bytes = data
         except RemoteProtocolError as fault:
+            self._fault_at = pos
             raise self._die(fault) from None
         return head
+
+    @property
+    def asks_for_head(self) -> bool:
+        """Whether a head that cannot be read, or is not whole, is that of a HEAD request."""
+        pos = self._intake.pos if self._fault_at < 0 else self._fault_at
+        begin = self._intake.data[pos : pos + 2 * self._limits.max_blank_lines + len(b"HEAD ")]
+        return begin.lstrip(b"\r\n").startswith(b"HEAD ")
 
     def _search_head(self) -> tuple[RequestHead, int] | None:
         """Look for the end of the head in what is new, and judge what can be judged so far."""

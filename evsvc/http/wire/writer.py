@@ -27,24 +27,26 @@ _is_reason = re.compile(r"[\t -~\x80-\xff]*").fullmatch
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
+CHUNK_END: Final = b"\r\n"
 
 
 class DateLine:
     """The `Date:` line, formatted when the second changes and not for each reply.
 
-    Read `line` while `time() < expires`; then `refresh`.
+    Read `line` while `begins <= time() < expires`; then `refresh`.  A wall clock may be set back.
     """
 
-    __slots__ = ("expires", "line")
+    __slots__ = ("begins", "expires", "line")
 
     def __init__(self) -> None:
         self.line = ""
-        self.expires = 0.0
+        self.begins = self.expires = 0.0
 
     def refresh(self, now: float) -> str:
         """Format the line for the wall-clock time `now` (RFC 9110 5.6.7) and return it."""
         self.line = f"Date: {formatdate(now, usegmt=True)}\r\n"
-        self.expires = float(int(now) + 1)
+        self.begins = float(int(now))
+        self.expires = self.begins + 1
         return self.line
 
 
@@ -79,7 +81,7 @@ def reply_head(
     """
     text = _STATUS_LINES.get((code, reason)) or status_line(code, reason)
     now = time()
-    date_line = date.line if now < date.expires else date.refresh(now)
+    date_line = date.line if date.begins <= now < date.expires else date.refresh(now)
     says_close = False
     if headers is not None and headers.items:
         for name, value in headers.items:
@@ -109,3 +111,8 @@ def reply_head(
 def chunk(data: bytes) -> bytes:
     """Return one chunk of the chunked coding (RFC 9112 7.1); `data` is not empty."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def chunk_head(size: int) -> bytes:
+    """Return what stands before a chunk's data; CHUNK_END stands behind it."""
+    return b"%x\r\n" % size
