@@ -40,8 +40,7 @@ class Site:
 
         receive_bytes: how little the kernel may hold for a client that does not read.
         """
-        peer = Peer(self.base, socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        self.peers.append(peer)
+        peer = self.peer_over(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
         if receive_bytes is not None:
             peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         peer.sock.setblocking(True)
@@ -49,6 +48,11 @@ class Site:
         peer.sock.setblocking(False)
         peer.settle()
         return peer
+
+    def peer_over(self, sock: socket.socket) -> Peer:
+        """A client on a socket of the test's own."""
+        self.peers.append(Peer(self.base, sock))
+        return self.peers[-1]
 
     def close(self) -> None:
         for peer in self.peers:

@@ -14,16 +14,22 @@ from enum import Enum, auto
 from typing import Final, Protocol
 
 from ..errors import BodyTooLong, ConnectionClosed, RemoteProtocolError
-from .grammar import are_field_lines, first_bad_line
+from .grammar import TOKEN, are_field_lines, first_bad_line
 from .headers import Headers
 from .intake import Intake
 from .limits import ReaderLimits
 
 _CHUNK_SIZE_DIGITS: Final = 16
-_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16}+)(?:[ \t]*+;[\t -~\x80-\xff]*+)?").fullmatch
+# An extension is a token, with a token or a quoted string for its value (RFC 9112 7.1.1).
+_EXTENSION: Final = (
+    rb"[ \t]*+;[ \t]*+%(token)b++"
+    rb"(?:[ \t]*+=[ \t]*+(?:%(token)b++|\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*\"))?"
+    % {b"token": TOKEN}
+)
+_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16}+)(?:%b)*" % _EXTENSION).fullmatch
 # Some old servers pad the size with blanks, so a client must bear them; a server need not.
 _PADDED_CHUNK_LINE: Final = re.compile(
-    rb"([0-9A-Fa-f]{1,16}+)[ \t]*+(?:;[\t -~\x80-\xff]*+)?"
+    rb"([0-9A-Fa-f]{1,16}+)(?:%b)*[ \t]*+" % _EXTENSION
 ).fullmatch
 _HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
 _FRAMING_TRAILERS: Final = ("content-length", "transfer-encoding", "host")
