@@ -193,11 +193,11 @@ class ServerRequest(AbstractRequest):
             headers, code, reason, path.date, length, content_type, path.keep_alive, self.minor
         )
         self.bytes_sent = len(body)
-        if isinstance(body, EvBuffer):
+        if type(body) is bytes and len(body) < JOIN_BYTES:
+            path.send(head + body)
+        elif isinstance(body, EvBuffer):
             path.send(head)
             path.send_buffer(body)
-        elif len(body) < JOIN_BYTES:
-            path.send(head + body)
         else:
             path.send(head)
             path.send(body)
@@ -368,6 +368,8 @@ class ServerRequest(AbstractRequest):
             if body is None:
                 return b""
         if isinstance(body, EvBuffer):
+            if len(body) < JOIN_BYTES:
+                return body.remove()
             moved = EvBuffer()
             moved.add_buffer(body)
             return moved
