@@ -15,6 +15,12 @@ def whole_number(value: object, what: str) -> int:
     return value
 
 
+def require_callable(callback: object) -> None:
+    """Raise ArgumentTypeError for what cannot be called."""
+    if not callable(callback):
+        raise ArgumentTypeError(f"the callback cannot be called: {callback!r}")
+
+
 def check_timeout(seconds: object) -> None:
     """Raise ArgumentTypeError for what is no number, ArgumentError for one that is negative."""
     if not isinstance(seconds, (int, float)):

@@ -28,6 +28,9 @@ class ServerOptions:
     max_connections:      at once; one more is answered 503 and closed.
     max_refused:          of those, how many are told so at once; one more is closed without.
     max_requests:         on one connection; the last one's reply closes it.
+    max_stream_bytes:     a body that a path takes as it comes; None is unlimited.
+    max_skip_bytes:       of a body whose request is answered before its end, this much more is
+                          read, so that the connection can live on.
     max_output_bytes:     no further request is read while more than this waits to be sent.
     head_s:               from a request's first byte to the end of its head; then 408.
     body_s:               silence inside a request's body; then 408.
@@ -44,6 +47,8 @@ class ServerOptions:
     max_connections: int = 10_000
     max_refused: int = 100
     max_requests: int = 1_000_000
+    max_stream_bytes: int | None = None
+    max_skip_bytes: int = 256 * 1024
     max_output_bytes: int = 1024 * 1024
     head_s: float = 30.0
     body_s: float = 30.0

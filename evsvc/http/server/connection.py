@@ -40,13 +40,15 @@ from ..errors import RemoteProtocolError
 from ..wire.request_reader import RequestReader
 from ..wire.writer import CONTINUE
 from . import access_log
+from .body_intake import BodyIntake
 from .handle import ServerConnection
-from .pages import error_page, final_page, not_found_page
+from .pages import final_page, not_found_page
 from .request import ReplyState, ServerRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..wire.limits import ReaderLimits
     from ..wire.request_head import RequestHead
     from .router import Route
     from .server import HttpServer
@@ -64,6 +66,7 @@ class Phase(enum.Enum):
     HEAD = enum.auto()  # read a request's head, or wait for one
     BODY = enum.auto()  # read its body
     REPLY = enum.auto()  # the program has it
+    SKIP = enum.auto()  # it is answered: read the rest of its body, and throw it away
     BACKLOG = enum.auto()  # read no further until the client has taken what it asked for
     DRAIN = enum.auto()  # send what is left, then close
     LINGER = enum.auto()  # all is sent; throw away what still comes, until the peer closes
@@ -89,6 +92,9 @@ NEXT: dict[tuple[Phase, Step], Phase] = {
     (Phase.BODY, Step.REQUEST): Phase.REPLY,
     (Phase.REPLY, Step.REPLIED): Phase.HEAD,
     (Phase.REPLY, Step.REPLIED_TOO_MUCH): Phase.BACKLOG,
+    (Phase.BODY, Step.REPLIED): Phase.SKIP,
+    (Phase.SKIP, Step.REQUEST): Phase.HEAD,
+    (Phase.SKIP, Step.LAST): Phase.DRAIN,
     (Phase.BACKLOG, Step.TAKEN): Phase.HEAD,
     (Phase.HEAD, Step.LAST): Phase.DRAIN,
     (Phase.BODY, Step.LAST): Phase.DRAIN,
@@ -101,6 +107,7 @@ NEXT: dict[tuple[Phase, Step], Phase] = {
 
 _HEAD, _BODY, _REPLY = Phase.HEAD, Phase.BODY, Phase.REPLY
 _BACKLOG, _DRAIN, _CLOSED = Phase.BACKLOG, Phase.DRAIN, Phase.CLOSED
+_SKIP = Phase.SKIP
 
 
 class Connection:
@@ -119,8 +126,10 @@ class Connection:
         "_completed",
         "_deadline",
         "_end_watch",
+        "_expects_continue",
         "_handle",
         "_head_is_timed",
+        "_intake",
         "_linger",
         "_logs_access",
         "_phase",
@@ -131,6 +140,7 @@ class Connection:
         "_route",
         "_server",
         "_service",
+        "_skipped_bytes",
         "_timer",
         "carrier",
         "date",
@@ -152,6 +162,7 @@ class Connection:
         self.default_content_type = options.default_content_type
         self.peer = peer
         self._reader = RequestReader(options.limits)
+        self._reader.limits_for = self._limits_for
         self._phase = _HEAD
         self._request: ServerRequest | None = None
         self._route: Route | None = None
@@ -161,6 +172,9 @@ class Connection:
         self._pumping = False
         self._linger = False
         self._head_is_timed = False
+        self._intake: BodyIntake | None = None  # of a body that is streamed
+        self._expects_continue = False
+        self._skipped_bytes = 0
         self._complete_cb: Callback | None = None  # of the request in hand
         self._completed: list[tuple[ServerRequest, Callback]] = []
         self._chunk_cb: Callback | None = None
@@ -201,7 +215,9 @@ class Connection:
         self._timer.close()
         self._unwatch_end()
         self.carrier.close()
+        self._reader.limits_for = None
         self._completed.clear()
+        self._end_intake(False)
         self._request = self._route = self._complete_cb = self._chunk_cb = None
         self._server.forget(self)
         self._tell_end()
@@ -243,7 +259,7 @@ class Connection:
         """Read on, until a request is in the program's hands or more bytes must come."""
         phase = self._phase
         if phase is not _HEAD:
-            if phase is not _BODY:
+            if phase is not _BODY and phase is not _SKIP:
                 self._hold(data)
                 return
             self._reader.receive(data)
@@ -254,6 +270,8 @@ class Connection:
         try:
             if phase is _BODY:
                 self._read_body()
+            elif phase is _SKIP:
+                self._skip_body()
             while self._phase is _HEAD:
                 try:
                     head = reader.next_head(data)
@@ -305,7 +323,10 @@ class Connection:
         self._requests_left -= 1
         self.keep_alive = keep_alive and self._requests_left > 0
         service = self._service
-        route = self._route = service.router.find(request)
+        route = self._route = service.find_route(request)
+        if service.newreq_cb is not None and not service.admits(request):
+            self.close()
+            return
         if method not in service.methods and (
             route is None or route.methods is None or method not in route.methods
         ):
@@ -316,48 +337,141 @@ class Connection:
             request.send_error(501)
         elif content_length:
             self._step(Step.HEAD_WITH_BODY)
-            if expect_continue and self._reader.exhausted:
-                self.send(CONTINUE)
+            self._expects_continue = expect_continue
+            if route is not None and route.streams and _takes(route, method):
+                self._intake = BodyIntake(self._body_wanted, self._body_unwanted)
+                request.stream_body(self._intake)
+                self.carrier.disable(EV_READ)
+                self._watch_end()
+                self._call(route, request)
+                return
+            self._send_continue()
             self._read_body()
             if self._phase is _BODY:
                 self._set_deadline(self.options.body_s)
         else:
             self._answer(request)
 
+    def _limits_for(self, head: RequestHead) -> ReaderLimits:
+        """Return the limits of the body behind a head: a stream's where its route streams."""
+        service = self._service
+        if service.hosts.streams and service.streams_body(head):
+            return service.stream_limits
+        return self.options.limits
+
+    def _send_continue(self) -> None:
+        if self._expects_continue:
+            self._expects_continue = False
+            if self._reader.exhausted:
+                self.send(CONTINUE)
+
+    def _body_wanted(self) -> None:
+        """The program takes the body, or goes on taking it: from the loop, as it may be here by
+        way of a callback of the body."""
+        if self._phase is _BODY:
+            self._send_continue()
+            self._set_deadline(self.options.body_s)
+            self._unwatch_end()
+            self.carrier.enable(EV_READ)
+            self._base.once(-1, EV_TIMEOUT, self._on_turn)
+
+    def _body_unwanted(self) -> None:
+        if self._phase is _BODY:
+            self.carrier.disable(EV_READ)
+            self._watch_end()
+
+    def _end_intake(self, is_whole: bool) -> None:
+        intake, self._intake = self._intake, None
+        request = self._request
+        if intake is not None and request is not None:
+            try:
+                intake.end(request, is_whole)
+            except Exception as exc:
+                self._callback_failed(request)
+                self._service.callback_failed(exc, request)
+
     def _read_body(self) -> None:
         """Take what has come of the body; at its end, have the request answered."""
-        request = self._request
+        request, intake = self._request, self._intake
         assert request is not None
         try:
-            while (piece := self._reader.read_body()) is not None:
+            while intake is None or intake.is_wanted:
+                piece = self._reader.read_body()
+                if piece is None:
+                    break
                 if not piece:
                     if self.peer_is_done:
                         self.close()
                     return
-                request.input_buffer.add(piece)
                 self._deadline = self._base.now + self.options.body_s
+                if intake is None:
+                    request.input_buffer.add(piece)
+                elif not self._give(intake, request, piece):
+                    return
+            else:
+                return  # the program pauses
         except RemoteProtocolError as fault:
             self._refuse(fault)
             return
         request.trailers = self._reader.trailers
-        self._answer(request)
+        if intake is None:
+            self._answer(request)
+            return
+        self._phase = _REPLY
+        self._end_intake(True)
+
+    def _give(self, intake: BodyIntake, request: ServerRequest, piece: bytes) -> bool:
+        """Give the program a piece of a body; whether it is still to be read."""
+        try:
+            intake.give(request, piece)
+        except Exception as exc:
+            self._callback_failed(request)
+            self._service.callback_failed(exc, request)
+        return self._phase is _BODY
+
+    def _skip_body(self) -> None:
+        """Throw away the rest of a body whose request is answered: within a bound, or close."""
+        try:
+            while (piece := self._reader.read_body()) is not None:
+                self._skipped_bytes += len(piece)
+                if self.peer_is_done or self._skipped_bytes > self.options.max_skip_bytes:
+                    self._close_after_output()
+                    return
+                if not piece:
+                    return
+        except RemoteProtocolError as fault:
+            logger.info("%s port %d: behind a request: %s", *self.peer, fault)
+            self._close_after_output()
+            return
+        self._step(Step.REQUEST)
+        if not self._pumping:
+            self._go_on()
 
     def _answer(self, request: ServerRequest) -> None:
         self._phase = _REPLY  # by Step.REQUEST; a look into the table is 0.1 of 8 us
         route = self._route
         if route is None:
-            request.send_page(404, not_found_page(request.uri))
-        elif route.methods is not None and request.method not in route.methods:
+            page = self.error_page(request, 404, None) if self._service.error_cb else b""
+            request.send_page(404, page or not_found_page(request.uri))
+        elif not _takes(route, request.method):
+            assert route.methods is not None
             allow = ", ".join(sorted(route.methods))
-            request.send_page(405, error_page(405, None), ("Allow", allow))
+            request.send_page(405, self.error_page(request, 405, None), ("Allow", allow))
         else:
-            try:
-                route.callback(request, route.arg)
-            except Exception as exc:
-                self._callback_failed(request)
-                self._service.callback_failed(exc, request)
+            self._call(route, request)
         if self.peer_is_done and self._phase is _REPLY:
             self._end_in_hand()
+
+    def _call(self, route: Route, request: ServerRequest) -> None:
+        try:
+            route.callback(request, route.arg)
+        except Exception as exc:
+            self._callback_failed(request)
+            self._service.callback_failed(exc, request)
+
+    def error_page(self, request: ServerRequest, code: int, reason: str | None) -> bytes:
+        """Return the page for an error, the program's where it makes one."""
+        return self._service.error_page(request, code, reason)
 
     def _callback_failed(self, request: ServerRequest) -> None:
         """The program's callback raised: tell the client what is still to be told."""
@@ -373,6 +487,9 @@ class Connection:
         logger.info("%s port %d: %d: %s", *self.peer, fault.status, fault)
         request = self._request
         has_no_body = self._reader.asks_for_head if request is None else request.method == "HEAD"
+        self._end_intake(False)
+        if self._phase is _CLOSED:
+            return
         self._request = self._route = self._complete_cb = None
         self._linger = True
         self.send(final_page(fault.status, self.date, has_no_body))
@@ -389,6 +506,8 @@ class Connection:
 
     def reply_done(self, request: ServerRequest, keep_alive: bool) -> None:
         """The request in hand is answered: go on with the next, or close."""
+        if self._intake is not None:
+            self._end_intake(False)
         self._request = None
         if self._logs_access:
             access_log.write(self.peer[0], request)
@@ -398,6 +517,8 @@ class Connection:
             self._watch_output()
         if not keep_alive:
             self._close_after_output()
+        elif self._phase is _BODY:
+            self._begin_skip()
         elif self.carrier.output.length > self.options.max_output_bytes:
             self._step(Step.REPLIED_TOO_MUCH)
             self._watch_output()
@@ -405,6 +526,19 @@ class Connection:
             self._phase = _HEAD  # by Step.REPLIED
             if not self._pumping:
                 self._go_on()
+
+    def _begin_skip(self) -> None:
+        """The program has answered before the end of the body."""
+        self._step(Step.REPLIED)
+        self._skipped_bytes = 0
+        if self._expects_continue:  # the client may or may not send it (RFC 9110 10.1.1)
+            self._linger = True
+            self._close_after_output()
+            return
+        self._set_deadline(self.options.body_s)
+        self._unwatch_end()
+        self.carrier.enable(EV_READ)
+        self._base.once(-1, EV_TIMEOUT, self._on_turn)
 
     def _go_on(self) -> None:
         """Wait for the next request; one that has waited is read in a turn of its own."""
@@ -416,7 +550,7 @@ class Connection:
             self._base.once(-1, EV_TIMEOUT, self._on_turn)
 
     def _on_turn(self, fd: int, what: int, arg: object) -> None:
-        if self._phase is _HEAD:
+        if self._phase is _HEAD or self._phase is _BODY or self._phase is _SKIP:
             self._pump(self.carrier, b"")
 
     def _watch_output(self) -> None:
@@ -498,7 +632,7 @@ class Connection:
         self.peer_is_done = True
         if self._phase is Phase.LINGER:
             self.close()
-        elif self._phase is _HEAD or self._phase is _BODY:
+        elif self._phase is _HEAD or self._phase is _BODY or self._phase is _SKIP:
             self._pump(bev, b"")
         elif self._phase is _REPLY:
             self._end_in_hand()
@@ -542,13 +676,21 @@ class Connection:
         idle_s = self.options.idle_s
         left = self._deadline - self._base.now
         in_hand = self._phase is _REPLY or self._phase is _BACKLOG
+        if self._phase is _BODY and self._intake is not None and not self._intake.is_wanted:
+            in_hand = True  # the program holds the client back
         if in_hand and not (self.peer_is_done and self._phase is _REPLY):
             self._timer.add(idle_s)
         elif left > 0:
             self._timer.add(min(left, idle_s))
+        elif self._phase is _SKIP:
+            self._close_after_output()
         elif self._phase is _BODY or (self._phase is _HEAD and not self._reader.exhausted):
             self._refuse(RemoteProtocolError("the request did not come in time", 408))
         elif self.carrier.output.length:
             self._timer.add(idle_s)  # not idle: it is still taking a reply, in `write_s`
         else:
             self.close()
+
+
+def _takes(route: Route, method: str) -> bool:
+    return route.methods is None or method in route.methods

@@ -15,13 +15,13 @@ from ..errors import LocalProtocolError
 from ..exchange import AbstractRequest
 from ..wire import writer
 from ..wire.headers import Headers
-from .pages import error_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..wire.request_head import RequestHead
     from ..wire.writer import DateLine
+    from .body_intake import BodyIntake, DataCallback, EndCallback
     from .handle import ServerConnection
 
 Body = bytes | bytearray | memoryview | EvBuffer | None
@@ -71,6 +71,9 @@ class ReplyPath(Protocol):
     def reply_done(self, request: ServerRequest, keep_alive: bool) -> None:
         """The reply is whole: go on with the next request, or close."""
 
+    def error_page(self, request: ServerRequest, code: int, reason: str | None) -> bytes:
+        """Return the page for an error."""
+
     def break_off(self) -> None:
         """End the connection, so that the client notices that the reply is not whole."""
 
@@ -100,6 +103,7 @@ class ServerRequest(AbstractRequest):
     __slots__ = (
         "_block",
         "_chunked",
+        "_intake",
         "_path",
         "_remaining",
         "_state",
@@ -115,6 +119,7 @@ class ServerRequest(AbstractRequest):
         self._input_headers = self._output_headers = None
         self._input_buffer = self._output_buffer = None
         self._state = _PENDING
+        self._intake: BodyIntake | None = None
         self.trailers: Headers | None = None
 
     @property
@@ -147,6 +152,36 @@ class ServerRequest(AbstractRequest):
     def remote_port(self) -> int:
         """The client's port; 0 on a Unix socket or once it has gone."""
         return 0 if self._path.gone else self._path.peer[1]
+
+    def stream_body(self, intake: BodyIntake) -> None:
+        """Have the body come through `intake`; the connection says so, before the handler runs."""
+        self._intake = intake
+
+    def set_body_cbs(
+        self, datacb: DataCallback, endcb: EndCallback | None = None, arg: object = None
+    ) -> None:
+        """Take the body as it comes: for the handler of a path that was set with `streams=True`.
+
+        `datacb(request, data, arg)` is called for each piece, `endcb(request, is_whole, arg)` once
+        after the last, when `trailers` are there; or with False when the client has gone, or the
+        request is answered before.  A client that waits for 100 Continue gets it now.  Raises
+        LocalProtocolError for a request whose body is not streamed, or is taken already,
+        ArgumentTypeError for what cannot be called.
+        """
+        self._require_intake("set_body_cbs").set_callbacks(datacb, endcb, arg)
+
+    def pause_body(self) -> None:
+        """Hold the client back: no piece comes before `resume_body`.  Safe to repeat."""
+        self._require_intake("pause_body").pause()
+
+    def resume_body(self) -> None:
+        """Take pieces again, from the loop.  Safe to repeat."""
+        self._require_intake("resume_body").resume()
+
+    def _require_intake(self, call: str) -> BodyIntake:
+        if self._intake is None:
+            raise LocalProtocolError(f"{call}(): the body is not streamed: {self!r}")
+        return self._intake
 
     def set_on_complete_cb(self, cb: Callable[[Any, Any], object], arg: object = None) -> None:
         """Call `cb(request, arg)` once, when the whole reply has been handed to the kernel.
@@ -213,7 +248,7 @@ class ServerRequest(AbstractRequest):
         """
         if self._state is not _PENDING:
             raise self._out_of_turn("send_error")
-        self.send_page(code, error_page(code, reason))
+        self.send_page(code, self._path.error_page(self, code, reason))
 
     def send_page(self, code: int, page: bytes, *fields: tuple[str, str]) -> None:
         """Answer with an HTML page and `fields` in place of what `output_headers` hold."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...core import (
     LEV_OPT_CLOSE_ON_FREE,
@@ -14,12 +14,13 @@ from ...core import (
     ConnListener,
     StateError,
 )
+from ...core.checks import require_callable
 from ...core.closing import Closing
 from ..options import ServerOptions
 from ..wire.status import Method, method_name
 from .connection import Connection
 from .router import RequestCallback
-from .service import Service
+from .service import ErrorCallback, Service
 
 if TYPE_CHECKING:
     from ...core import EventBase
@@ -60,12 +61,20 @@ class HttpServer(Closing):
     options: its limits and time-outs.  A connection keeps the options with which it came.
     """
 
-    __slots__ = ("_connections", "_drained_cb", "_refused", "_sockets", "closing", "service")
+    __slots__ = (
+        "_connections",
+        "_drained_cb",
+        "_is_virtual",
+        "_refused",
+        "_sockets",
+        "closing",
+        "service",
+    )
 
     def __init__(self, base: EventBase, options: ServerOptions | None = None) -> None:
         options = options or ServerOptions()
         self.service = Service(base, options, _method_names(options.allowed_methods))
-        self.closing = False
+        self.closing = self._is_virtual = False
         self._drained_cb: Callable[[HttpServer], object] | None = None
         self._sockets: set[BoundSocket] = set()
         self._connections: set[Connection] = set()
@@ -88,49 +97,130 @@ class HttpServer(Closing):
         arg: object = None,
         *,
         methods: Iterable[str] | None = None,
+        streams: bool = False,
     ) -> None:
         """Have `cb(request, arg)` answer requests for exactly `path` (evhttp_set_cb).
 
         path: percent-decoded, without query.  methods: those that it takes, whatever the server's
-        allowed methods are, HEAD with GET; another is answered 405 with Allow.  Raises
-        ArgumentError when the path has a callback already.
+        allowed methods are, HEAD with GET; another is answered 405 with Allow.
+
+        streams: the callback gets the request when its head is judged, and the body by
+        `request.set_body_cbs`.  It may answer before the body: what is left of that is thrown
+        away, up to `max_skip_bytes`, or else the connection is closed.
+
+        Raises ArgumentError when the path has a callback already.
         """
-        self.service.router.add(path, cb, arg, methods)
+        self.service.router.add(path, cb, arg, methods, streams)
+
+    def set_prefix_cb(
+        self,
+        prefix: str,
+        cb: RequestCallback,
+        arg: object = None,
+        *,
+        methods: Iterable[str] | None = None,
+        streams: bool = False,
+    ) -> None:
+        """Do as `set_cb` for all paths below `prefix`, which ends with "/".
+
+        An exact path wins, then the longest prefix.  Raises as `set_cb`.
+        """
+        self.service.router.add_prefix(prefix, cb, arg, methods, streams)
+
+    def del_prefix_cb(self, prefix: str) -> None:
+        """Take a prefix's callback back.  Raises ArgumentError when it has none."""
+        self.service.router.remove_prefix(prefix)
 
     def del_cb(self, path: str) -> None:
         """Take a path's callback back.  Raises ArgumentError when it has none (evhttp_del_cb)."""
         self.service.router.remove(path)
 
-    def set_gencb(self, cb: RequestCallback | None, arg: object = None) -> None:
+    def set_gencb(
+        self, cb: RequestCallback | None, arg: object = None, *, streams: bool = False
+    ) -> None:
         """Have `cb(request, arg)` answer all other requests; None: they get 404.
 
-        Source: evhttp_set_gencb.
+        streams: as for `set_cb`.  Source: evhttp_set_gencb.
         """
-        self.service.router.set_general(cb, arg)
+        self.service.router.set_general(cb, arg, streams)
+
+    def set_newreqcb(self, cb: Callable[[Any, Any], object] | None, arg: object = None) -> None:
+        """Call `cb(request, arg)` for each request when its head is judged, before its body.
+
+        When it returns -1, or raises, the connection is closed without an answer.  libevent calls
+        it before the head, when there is nothing to see.  Raises ArgumentTypeError for what cannot
+        be called.  Source: evhttp_set_newreqcb.
+        """
+        if cb is not None:
+            require_callable(cb)
+        self.service.newreq_cb = None if cb is None else (cb, arg)
+
+    def set_errorcb(self, cb: ErrorCallback | None, arg: object = None) -> None:
+        """Have `cb(request, page, code, reason, arg)` write the pages of errors.
+
+        page: an empty EvBuffer to write to.  When it returns -1, or raises, the server's own page
+        is sent; bytes that cannot be read as a request get that, too.  Raises ArgumentTypeError
+        for what cannot be called.  Source: evhttp_set_errorcb.
+        """
+        if cb is not None:
+            require_callable(cb)
+        self.service.error_cb = None if cb is None else (cb, arg)
+
+    def add_virtual_host(self, pattern: str, vhost: HttpServer) -> None:
+        """Have the callbacks of `vhost` answer requests for hosts that fit `pattern`.
+
+        `*` in it is any run of characters; case does not matter.  Its virtual hosts come along;
+        limits, time-outs and allowed methods stay this server's.  Raises ArgumentError for a bad
+        pattern, StateError when `vhost` listens, or is a virtual host already, or this server.
+        Source: evhttp_add_virtual_host.
+        """
+        if vhost is self or vhost._sockets or vhost._is_virtual:
+            raise StateError(f"not to be a virtual host of this server: {vhost!r}")
+        self.service.hosts.add(pattern, vhost.service.hosts)
+        vhost._is_virtual = True
+
+    def remove_virtual_host(self, vhost: HttpServer) -> None:
+        """Take a virtual host back.  Raises ArgumentError when it is none of this server's.
+
+        Source: evhttp_remove_virtual_host.
+        """
+        self.service.hosts.remove(vhost.service.hosts)
+        vhost._is_virtual = False
+
+    def add_server_alias(self, alias: str) -> None:
+        """Have this server, or virtual host, answer for exactly this host, too.
+
+        Raises ArgumentError when it does already.  Source: evhttp_add_server_alias.
+        """
+        self.service.hosts.add_alias(alias)
+
+    def remove_server_alias(self, alias: str) -> None:
+        """Take an alias back.  Raises ArgumentError for another (evhttp_remove_server_alias)."""
+        self.service.hosts.remove_alias(alias)
 
     def set_max_headers_size(self, size: int) -> None:
         """Limit a request's head to `size` bytes (evhttp_set_max_headers_size)."""
         limits = replace(self.options.limits, max_headers_bytes=size)
-        self.service.options = replace(self.options, limits=limits)
+        self.service.set_options(replace(self.options, limits=limits))
 
     def set_max_body_size(self, size: int | None) -> None:
         """Limit a request's body; None is unlimited (evhttp_set_max_body_size)."""
         limits = replace(self.options.limits, max_body_bytes=size)
-        self.service.options = replace(self.options, limits=limits)
+        self.service.set_options(replace(self.options, limits=limits))
 
     def set_max_connections(self, count: int) -> None:
         """Limit the connections at once (evhttp_set_max_connections)."""
-        self.service.options = replace(self.options, max_connections=count)
+        self.service.set_options(replace(self.options, max_connections=count))
 
     def set_timeout(self, seconds: float) -> None:
         """Limit every wait for a client: head, body, idle, write (evhttp_set_timeout)."""
-        self.service.options = replace(
-            self.options, head_s=seconds, body_s=seconds, idle_s=seconds, write_s=seconds
+        self.service.set_options(
+            replace(self.options, head_s=seconds, body_s=seconds, idle_s=seconds, write_s=seconds)
         )
 
     def set_default_content_type(self, content_type: str | None) -> None:
         """Set the Content-Type of replies that name none (evhttp_set_default_content_type)."""
-        self.service.options = replace(self.options, default_content_type=content_type)
+        self.service.set_options(replace(self.options, default_content_type=content_type))
 
     def set_allowed_methods(self, methods: int) -> None:
         """Answer 501 to all but these EVHTTP_REQ_* bits, and what a path takes by name.
@@ -138,7 +228,7 @@ class HttpServer(Closing):
         Source: evhttp_set_allowed_methods.
         """
         self.service.methods = _method_names(methods)
-        self.service.options = replace(self.options, allowed_methods=methods)
+        self.service.set_options(replace(self.options, allowed_methods=methods))
 
     def bind_socket(self, address: str, port: int) -> BoundSocket:
         """Listen on a numeric address; port 0 takes a free one (evhttp_bind_socket_with_handle).

@@ -11,6 +11,7 @@ Invariants
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from ..errors import RemoteProtocolError
@@ -31,7 +32,10 @@ _not_in_request_line: Final = re.compile(rb"[^ -~\r\n]").search
 
 
 class RequestReader(MessageReader):
-    """Reads the requests of one connection, in order."""
+    """Reads the requests of one connection, in order.
+
+    limits_for: called with each head that a body follows; returns that body's limits.
+    """
 
     __slots__ = (
         "_blank_lines",
@@ -40,6 +44,7 @@ class RequestReader(MessageReader):
         "_last_head",
         "_line_is_judged",
         "_searched",
+        "limits_for",
     )
 
     def __init__(self, limits: ReaderLimits | None = None) -> None:
@@ -49,6 +54,7 @@ class RequestReader(MessageReader):
         self._blank_lines = 0
         self._last_head: RequestHead | None = None
         self._last_bytes = b""
+        self.limits_for: Callable[[RequestHead], ReaderLimits] | None = None
         self._fault_at = -1  # where a head begins that was found faulty
 
     def next_head(self, data: bytes = b"") -> RequestHead | None:
@@ -88,7 +94,9 @@ class RequestReader(MessageReader):
             self._searched = -1
             self._blank_lines = 0
             if head.content_length:
-                self._start_body(head.content_length)
+                limits_for = self.limits_for
+                limits = self._limits if limits_for is None else limits_for(head)
+                self._start_body(head.content_length, limits)
             elif end == len(data) <= MAX_REMEMBERED_BYTES and intake.data is data:
                 self._last_head = head
                 self._last_bytes = data
