@@ -24,6 +24,7 @@ from .errors import (
     RequestTimeout,
     ResolveFailed,
 )
+from .files import DirectoryOptions, FileHandler
 from .options import ClientOptions, ServerOptions
 from .query import (
     EVHTTP_URI_QUERY_LAST_VAL,
@@ -156,6 +157,8 @@ __all__ = [
     "ClientOptions",
     "ConnectFailed",
     "ConnectionClosed",
+    "DirectoryOptions",
+    "FileHandler",
     "Headers",
     "HttpConnection",
     "HttpError",

@@ -456,7 +456,7 @@ class Connection:
         elif not _takes(route, request.method):
             assert route.methods is not None
             allow = ", ".join(sorted(route.methods))
-            request.send_page(405, self.error_page(request, 405, None), ("Allow", allow))
+            request.send_error(405, None, ("Allow", allow))
         else:
             self._call(route, request)
         if self.peer_is_done and self._phase is _REPLY:

@@ -240,15 +240,15 @@ class ServerRequest(AbstractRequest):
         self._state = _DONE
         path.reply_done(self, keep_alive)
 
-    def send_error(self, code: int, reason: str | None = None) -> None:
+    def send_error(self, code: int, reason: str | None = None, *fields: tuple[str, str]) -> None:
         """Answer with a small page; headers set so far are dropped (evhttp_send_error).
 
-        libevent closes the connection after it; here it lives on where the request allows it.
-        Raises as `send_reply`.
+        fields: those to send along, such as ("Retry-After", "5").  libevent closes the connection
+        after it; here it lives on where the request allows it.  Raises as `send_reply`.
         """
         if self._state is not _PENDING:
             raise self._out_of_turn("send_error")
-        self.send_page(code, self._path.error_page(self, code, reason))
+        self.send_page(code, self._path.error_page(self, code, reason), *fields)
 
     def send_page(self, code: int, page: bytes, *fields: tuple[str, str]) -> None:
         """Answer with an HTML page and `fields` in place of what `output_headers` hold."""

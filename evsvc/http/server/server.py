@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from ...core import (
@@ -16,6 +17,7 @@ from ...core import (
 )
 from ...core.checks import require_callable
 from ...core.closing import Closing
+from ..files import DirectoryOptions, FileHandler
 from ..options import ServerOptions
 from ..wire.status import Method, method_name
 from .connection import Connection
@@ -67,6 +69,7 @@ class HttpServer(Closing):
         "_is_virtual",
         "_refused",
         "_sockets",
+        "_trees",
         "closing",
         "service",
     )
@@ -79,6 +82,7 @@ class HttpServer(Closing):
         self._sockets: set[BoundSocket] = set()
         self._connections: set[Connection] = set()
         self._refused: set[Connection] = set()  # told 503, and not gone yet
+        self._trees: list[FileHandler] = []
 
     @property
     def base(self) -> EventBase:
@@ -134,6 +138,27 @@ class HttpServer(Closing):
     def del_cb(self, path: str) -> None:
         """Take a path's callback back.  Raises ArgumentError when it has none (evhttp_del_cb)."""
         self.service.router.remove(path)
+
+    def serve_directory(
+        self,
+        prefix: str,
+        root: str | PathLike[str],
+        options: DirectoryOptions | None = None,
+    ) -> FileHandler:
+        """Answer GET and HEAD for all paths below `prefix` with the files below `root`.
+
+        With types, ETag and Last-Modified, conditional requests and ranges; no path and no
+        symbolic link leads out of `root`.  The handler that is returned may be closed; `close` of
+        the server does so.  Raises OSError when `root` is no directory, and else as `set_cb`.
+        """
+        handler = FileHandler(root, prefix, options)
+        try:
+            self.set_prefix_cb(prefix, handler)
+        except BaseException:
+            handler.close()
+            raise
+        self._trees.append(handler)
+        return handler
 
     def set_gencb(
         self, cb: RequestCallback | None, arg: object = None, *, streams: bool = False
@@ -284,6 +309,8 @@ class HttpServer(Closing):
             bound.close()
         for connection in [*self._connections, *self._refused]:
             connection.close()
+        for tree in self._trees:
+            tree.close()
 
     def forget(self, connection: Connection) -> None:
         """Know that a connection has ended; connections call this."""
