@@ -43,6 +43,8 @@ class Site:
         peer = self.peer_over(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
         if receive_bytes is not None:
             peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        # A second small piece must not wait for the kernel to acknowledge the first.
+        peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer.sock.setblocking(True)
         peer.sock.connect((self.bound.address, self.bound.port))
         peer.sock.setblocking(False)

@@ -210,22 +210,40 @@ class Connection:
         """End it at once; see ServerConnection.close."""
         if self._phase is _CLOSED:
             return
+        self.carrier.close()
+        self._let_go()
+        self._tell_end()
+        self._handle = None
+
+    def _let_go(self) -> None:
+        """Be closed, but for the carrier."""
         self._step(Step.CLOSE)
         self.gone = True
         self._timer.close()
         self._unwatch_end()
-        self.carrier.close()
         self._reader.limits_for = None
         self._completed.clear()
         self._end_intake(False)
         self._request = self._route = self._complete_cb = self._chunk_cb = None
         self._server.forget(self)
-        self._tell_end()
-        self._handle = None
 
     def break_off(self) -> None:
         """End it, so that the client notices that a reply is not whole."""
         self.close()
+
+    def take_over(self, request: ServerRequest) -> tuple[BufferEvent, bytes]:
+        """Have no more to do with the carrier, and return it, with the unread bytes."""
+        if self._logs_access:
+            access_log.write(self.peer[0], request)
+        carrier, rest = self.carrier, self._reader.rest()
+        carrier.set_datacb(None)
+        carrier.setcb(None, None, None)
+        carrier.set_timeouts(None, None)
+        self._closecb = None
+        self._let_go()
+        if not self.peer_is_done:
+            carrier.enable(EV_READ | EV_WRITE)
+        return carrier, rest
 
     def finish(self) -> None:
         """Close after what has arrived is answered, or now when there is nothing."""

@@ -19,6 +19,7 @@ from ..wire.headers import Headers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ...core import BufferEvent
     from ..wire.request_head import RequestHead
     from ..wire.writer import DateLine
     from .body_intake import BodyIntake, DataCallback, EndCallback
@@ -73,6 +74,9 @@ class ReplyPath(Protocol):
 
     def error_page(self, request: ServerRequest, code: int, reason: str | None) -> bytes:
         """Return the page for an error."""
+
+    def take_over(self, request: ServerRequest) -> tuple[BufferEvent, bytes]:
+        """Have no more to do with what carries the bytes, and return it, with the unread ones."""
 
     def break_off(self) -> None:
         """End the connection, so that the client notices that the reply is not whole."""
@@ -332,6 +336,27 @@ class ServerRequest(AbstractRequest):
         if self._chunked and has_body:
             path.send(writer.LAST_CHUNK)
         path.reply_done(self, path.keep_alive)
+
+    def take_over(self, head: bytes | None = None) -> tuple[BufferEvent, bytes]:
+        """Take the connection for another protocol; return what carries it, and the bytes behind
+        the request.
+
+        head: sent first; None is 101 Switching Protocols, or 200 to CONNECT, with
+        `output_headers`.  HTTP has nothing to do with the bufferevent from here on: it has no
+        callbacks and no time-outs, and reads.  Raises LocalProtocolError when the request is
+        answered already, or the client has gone.  Source: RFC 9110 section 7.8.
+        """
+        if self._state is not _PENDING or self._path.gone:
+            raise self._out_of_turn("take_over")
+        if head is None:
+            code, phrase = (200, "OK") if self.method == "CONNECT" else (101, "Switching Protocols")
+            fields = b"" if self._output_headers is None else self._output_headers.to_block()
+            head = f"HTTP/1.1 {code} {phrase}\r\n".encode() + fields + b"\r\n"
+        self._state = _DONE
+        self.response_code = int(head[9:12])
+        self.bytes_sent = 0
+        self._path.send(head)
+        return self._path.take_over(self)
 
     def _start_stream(self, path: ReplyPath, code: int, reason: str | None) -> None:
         headers = self.output_headers

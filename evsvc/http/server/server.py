@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...core import (
     LEV_OPT_CLOSE_ON_FREE,
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
     from ...core.resolver import SocketAddress
 
 BACKLOG = 128
+
+# What a WebSocket is told when its server stops (RFC 6455 section 7.4.1).
+GOING_AWAY = 1001
+
+
+class Session(Protocol):
+    """What has taken over a connection, such as a WebSocket."""
+
+    def shutdown(self, code: int, /) -> None:
+        """End soon; `forget_session` is called then."""
+
+    def close(self) -> None:
+        """End at once."""
 
 
 class BoundSocket:
@@ -68,6 +81,7 @@ class HttpServer(Closing):
         "_drained_cb",
         "_is_virtual",
         "_refused",
+        "_sessions",
         "_sockets",
         "_trees",
         "closing",
@@ -82,6 +96,7 @@ class HttpServer(Closing):
         self._sockets: set[BoundSocket] = set()
         self._connections: set[Connection] = set()
         self._refused: set[Connection] = set()  # told 503, and not gone yet
+        self._sessions: set[Session] = set()
         self._trees: list[FileHandler] = []
 
     @property
@@ -283,8 +298,11 @@ class HttpServer(Closing):
 
     @property
     def connection_count(self) -> int:
-        """How many clients are connected (evhttp_get_connection_count)."""
-        return len(self._connections)
+        """How many clients are connected, those with a WebSocket among them.
+
+        Source: evhttp_get_connection_count.
+        """
+        return len(self._connections) + len(self._sessions)
 
     def shutdown(self, cb: Callable[[HttpServer], object] | None = None) -> None:
         """Stop gracefully: listen no more, answer what has arrived, close idle connections.
@@ -300,6 +318,8 @@ class HttpServer(Closing):
         self._drained_cb = cb
         for connection in list(self._connections):
             connection.finish()
+        for session in list(self._sessions):
+            session.shutdown(GOING_AWAY)
         self._check_drained()
 
     def close(self) -> None:
@@ -309,6 +329,8 @@ class HttpServer(Closing):
             bound.close()
         for connection in [*self._connections, *self._refused]:
             connection.close()
+        for session in list(self._sessions):
+            session.close()
         for tree in self._trees:
             tree.close()
 
@@ -316,6 +338,16 @@ class HttpServer(Closing):
         """Know that a connection has ended; connections call this."""
         self._connections.discard(connection)
         self._refused.discard(connection)
+        if self.closing:
+            self._check_drained()
+
+    def adopt_session(self, session: Session) -> None:
+        """Count a session that has taken over a connection, and tell it when the server stops."""
+        self._sessions.add(session)
+
+    def forget_session(self, session: Session) -> None:
+        """Know that a session has ended."""
+        self._sessions.discard(session)
         if self.closing:
             self._check_drained()
 
@@ -335,7 +367,7 @@ class HttpServer(Closing):
         self, listener: ConnListener, sock: socket.socket, address: SocketAddress, arg: object
     ) -> None:
         peer = (address[0], address[1]) if isinstance(address, tuple) else ("", 0)
-        if len(self._connections) < self.options.max_connections:
+        if self.connection_count < self.options.max_connections:
             self._connections.add(Connection(self, sock, peer))
         elif len(self._refused) < self.options.max_refused:
             # Apart, so that those who do not leave take no place of one who could be served.
@@ -356,7 +388,10 @@ class HttpServer(Closing):
             self._on_accept(listener, sock, address, None)
 
     def _check_drained(self) -> None:
-        if not (self._connections or self._refused) and self._drained_cb is not None:
+        if (
+            not (self._connections or self._refused or self._sessions)
+            and self._drained_cb is not None
+        ):
             cb, self._drained_cb = self._drained_cb, None
             cb(self)
 
