@@ -127,6 +127,7 @@ class Connection:
         "_deadline",
         "_end_watch",
         "_expects_continue",
+        "_gone_cb",
         "_handle",
         "_head_is_timed",
         "_intake",
@@ -176,6 +177,7 @@ class Connection:
         self._expects_continue = False
         self._skipped_bytes = 0
         self._complete_cb: Callback | None = None  # of the request in hand
+        self._gone_cb: Callback | None = None  # of the same
         self._completed: list[tuple[ServerRequest, Callback]] = []
         self._chunk_cb: Callback | None = None
         self._closecb: Callback | None = None
@@ -224,6 +226,7 @@ class Connection:
         self._reader.limits_for = None
         self._completed.clear()
         self._end_intake(False)
+        self._tell_gone()
         self._request = self._route = self._complete_cb = self._chunk_cb = None
         self._server.forget(self)
 
@@ -506,6 +509,7 @@ class Connection:
         request = self._request
         has_no_body = self._reader.asks_for_head if request is None else request.method == "HEAD"
         self._end_intake(False)
+        self._tell_gone()
         if self._phase is _CLOSED:
             return
         self._request = self._route = self._complete_cb = None
@@ -518,6 +522,15 @@ class Connection:
         self._chunk_cb = (cb, arg)
         self._watch_output()
 
+    def set_gone_cb(self, cb: Callable[[Any, Any], object], arg: object) -> None:
+        """Call `cb(request, arg)` when the client of the request in hand ends; see ReplyPath."""
+        self._gone_cb = (cb, arg)
+
+    def _tell_gone(self) -> None:
+        gone_cb, self._gone_cb = self._gone_cb, None
+        if gone_cb is not None and self._request is not None:
+            self._service.run(gone_cb, self._request)
+
     def set_complete_cb(self, cb: Callable[[Any, Any], object], arg: object) -> None:
         """Call `cb(request, arg)` when the reply in hand is sent; see ReplyPath."""
         self._complete_cb = (cb, arg)
@@ -526,7 +539,7 @@ class Connection:
         """The request in hand is answered: go on with the next, or close."""
         if self._intake is not None:
             self._end_intake(False)
-        self._request = None
+        self._request = self._gone_cb = None
         if self._logs_access:
             access_log.write(self.peer[0], request)
         if self._complete_cb is not None:
@@ -662,6 +675,7 @@ class Connection:
         answer.
         """
         self._set_deadline(self.options.idle_s)
+        self._tell_gone()
         self._tell_end()
 
     def _tell_end(self) -> None:

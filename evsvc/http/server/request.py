@@ -11,6 +11,7 @@ import enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...core import ArgumentError, ArgumentTypeError, EvBuffer
+from ...core.checks import require_callable
 from ..errors import LocalProtocolError
 from ..exchange import AbstractRequest
 from ..wire import writer
@@ -65,6 +66,9 @@ class ReplyPath(Protocol):
 
     def when_sent(self, cb: Callable[[Any, Any], object], arg: object) -> None:
         """Call `cb(connection, arg)` when the output is empty; replaces one that waits."""
+
+    def set_gone_cb(self, cb: Callable[[Any, Any], object], arg: object) -> None:
+        """Call `cb(request, arg)` when the client ends its side, or is gone, before the reply."""
 
     def set_complete_cb(self, cb: Callable[[Any, Any], object], arg: object) -> None:
         """Call `cb(request, arg)` when the reply in hand has been handed to the kernel."""
@@ -156,6 +160,19 @@ class ServerRequest(AbstractRequest):
     def remote_port(self) -> int:
         """The client's port; 0 on a Unix socket or once it has gone."""
         return 0 if self._path.gone else self._path.peer[1]
+
+    def set_on_gone_cb(self, cb: Callable[[Any, Any], object], arg: object = None) -> None:
+        """Call `cb(request, arg)` once, if the client ends its side before it is answered.
+
+        It may have gone, or have closed only its sending side: `connection` is None where it has
+        surely gone, and else an answer is still sent.  Raises LocalProtocolError when the request
+        is answered already, ArgumentTypeError for what cannot be called.
+        """
+        require_callable(cb)
+        if self._state is _DONE:
+            raise self._out_of_turn("set_on_gone_cb")
+        if not self._path.gone:
+            self._path.set_gone_cb(cb, arg)
 
     def stream_body(self, intake: BodyIntake) -> None:
         """Have the body come through `intake`; the connection says so, before the handler runs."""
