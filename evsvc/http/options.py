@@ -72,7 +72,13 @@ class ClientOptions:
     write_s:      silence while a request cannot be sent; libevent's 50.
     continue_s:   how long a body that goes with `Expect: 100-continue` waits for the server's
                   consent; then it is sent anyway (RFC 9110 10.1.1).
+    exchange_s:   all of one request, from `make_request` to the end of the response, the wait in
+                  line included; None is as long as the others allow.
     max_queued:   requests that may wait for their turn on the connection.
+    max_interim:  interim responses (1xx) to one request; a server that sends more has failed.
+    retry:        whether a request goes once more, over a new connection, when nothing of it was
+                  sent, or when a connection that was kept alive ends without a byte of an answer
+                  and the method is idempotent (RFC 9112 9.3.1).
     """
 
     limits: ReaderLimits = field(default_factory=ReaderLimits)
@@ -80,7 +86,10 @@ class ClientOptions:
     read_s: float = 50.0
     write_s: float = 50.0
     continue_s: float = 1.0
+    exchange_s: float | None = None
     max_queued: int = 1024
+    max_interim: int = 32
+    retry: bool = True
 
     def __post_init__(self) -> None:
         _check_positive(self)
@@ -89,5 +98,5 @@ class ClientOptions:
 def _check_positive(options: ServerOptions | ClientOptions) -> None:
     for each in fields(options):
         value = getattr(options, each.name)
-        if isinstance(value, (int, float)) and not value > 0:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not value > 0:
             raise ArgumentError(f"{each.name} must be positive: {value!r}")
