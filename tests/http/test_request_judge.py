@@ -2,11 +2,10 @@
 
 import pytest
 
-from evsvc.http import slow
 from evsvc.http.errors import RemoteProtocolError
-from evsvc.http.head import CHUNKED, RequestHead
-from evsvc.http.reader import RequestReader
-from evsvc.http.slow import judge_request_head
+from evsvc.http.wire import request_head
+from evsvc.http.wire.request_head import CHUNKED, RequestHead, judge_request_head
+from evsvc.http.wire.request_reader import RequestReader
 
 
 def read(line: bytes, *fields: bytes, host: bool = True) -> RequestHead:
@@ -292,5 +291,5 @@ def test_an_empty_head_is_refused() -> None:
 )
 def test_h11_judges_by_itself_should_our_checks_miss_a_fault(head: bytes, status: int) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
-        slow._ask_h11(head)
+        request_head._ask_h11(head)
     assert caught.value.status == status

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, Self
 
-from ..core.errors import ArgumentError
+from ...core.errors import ArgumentError
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _VALUE: Final = re.compile(r"[\t -~\x80-\xff]*").fullmatch

@@ -11,15 +11,15 @@ before the end of a message is `ConnectionClosed`.
 import re
 from typing import Final
 
-from .body import Body, ChunkedBody
-from .errors import (
+from ..errors import (
     ConnectionClosed,
     InvalidResponse,
     LocalProtocolError,
     RemoteProtocolError,
 )
+from .body import Body, ChunkedBody
 from .limits import ReaderLimits
-from .message import MessageReader
+from .message_reader import MessageReader
 from .response_head import (
     ResponseHead,
     judge_response_head,
@@ -81,7 +81,7 @@ class ResponseReader(MessageReader):
             if head.status >= 200 or head.status == _SWITCHING_PROTOCOLS:
                 self._method = None
             if head.content_length:
-                self._start_body(head.content_length)
+                self._start_body(head.content_length, self._limits)
         except RemoteProtocolError as fault:
             raise self._die(fault) from None
         return head
@@ -135,8 +135,8 @@ class ResponseReader(MessageReader):
                 self._line_is_judged = True
         self._hold_size_limit(len(data))
 
-    def _make_chunked_body(self) -> Body:
-        return ChunkedBody(self._limits, padded=True)
+    def _make_chunked_body(self, limits: ReaderLimits) -> Body:
+        return ChunkedBody(limits, padded=True)
 
     def _die(self, fault: RemoteProtocolError) -> RemoteProtocolError:
         if type(fault) is RemoteProtocolError:

@@ -1,4 +1,4 @@
-"""Bytes as they arrive, and the message bodies that are cut from them.  No I/O, no headers.
+"""Message bodies, cut from the bytes that have arrived.  No I/O, no heads.
 
 A body is asked again and again for its next piece: bytes, or `b""` when more must arrive first.
 It is over when `done` is true.
@@ -13,59 +13,26 @@ import re
 from enum import Enum, auto
 from typing import Final, Protocol
 
-from .errors import BodyTooLong, ConnectionClosed, RemoteProtocolError
-from .grammar import are_field_lines, first_bad_line
+from ..errors import BodyTooLong, ConnectionClosed, RemoteProtocolError
+from .grammar import TOKEN, are_field_lines, first_bad_line
 from .headers import Headers
+from .intake import Intake
 from .limits import ReaderLimits
 
 _CHUNK_SIZE_DIGITS: Final = 16
-_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16}+)(?:[ \t]*+;[\t -~\x80-\xff]*+)?").fullmatch
+# An extension is a token, with a token or a quoted string for its value (RFC 9112 7.1.1).
+_EXTENSION: Final = (
+    rb"[ \t]*+;[ \t]*+%(token)b++"
+    rb"(?:[ \t]*+=[ \t]*+(?:%(token)b++|\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*\"))?"
+    % {b"token": TOKEN}
+)
+_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16}+)(?:%b)*" % _EXTENSION).fullmatch
 # Some old servers pad the size with blanks, so a client must bear them; a server need not.
 _PADDED_CHUNK_LINE: Final = re.compile(
-    rb"([0-9A-Fa-f]{1,16}+)[ \t]*+(?:;[\t -~\x80-\xff]*+)?"
+    rb"([0-9A-Fa-f]{1,16}+)(?:%b)*[ \t]*+" % _EXTENSION
 ).fullmatch
 _HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
 _FRAMING_TRAILERS: Final = ("content-length", "transfer-encoding", "host")
-
-
-class Intake:
-    """The bytes received and not consumed yet: `data[pos:]`.
-
-    One message per `receive` is the usual case, and then nothing is copied: `data` is the very
-    object that was received.  Only when bytes are added to a rest does it become a bytearray,
-    which grows and is cut at its front without moving the whole.
-    """
-
-    __slots__ = ("data", "pos")
-
-    def __init__(self) -> None:
-        self.data: bytes | bytearray = b""
-        self.pos = 0
-
-    def receive(self, data: bytes) -> None:
-        """Add bytes at the end."""
-        if self.pos == len(self.data):
-            self.data = data
-            self.pos = 0
-            return
-        if isinstance(self.data, bytes):
-            self.data = bytearray(memoryview(self.data)[self.pos :])
-        else:
-            del self.data[: self.pos]
-        self.pos = 0
-        self.data += data
-
-    @property
-    def buffered(self) -> int:
-        """How many bytes are not consumed."""
-        return len(self.data) - self.pos
-
-    def take(self, most: int) -> bytes:
-        """Consume up to `most` bytes."""
-        end = min(self.pos + most, len(self.data))
-        piece = self.data[self.pos : end]
-        self.pos = end
-        return piece if isinstance(piece, bytes) else bytes(piece)
 
 
 class Body(Protocol):

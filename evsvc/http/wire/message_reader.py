@@ -5,17 +5,17 @@ Invariants
     * A body, once complete, stays until the next head is asked for, and its trailers with it.
 """
 
+from ..errors import BodyTooLong, LocalProtocolError, RemoteProtocolError
 from .body import (
     Body,
     ChunkedBody,
     EofBody,
-    Intake,
     LengthBody,
 )
-from .errors import BodyTooLong, LocalProtocolError, RemoteProtocolError
-from .head import CHUNKED, UNTIL_EOF
 from .headers import Headers
+from .intake import Intake
 from .limits import ReaderLimits
+from .request_head import CHUNKED, UNTIL_EOF
 
 _SMALLEST_FIELD_LINE_BYTES = len(b"a:\r\n")
 
@@ -90,10 +90,9 @@ class MessageReader:
             raise LocalProtocolError("next_head() before the body was read to its end")
         self._body = None
 
-    def _start_body(self, content_length: int) -> None:
-        limits = self._limits
+    def _start_body(self, content_length: int, limits: ReaderLimits) -> None:
         if content_length == CHUNKED:
-            self._body = self._make_chunked_body()
+            self._body = self._make_chunked_body(limits)
         elif content_length == UNTIL_EOF:
             self._body = EofBody(limits.max_body_bytes)
         elif limits.max_body_bytes is not None and content_length > limits.max_body_bytes:
@@ -104,8 +103,8 @@ class MessageReader:
         else:
             self._body = LengthBody(content_length)
 
-    def _make_chunked_body(self) -> Body:
-        return ChunkedBody(self._limits)
+    def _make_chunked_body(self, limits: ReaderLimits) -> Body:
+        return ChunkedBody(limits)
 
     def _die(self, fault: RemoteProtocolError) -> RemoteProtocolError:
         # Kept in parts: the exception itself would tie its traceback, and us, into a cycle.

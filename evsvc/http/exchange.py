@@ -8,9 +8,9 @@ none.
 from __future__ import annotations
 
 from ..core import EvBuffer
-from .encoding import parse_query_str, uridecode
-from .headers import Headers, KeyValues
-from .status import Method, method_bit
+from .query import parse_query_str, uridecode
+from .wire.headers import Headers, KeyValues
+from .wire.status import Method, method_bit
 
 
 class AbstractRequest:
@@ -52,10 +52,16 @@ class AbstractRequest:
     @property
     def path(self) -> str:
         """The target's path, percent-decoded as UTF-8, without query; "*" for `OPTIONS *`."""
+        path = self.encoded_path
+        return uridecode(path).decode(errors="replace") if "%" in path else path
+
+    @property
+    def encoded_path(self) -> str:
+        """The target's path as it was sent, without query."""
         path = self.uri.partition("?")[0]
         if not path.startswith("/") and "://" in path:
             path = "/" + path.split("://", 1)[1].partition("/")[2]
-        return uridecode(path).decode(errors="replace") if "%" in path else path
+        return path
 
     @property
     def query(self) -> str | None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from ..core.errors import ArgumentError
+from ...core.errors import ArgumentError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

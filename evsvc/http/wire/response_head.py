@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 import h11
 
-from .errors import InvalidResponse
+from ..errors import InvalidResponse
 from .grammar import (
     TOKEN,
     VALUE,
@@ -32,8 +32,8 @@ from .grammar import (
     list_members,
     parse_length,
 )
-from .head import CHUNKED, UNTIL_EOF
 from .headers import Headers, wants_keep_alive
+from .request_head import CHUNKED, UNTIL_EOF
 
 
 class ResponseHead(NamedTuple):

@@ -11,15 +11,15 @@ Invariants
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
 
+from ..errors import RemoteProtocolError
 from .body import refuse_broken_lines
-from .errors import RemoteProtocolError
 from .grammar import TOKEN
-from .head import RequestHead, parse_request_head
 from .limits import ReaderLimits
-from .message import MessageReader
-from .slow import judge_request_head, judge_request_line
+from .message_reader import MessageReader
+from .request_head import RequestHead, judge_request_head, judge_request_line, parse_request_head
 
 __all__ = ["ReaderLimits", "RequestReader"]
 
@@ -32,9 +32,20 @@ _not_in_request_line: Final = re.compile(rb"[^ -~\r\n]").search
 
 
 class RequestReader(MessageReader):
-    """Reads the requests of one connection, in order."""
+    """Reads the requests of one connection, in order.
 
-    __slots__ = ("_blank_lines", "_last_bytes", "_last_head", "_line_is_judged", "_searched")
+    limits_for: called with each head that a body follows; returns that body's limits.
+    """
+
+    __slots__ = (
+        "_blank_lines",
+        "_fault_at",
+        "_last_bytes",
+        "_last_head",
+        "_line_is_judged",
+        "_searched",
+        "limits_for",
+    )
 
     def __init__(self, limits: ReaderLimits | None = None) -> None:
         super().__init__(limits)
@@ -43,6 +54,8 @@ class RequestReader(MessageReader):
         self._blank_lines = 0
         self._last_head: RequestHead | None = None
         self._last_bytes = b""
+        self.limits_for: Callable[[RequestHead], ReaderLimits] | None = None
+        self._fault_at = -1  # where a head begins that was found faulty
 
     def next_head(self, data: bytes = b"") -> RequestHead | None:
         """The head of the next request, or None when more bytes are needed.
@@ -81,13 +94,23 @@ class RequestReader(MessageReader):
             self._searched = -1
             self._blank_lines = 0
             if head.content_length:
-                self._start_body(head.content_length)
+                limits_for = self.limits_for
+                limits = self._limits if limits_for is None else limits_for(head)
+                self._start_body(head.content_length, limits)
             elif end == len(data) <= MAX_REMEMBERED_BYTES and intake.data is data:
                 self._last_head = head
                 self._last_bytes = data
         except RemoteProtocolError as fault:
+            self._fault_at = pos
             raise self._die(fault) from None
         return head
+
+    @property
+    def asks_for_head(self) -> bool:
+        """Whether a head that cannot be read, or is not whole, is that of a HEAD request."""
+        pos = self._intake.pos if self._fault_at < 0 else self._fault_at
+        begin = self._intake.data[pos : pos + 2 * self._limits.max_blank_lines + len(b"HEAD ")]
+        return begin.lstrip(b"\r\n").startswith(b"HEAD ")
 
     def _search_head(self) -> tuple[RequestHead, int] | None:
         """Look for the end of the head in what is new, and judge what can be judged so far."""

@@ -8,6 +8,9 @@ Invariants
     * A request leaves the queue before its completion and error callbacks and the close callback
       run, so they may queue more, cancel, close.  What one that raises leaves to do is done.
     * `_timer` runs while connecting, and while a body waits for 100 Continue.
+    * A connection is looked at before it is used again: one that the server has closed, or that
+      has bytes which nobody asked for, is dropped.
+    * A request goes over a second connection only where `_may_go_again` says so, and once.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..core import (
+from ...core import (
     BEV_EVENT_CONNECTED,
     BEV_EVENT_EOF,
     BEV_EVENT_TIMEOUT,
@@ -32,24 +35,25 @@ from ..core import (
     Error,
     StateError,
 )
-from ..core.closing import Closing
-from ..core.util import check_port, ip_version
-from .client_request import CompletionCallback, HttpRequest, host_field
-from .errors import (
+from ...core.closing import Closing
+from ...core.util import check_port, ip_version
+from ..errors import (
     ConnectFailed,
     ConnectionClosed,
     HttpError,
+    InvalidResponse,
     RequestCancelled,
     RequestTimeout,
     ResolveFailed,
 )
-from .grammar import is_uri_host
-from .options import ClientOptions
-from .response import ResponseReader
+from ..options import ClientOptions
+from ..wire.grammar import is_uri_host
+from ..wire.response_reader import ResponseReader
+from .request import CompletionCallback, HttpRequest, host_field
 
 if TYPE_CHECKING:
-    from ..core import EventBase
-    from ..core.resolver import Resolver
+    from ...core import EventBase
+    from ...core.resolver import Resolver
 
 
 class Phase(enum.Enum):
@@ -64,6 +68,8 @@ class Phase(enum.Enum):
 
 
 _CONNECTED = frozenset((Phase.READY, Phase.WAITING, Phase.BODY))
+# Asking for one of these twice is as asking once (RFC 9110 9.2.2).
+_IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 _UNDER_WAY = frozenset((Phase.CONNECTING, Phase.WAITING, Phase.BODY))
 
 
@@ -80,9 +86,12 @@ class HttpConnection(Closing):
         "_closecb",
         "_family",
         "_holds_body",
+        "_interim_count",
+        "_is_reused",
         "_phase",
         "_queue",
         "_reader",
+        "_request_bytes",
         "_resolver",
         "_timer",
         "address",
@@ -114,6 +123,9 @@ class HttpConnection(Closing):
         self._bev: BufferEvent | None = None
         self._reader = ResponseReader(self.options.limits)
         self._holds_body = False
+        self._is_reused = False  # it has brought a response already
+        self._interim_count = 0  # interim responses to the request under way
+        self._request_bytes = 0  # of the request under way, as far as it was written
         self._closecb: tuple[Callable[[Any, Any], object], Any] | None = None
         self._timer = base.timer(self._on_timer)
 
@@ -174,8 +186,18 @@ class HttpConnection(Closing):
             raise StateError(f"{len(self._queue)} requests wait already")
         request.prepare(method, uri, host_field(self.address, self.port))
         request.connection = self
+        if self.options.exchange_s is not None:
+            request.limit(self._base, self.options.exchange_s)
         self._queue.append(request)
         self._go_on()
+
+    def time_out(self, request: HttpRequest) -> None:
+        """Fail a request whose `exchange_s` are over."""
+        if request.connection is self and request in self._queue:
+            under_way = self._queue[0] is request and self._phase in _UNDER_WAY
+            self._queue.remove(request)
+            error = RequestTimeout(f"{self.address}: not done within {self.options.exchange_s} s")
+            self._settle(request, error, reset=under_way)
 
     def cancel(self, request: HttpRequest) -> None:
         """Give a request up; see `HttpRequest.cancel`."""
@@ -207,10 +229,41 @@ class HttpConnection(Closing):
         """Connect or send, whatever the next request needs."""
         if not self._queue:
             return
+        if self._phase is Phase.READY and self._is_stale():
+            self._reset()
         if self._phase is Phase.IDLE:
             self._connect()
         elif self._phase is Phase.READY:
             self._send(self._queue[0])
+
+    def _is_stale(self) -> bool:
+        """Whether an idle connection has ended, or has bytes that no request has asked for."""
+        bev = self._bev
+        assert bev is not None
+        if not self._is_reused:
+            return False
+        if bev.input.length or not self._reader.exhausted:
+            return True
+        sock = bev.socket
+        if sock is None:
+            return False
+        try:
+            sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def _may_go_again(self, request: HttpRequest) -> bool:
+        """Whether a request that the end of its connection has failed may go over a new one."""
+        if not self.options.retry or request.went_again or self._phase is not Phase.WAITING:
+            return False
+        if self._interim_count or not self._reader.exhausted:
+            return False
+        bev = self._bev
+        unsent = bev is not None and bev.output.length == self._request_bytes
+        return unsent or (self._is_reused and request.method in _IDEMPOTENT)
 
     def _connect(self) -> None:
         self._phase = Phase.CONNECTING
@@ -267,6 +320,8 @@ class HttpConnection(Closing):
         bev = self._bev
         assert bev is not None
         self._phase = Phase.WAITING
+        self._interim_count = 0
+        self._request_bytes = len(request.head)
         self._reader.expect(request.method)
         bev.write(request.head)
         if request.expects_continue:
@@ -280,7 +335,9 @@ class HttpConnection(Closing):
         assert self._bev is not None
         self._holds_body = False
         self._timer.delete()
-        self._bev.write_buffer(request.body)
+        # Not moved: it may have to go again.
+        self._bev.output.add_buffer_reference(request.body)
+        self._request_bytes += len(request.body)
         self._await_output()
 
     def _await_output(self) -> None:
@@ -336,6 +393,11 @@ class HttpConnection(Closing):
             return False
         request = self._queue[0]
         if head.status < 200 and head.status != 101:
+            self._interim_count += 1
+            if self._interim_count > self.options.max_interim:
+                text = f"more than {self.options.max_interim} interim responses to one request"
+                self._fail(InvalidResponse(text))
+                return False
             if head.status == 100 and self._holds_body:
                 self._send_body(request)
             return True
@@ -388,6 +450,7 @@ class HttpConnection(Closing):
         reset = not request.keep_alive or not self._reader.exhausted or len(bev.output) > 0
         if not reset:
             self._phase = Phase.READY
+            self._is_reused = True
             bev.set_timeouts(None, None)
         self._queue.popleft()
         self._settle(request, None, reset=reset)
@@ -396,6 +459,10 @@ class HttpConnection(Closing):
         """The request under way has failed; the others go on over a new connection."""
         if self._phase is Phase.READY:
             self._reset()
+        elif isinstance(error, ConnectionClosed) and self._may_go_again(self._queue[0]):
+            self._queue[0].went_again = True
+            self._reset()
+            self._go_on()
         else:
             # A traceback would hold frames, and they the request.
             self._settle(self._queue.popleft(), error.with_traceback(None), reset=True)
@@ -417,7 +484,7 @@ class HttpConnection(Closing):
         bev, self._bev = self._bev, None
         was_connected = self._phase in _CONNECTED
         self._phase = phase
-        self._holds_body = False
+        self._holds_body = self._is_reused = False
         self._timer.delete()
         if bev is not None:
             bev.close()

@@ -1,4 +1,4 @@
-"""Response heads and pages as bytes.  Does no I/O.
+"""Response heads and chunks as bytes.  Does no I/O.
 
 A head is put together as one text and encoded once.  The status lines are made beforehand, and
 the Date line once a second.
@@ -11,8 +11,7 @@ from email.utils import formatdate
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from ..core.errors import ArgumentError
-from .encoding import htmlescape
+from ...core.errors import ArgumentError
 from .status import reason_phrase
 
 if TYPE_CHECKING:
@@ -28,24 +27,26 @@ _is_reason = re.compile(r"[\t -~\x80-\xff]*").fullmatch
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
+CHUNK_END: Final = b"\r\n"
 
 
 class DateLine:
     """The `Date:` line, formatted when the second changes and not for each reply.
 
-    Read `line` while `time() < expires`; then `refresh`.
+    Read `line` while `begins <= time() < expires`; then `refresh`.  A wall clock may be set back.
     """
 
-    __slots__ = ("expires", "line")
+    __slots__ = ("begins", "expires", "line")
 
     def __init__(self) -> None:
         self.line = ""
-        self.expires = 0.0
+        self.begins = self.expires = 0.0
 
     def refresh(self, now: float) -> str:
         """Format the line for the wall-clock time `now` (RFC 9110 5.6.7) and return it."""
         self.line = f"Date: {formatdate(now, usegmt=True)}\r\n"
-        self.expires = float(int(now) + 1)
+        self.begins = float(int(now))
+        self.expires = self.begins + 1
         return self.line
 
 
@@ -80,7 +81,7 @@ def reply_head(
     """
     text = _STATUS_LINES.get((code, reason)) or status_line(code, reason)
     now = time()
-    date_line = date.line if now < date.expires else date.refresh(now)
+    date_line = date.line if date.begins <= now < date.expires else date.refresh(now)
     says_close = False
     if headers is not None and headers.items:
         for name, value in headers.items:
@@ -112,26 +113,6 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def error_page(code: int, reason: str | None) -> bytes:
-    """Return the page of `send_error`: the phrase, and the reason where one is given."""
-    phrase = reason_phrase(code)
-    detail = f"\n<P>{htmlescape(reason)}</P>" if reason is not None and reason != phrase else ""
-    return (
-        f"<HTML><HEAD>\n<TITLE>{code} {phrase}</TITLE>\n</HEAD><BODY>\n"
-        f"<H1>{phrase}</H1>{detail}\n</BODY></HTML>"
-    ).encode()
-
-
-def not_found_page(target: str) -> bytes:
-    """Return the page for a path that nothing answers."""
-    return (
-        "<html><head>\n<title>404 Not Found</title>\n</head><body>\n<h1>Not Found</h1>"
-        f"<p>The requested URL {htmlescape(target)} was not found on this server.</p>"
-        "</body></html>\n"
-    ).encode()
-
-
-def final_page(code: int, date: DateLine) -> bytes:
-    """Return a whole reply for a request that could not be read: an error page, then close."""
-    page = error_page(code, None)
-    return reply_head(None, code, None, date, len(page), "text/html", False, 1)[0] + page
+def chunk_head(size: int) -> bytes:
+    """Return what stands before a chunk's data; CHUNK_END stands behind it."""
+    return b"%x\r\n" % size

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import quote_from_bytes
 
 from ..core.errors import ArgumentError
-from .headers import KeyValues
+from .wire.headers import KeyValues
 
 
 class QueryFlag(IntFlag):
@@ -57,9 +57,9 @@ def uridecode(text: str | bytes, plus_as_space: bool = False) -> bytes:
 def parse_query_str(text: str, flags: int = 0) -> KeyValues:
     """Split a query string into keys and decoded values (`evhttp_parse_query_str_flags`).
 
-    Values are percent- and plus-decoded and read as UTF-8, with U+FFFD for what is not.  Keys are
-    **not** decoded, as in libevent; they compare without case.  A value may hold any character,
-    CR and LF too, so it must not go into a header unseen.
+    Both are percent- and plus-decoded and read as UTF-8, with U+FFFD for what is not; libevent
+    leaves keys as they are.  Keys compare without case.  Either may hold any character, CR and LF
+    too, so it must not go into a header unseen.
 
     Raises ArgumentError for an empty segment or key, or a key without `=`, unless `flags` has
     EVHTTP_URI_QUERY_NONCONFORMANT.  One `&` at the very end is no empty segment.
@@ -74,11 +74,17 @@ def parse_query_str(text: str, flags: int = 0) -> KeyValues:
                 raise ArgumentError(f"not a key=value segment of a query: {segment!r}")
             if not key:
                 continue
-        decoded = uridecode(value, plus_as_space=True).decode(errors="replace")
+        key = _decoded(key)
         if flags & EVHTTP_URI_QUERY_LAST_VAL:
             pairs.remove(key)
-        pairs.add(key, decoded)
+        pairs.add(key, _decoded(value))
     return pairs
+
+
+def _decoded(text: str) -> str:
+    if "%" not in text and "+" not in text:
+        return text
+    return uridecode(text, plus_as_space=True).decode(errors="replace")
 
 
 def htmlescape(text: str) -> str:

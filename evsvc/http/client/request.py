@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..core import ArgumentError, ArgumentTypeError, EvBuffer
-from .errors import (
+from ...core import ArgumentError, ArgumentTypeError, EvBuffer
+from ..errors import (
     ConnectFailed,
     HttpError,
     LocalProtocolError,
     RemoteProtocolError,
     RequestCancelled,
 )
-from .headers import Headers
-from .request import AbstractRequest
-from .slow import judge_request_line
+from ..exchange import AbstractRequest
+from ..wire.headers import Headers
+from ..wire.request_head import judge_request_line
 
 if TYPE_CHECKING:
-    from .client import HttpConnection
-    from .response_head import ResponseHead
+    from ...core import Event, EventBase
+    from ..wire.response_head import ResponseHead
+    from .connection import HttpConnection
 
 # Their requests announce a body even where it is empty (RFC 9110 8.6).
 _BODY_METHODS = frozenset(("POST", "PUT", "PATCH"))
@@ -43,6 +44,7 @@ class HttpRequest(AbstractRequest):
     head: the request line and the header as they are sent; b"" before `make_request`.
     body: what is sent behind it.  expects_continue: whether it waits for 100 Continue.
     keep_alive: whether the request, and then the response, let the connection stay open.
+    went_again: whether it was sent a second time, as the first connection had ended before.
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class HttpRequest(AbstractRequest):
         "_chunked_cb",
         "_error_cb",
         "_header_cb",
+        "_limit",
         "arg",
         "body",
         "connection",
@@ -59,6 +62,7 @@ class HttpRequest(AbstractRequest):
         "head",
         "keep_alive",
         "response_code_line",
+        "went_again",
     )
 
     def __init__(self, cb: CompletionCallback | None = None, arg: object = None) -> None:
@@ -79,8 +83,9 @@ class HttpRequest(AbstractRequest):
         self.error: HttpError | None = None
         self.head = b""
         self.body = EvBuffer()
-        self.expects_continue = False
+        self.expects_continue = self.went_again = False
         self.keep_alive = True
+        self._limit: Event | None = None
 
     @property
     def input_headers(self) -> Headers:
@@ -114,6 +119,15 @@ class HttpRequest(AbstractRequest):
         """
         if self.connection is not None:
             self.connection.cancel(self)
+
+    def limit(self, base: EventBase, seconds: float) -> None:
+        """Have the connection end the exchange when it takes longer; the connection calls this."""
+        self._limit = base.timer(self._on_limit)
+        self._limit.add(seconds)
+
+    def _on_limit(self, fd: int, what: int, arg: object) -> None:
+        if self.connection is not None:
+            self.connection.time_out(self)
 
     def prepare(self, method: str, uri: str, host: str) -> None:
         """Make `head` and `body`; later changes to the output headers and buffer do not count.
@@ -183,7 +197,11 @@ class HttpRequest(AbstractRequest):
     def drop(self) -> None:
         """Let go of the connection and the callbacks, which may well refer to us."""
         self.connection = None
+        if self._limit is not None:
+            self._limit.close()
+            self._limit = None
         self._cb = self._chunked_cb = self._header_cb = self._error_cb = None
+        self.body.drain(len(self.body))
 
 
 def host_field(address: str, port: int) -> str:
