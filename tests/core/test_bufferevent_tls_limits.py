@@ -182,7 +182,7 @@ def test_the_watermarks_of_reading_of_the_one_below_are_removed(
 ) -> None:
     """SSL over another bufferevent takes over its callbacks, and removes its read watermarks."""
     below = BufferEvent(base, pair[0], BEV_OPT_CLOSE_ON_FREE)
-    below.setwatermark(EV_READ, 1_000_000, 3)
+    below.setwatermark(EV_READ, 1_000_000, 1_000_000)
     client, server = shaken_engines()
     with TlsBufferEvent.filter_new(below, client, BUFFEREVENT_SSL_OPEN) as bev, below:
         assert below.getwatermark(EV_READ) == (0, 0)
