@@ -212,11 +212,12 @@ class TlsBufferEvent(TlsSteps):
         way: then `close` is clean.  Safe to repeat.  Raises StateError when closed.
         Source: SSL_shutdown; RFC 8446 section 6.1.
         """
-        self._require_open()
-        if not self.output.frozen_end:
-            self.output.freeze(at_front=False)
-            self._closing = True
-            self._schedule()
+        self.shutdown_write()
+
+    def _end_output(self) -> bool:
+        self._closing = True
+        self._schedule()
+        return True
 
     def set_datacb(self, datacb: StreamCallback | None) -> None:
         """Give what is received to `datacb(bev, data, ctx)`; see BufferEvent.set_datacb.
@@ -307,7 +308,7 @@ class TlsBufferEvent(TlsSteps):
         """Have a new connection: what is left of the one before is no use to it."""
         self._wire.input.drop(self._wire.input.length)
         self._wire.output.drop(self._wire.output.length)
-        self.output.unfreeze(at_front=False)
+        self._begin_anew()
         if self._phase is Phase.DEAD:  # which has disabled it; a fresh one can write
             self.flow.set_enabled(self.flow.enabled | WRITE)
         self._reset(engine)

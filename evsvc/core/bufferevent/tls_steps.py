@@ -95,7 +95,8 @@ class TlsSteps(TlsWire):
         return self._sending or self.output.length > 0
 
     def unsent(self) -> bool:
-        return self.output.length > 0 or self._wire.unsent()
+        """Return True while output, or the close_notify, waits to be sent, here or below."""
+        return self.output.length > 0 or self._closing or self._sending or self._wire.unsent()
 
     def _begin(self) -> bool:
         """Start when the wire is connected; whether it is."""
@@ -245,6 +246,7 @@ class TlsSteps(TlsWire):
             self._break_down(READ, error)
         else:
             self.error = error
+            self._note_ends(ERROR | READING)
             self._stop(READ)
             self._run_eventcb(ERROR | what)
         return True
@@ -275,6 +277,7 @@ class TlsSteps(TlsWire):
         self._sending = False
         size, self._encrypted = self._encrypted, 0
         self.output.drop(size)
+        self._end_output_if_due()
         if self.output.length or not self._closing:  # else that is told with the close_notify
             self._bytes_left()
         return True
