@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..buffer.chain import Stamp
+from ..buffer.chain import Mark
 from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..flags import (
     BEV_ERROR,
@@ -114,12 +114,12 @@ class _Way:
     def _call(self, limit: int | None, mode: FlushMode, ctx: object) -> bool:
         """Call the function once; return True when it may be called again."""
         source, destination = self.source, self.destination
-        source_before, destination_before = Stamp(source), Stamp(destination)
+        source_before, destination_before = Mark(source), Mark(destination)
         result = self.function(source, destination, limit, mode, ctx)
         if result == BEV_OK:
             self.said_ok = True
             # One that has moved nothing would say so for ever.
-            return not (source_before.holds() and destination_before.holds())
+            return not (source_before.fits(source) and destination_before.fits(destination))
         if result == BEV_ERROR:
             _log.warning("the filter %r says BEV_ERROR to %d bytes", self.function, len(source))
         elif result != BEV_NEED_MORE:

@@ -432,12 +432,8 @@ class BufferEvent(AbstractBufferEvent):
         elif offered > self._max_single_write:
             offered = self._max_single_write
         stream: Any = self._stream  # never None while open
-        chunk = output._chunks[0]
         try:
-            if type(chunk) is bytes and len(chunk) == offered and not output._start:
-                sent = stream.send(chunk)  # the usual case of _send(), without a call
-            else:
-                sent = output.send(stream, offered)
+            sent = output.send(stream, offered)
         except BlockingIOError:
             sent = 0
         except OSError as exc:
