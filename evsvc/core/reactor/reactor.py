@@ -301,6 +301,7 @@ class Reactor:
                 registry.end_loop()
             if interrupted:
                 registry.repair()
+                self.wakeup.repair()
 
     def _has_events(self) -> bool:
         registry = self.registry
