@@ -142,6 +142,12 @@ class Wakeup:
             self._registry.activate_later(self._post_event, 0)
         self.signals.reinit()
 
+    def repair(self) -> None:
+        """Make good what an interrupt cut off: a byte was read, or calls have no event."""
+        self._sent = False
+        if self.posted:
+            self._registry.activate_later(self._post_event, 0)
+
     def close(self) -> None:
         """Drop what was posted and close the sockets."""
         self._sent = True  # nobody is left to be woken
