@@ -18,6 +18,8 @@ from evsvc.core import (
 )
 from tests.core.flat_memory import GIB, Discarding, reads_memory, resident_bytes
 
+pytestmark = pytest.mark.every_backend
+
 
 @reads_memory
 def test_a_file_of_1_gib_goes_through_a_bufferevent_in_flat_memory(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from evsvc.core import (
 )
 from tests.core.bevs import Boom, Log, Pair, never
 
+pytestmark = pytest.mark.every_backend
+
 
 @pytest.fixture
 def log() -> Log:

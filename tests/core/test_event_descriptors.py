@@ -36,6 +36,8 @@ from evsvc.core import (
 from evsvc.core.backends import Backend
 from evsvc.core.util import socket_geterror
 
+pytestmark = pytest.mark.every_backend
+
 Pair = tuple[socket.socket, socket.socket]
 
 

@@ -33,6 +33,8 @@ from evsvc.core import (
 )
 from evsvc.core.listener import FAILURE_PAUSE_S, MAX_ACCEPTS_PER_PASS
 
+pytestmark = pytest.mark.every_backend
+
 LOOPBACK = ("127.0.0.1", 0)
 Connect = Callable[[ConnListener], socket.socket]
 

@@ -27,6 +27,8 @@ from evsvc.core import (
     thread,
 )
 
+pytestmark = pytest.mark.every_backend
+
 Pair = tuple[socket.socket, socket.socket]
 
 # Only ever reached when something is broken.
