@@ -19,6 +19,7 @@ from typing import IO
 import pytest
 
 from evsvc.core import supported_methods
+from tests.ports import ATTEMPTS, held_port
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -60,10 +61,20 @@ def next_line(process: subprocess.Popen[str], stream: IO[str] | None) -> str:
 
 @contextmanager
 def serving(name: str) -> Iterator[tuple[str, int]]:
-    """Start an example that serves on a free port; give its first line, and the port in it."""
-    with started(name, "0") as process:
-        line = next_line(process, process.stdout)
-        yield line, int(re.findall(r"\d+", line.split("127.0.0.1")[-1])[0])
+    """Start an example that serves on a free port; give its first line, and the port in it.
+
+    One that serves on two sockets may find that somebody has the number of the second, and is then
+    started again.
+    """
+    for _ in range(ATTEMPTS):
+        with started(name, "0") as process:
+            assert process.stdout is not None
+            if line := process.stdout.readline():
+                yield line, int(re.findall(r"\d+", line.split("127.0.0.1")[-1])[0])
+                return
+            _, errors = process.communicate(timeout=30)
+            assert "in use" in errors, errors
+    pytest.fail(f"{name} found no free ports in {ATTEMPTS} tries")
 
 
 def run(name: str, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -508,8 +519,7 @@ def test_becat_brings_its_input_to_another_and_prints_what_comes(
 
 
 def test_becat_says_when_nobody_listens() -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        done = run("becat.py", "127.0.0.1", str(nobody.getsockname()[1]))
+    with held_port() as port:
+        done = run("becat.py", "127.0.0.1", str(port))
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"becat\.py: .*refused\n", done.stderr)

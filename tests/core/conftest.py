@@ -17,6 +17,7 @@ from evsvc.core import (
 )
 from tests.core.bevs import LOOPBACK, Address, greeting_listener
 from tests.core.kinds import Ends, EndsMaker, kinds_and_options, pair_ends, socket_ends
+from tests.ports import held_port
 
 SocketPair = tuple[socket.socket, socket.socket]
 
@@ -118,9 +119,8 @@ def greeter(base: EventBase) -> Iterator[Address]:
 @pytest.fixture
 def closed_address() -> Iterator[Address]:
     """Return an address that is bound, and that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind((LOOPBACK, 0))
-        yield sock.getsockname()
+    with held_port() as port:
+        yield LOOPBACK, port
 
 
 @pytest.fixture(params=kinds_and_options().values(), ids=kinds_and_options().keys())

@@ -32,6 +32,7 @@ from evsvc.core import (
     StateError,
 )
 from evsvc.core.listener import FAILURE_PAUSE_S, MAX_ACCEPTS_PER_PASS
+from tests.ports import bind_both
 
 pytestmark = pytest.mark.every_backend
 
@@ -270,18 +271,21 @@ def test_ipv6_alone_leaves_the_port_to_ipv4(
 ) -> None:
     """Of one port each family has a listener of its own; one for both is refused beside it."""
     accepted.then = ConnListener.disable
-    with bind(base, accepted, LEV_OPT_BIND_IPV6ONLY, ("::", 0)) as six:
+    six, four = bind_both(
+        lambda: bind(base, accepted, LEV_OPT_BIND_IPV6ONLY, ("::", 0)),
+        lambda six: bind(base, accepted, 0, ("127.0.0.1", six.address[1])),
+    )
+    with six, four:
         port = six.address[1]
         with pytest.raises(SocketError, match="in use"):
             bind(base, accepted, LEV_OPT_BIND_IPV4_AND_IPV6, ("::", port))
-        with bind(base, accepted, 0, ("127.0.0.1", port)) as four:
-            connect(four)
-            assert base.loop(EVLOOP_ONCE) == 0
-            assert [sock.family for sock in accepted.sockets] == [socket.AF_INET]
-            peer = socket.create_connection(("::1", port))
-            base.dispatch()
-            assert accepted.sockets[1].getpeername() == peer.getsockname()
-            peer.close()
+        connect(four)
+        assert base.loop(EVLOOP_ONCE) == 0
+        assert [sock.family for sock in accepted.sockets] == [socket.AF_INET]
+        peer = socket.create_connection(("::1", port))
+        base.dispatch()
+        assert accepted.sockets[1].getpeername() == peer.getsockname()
+        peer.close()
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
