@@ -142,6 +142,7 @@ class TestClose:
                 socket.create_connection(("127.0.0.1", port)).close()
 
 
+@pytest.mark.no_cover
 def test_a_thousand_connections_leave_nothing_behind(serve) -> None:
     """With the cyclic collector off: whatever is closed must break its own cycles."""
 
