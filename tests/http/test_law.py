@@ -16,6 +16,9 @@ from evsvc.http.head import RequestHead, parse_request_head
 from evsvc.http.headers import Headers
 from evsvc.http.slow import judge_request_head
 
+# Thousands of examples of what other tests go through, too.
+pytestmark = pytest.mark.no_cover
+
 LAW = settings(
     max_examples=5000 if os.environ.get("CI") else 500,
     deadline=None,
