@@ -35,7 +35,7 @@ demo: $(INSTALLED)
 	$(BIN)/evsvc demo
 
 test: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest --cov $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -12,6 +13,8 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+
+from tests.ports import held_port
 
 pytestmark = pytest.mark.interop
 
@@ -32,9 +35,10 @@ EXPECTED = {
 class RunningDemo:
     """A demo in a process of its own, and what it printed."""
 
-    def __init__(self) -> None:
+    def __init__(self, http_port: int = 0) -> None:
+        ports = ["--http-port", str(http_port), "--dns-port", "0"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "evsvc", "demo", "--http-port", "0", "--dns-port", "0"],
+            [sys.executable, "-m", "evsvc", "demo", *ports],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -62,12 +66,20 @@ class RunningDemo:
         return self.process.returncode
 
 
+@contextlib.contextmanager
+def running_demo(http_port: int = 0) -> Iterator[RunningDemo]:
+    running = RunningDemo(http_port)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.stop(signal.SIGKILL)
+
+
 @pytest.fixture
 def demo() -> Iterator[RunningDemo]:
-    running = RunningDemo()
-    yield running
-    if running.process.poll() is None:
-        running.stop(signal.SIGKILL)
+    with running_demo() as running:
+        yield running
 
 
 def paste(command: str) -> str:
@@ -116,16 +128,17 @@ def test_a_request_in_flight_finishes_after_the_signal(demo: RunningDemo) -> Non
     demo.process.communicate()
 
 
-def test_after_the_signal_no_connection_is_taken(demo: RunningDemo) -> None:
-    with socket.create_connection(("127.0.0.1", demo.port), timeout=20) as sock:
-        sock.sendall(b"GET /count HTTP/1.1\r\nHost: demo\r\n\r\n")
-        sock.recv(65536)
-        demo.process.send_signal(signal.SIGINT)
-        while sock.recv(65536):
-            pass
-    demo.process.communicate(timeout=20)
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", demo.port), timeout=20)
+def test_after_the_signal_no_connection_is_taken() -> None:
+    with held_port() as port, running_demo(port) as demo:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+            sock.sendall(b"GET /count HTTP/1.1\r\nHost: demo\r\n\r\n")
+            sock.recv(65536)
+            demo.process.send_signal(signal.SIGINT)
+            while sock.recv(65536):
+                pass
+        demo.process.communicate(timeout=20)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=20)
 
 
 @pytest.mark.parametrize("option", ["--http-port", "--dns-port"])

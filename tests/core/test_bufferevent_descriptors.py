@@ -25,6 +25,8 @@ from evsvc.core import (
 )
 from tests.core.bevs import Log, Pair, close_bev, never
 
+pytestmark = pytest.mark.every_backend
+
 
 @pytest.fixture
 def log() -> Log:

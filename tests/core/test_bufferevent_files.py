@@ -18,7 +18,10 @@ from evsvc.core import (
 )
 from tests.core.flat_memory import GIB, Discarding, reads_memory, resident_bytes
 
+pytestmark = pytest.mark.every_backend
 
+
+@pytest.mark.no_cover
 @reads_memory
 def test_a_file_of_1_gib_goes_through_a_bufferevent_in_flat_memory(tmp_path: Path) -> None:
     """Its bytes never enter Python: less than 20 MiB more are resident at any time than before.

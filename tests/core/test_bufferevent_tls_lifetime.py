@@ -392,6 +392,7 @@ def test_threadsafe_wants_it_below(base: EventBase, pair: Pair) -> None:
     pair[0].send(b"x")
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("ending", ["clean", "cut", "refused"])
 def test_a_thousand_handshakes_leave_nothing(over: Over, ending: str) -> None:
     """With the cyclic collector off; ended by both, cut off, or refused for the host name."""

@@ -20,6 +20,8 @@ from evsvc.core import (
 )
 from tests.core.bevs import Boom, Log, Pair, never
 
+pytestmark = pytest.mark.every_backend
+
 
 def settle(base: EventBase) -> None:
     for _ in range(5):

@@ -20,6 +20,8 @@ from evsvc.core import (
     event_self_cbarg,
 )
 
+pytestmark = pytest.mark.every_backend
+
 Pair = tuple[socket.socket, socket.socket]
 Call = tuple[float, EventFlag]
 

@@ -15,6 +15,8 @@ from evsvc.core import (
 )
 from evsvc.core.reactor.timers import SLACK, TimerHeap
 
+pytestmark = pytest.mark.every_backend
+
 
 @pytest.fixture
 def events(clock: FakeClock) -> list[Event]:

@@ -16,6 +16,8 @@ from evsvc.core import (
     StateError,
 )
 
+pytestmark = pytest.mark.every_backend
+
 
 class Boom(Exception):
     """What a callback of these tests raises."""
