@@ -1196,8 +1196,8 @@ def _is_of_reading(what: int) -> bool:
 
 
 def checked_options(options: int) -> int:
-    """Return the options of a bufferevent.  Raises ArgumentError for those that are none."""
-    options = int(options)
+    """Return the options of a bufferevent as a plain int; raise for what is none of them."""
+    options = int(whole_number(options, "options"))
     if options & ~_OPTIONS:
         raise ArgumentError(f"unknown bufferevent options: {options & ~_OPTIONS:#x}")
     if options & _UNLOCK and not options & BevOption.BEV_OPT_DEFER_CALLBACKS:

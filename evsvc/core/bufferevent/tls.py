@@ -48,7 +48,7 @@ from ..tls_engine import (
     check_host,
     moved,
 )
-from .abstract import AbstractBufferEvent, checked_options
+from .abstract import FINISH_TIMEOUT_S, AbstractBufferEvent, checked_options
 from .below import Below
 from .flow import SUSPENDED_BANDWIDTH, SUSPENDED_GROUP
 from .sock import BufferEvent
@@ -342,6 +342,16 @@ class TlsBufferEvent(AbstractBufferEvent):
         Source: SSL_shutdown; RFC 8446 section 6.1.
         """
         self.shutdown_write()
+
+    @holding_lock
+    def finish(self, timeout: float = FINISH_TIMEOUT_S) -> None:
+        """Let it go: send the rest and a close_notify, end what is below, wait for the peer's end.
+
+        See AbstractBufferEvent.finish, also for what it raises.
+        """
+        super().finish(timeout)
+        if self._engine is not None and self._engine.writing is Writing.CLOSED:
+            self._below.bev.shutdown_write()  # as the close_notify has gone before
 
     def set_datacb(self, datacb: StreamCallback | None) -> None:
         """Give what is received to `datacb(bev, data, ctx)`; see BufferEvent.set_datacb.
