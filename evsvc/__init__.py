@@ -7,6 +7,8 @@ The main names are here; everything public is in `evsvc.core`, `evsvc.http`, `ev
 `evsvc.rpc`.
 """
 
+import sys
+
 from .core import (
     EV_PERSIST,
     EV_READ,
@@ -22,10 +24,20 @@ from .core import (
     Event,
     EventBase,
 )
-from .dns import DnsServer, Resolver
-from .http import HttpConnection, HttpRequest, HttpServer
-from .rpc import Rpc, RpcPool, RpcServer
 from .version import __version__, version_number
+
+try:
+    from .dns import DnsServer, Resolver
+    from .http import HttpConnection, HttpRequest, HttpServer
+    from .rpc import Rpc, RpcPool, RpcServer
+except ModuleNotFoundError as exc:
+    if exc.name not in ("h11", "dns", "msgpack"):
+        raise
+    raise ImportError(
+        f"evsvc needs h11, dnspython and msgpack, and {sys.executable} lacks one: {exc}. "
+        "In a checkout, `make venv` installs them, for .venv/bin/python; "
+        "elsewhere, `python -m pip install CHECKOUT` does."
+    ) from exc
 
 __all__ = [
     "EVLOOP_NONBLOCK",
