@@ -31,7 +31,7 @@ try:
     from .http import HttpConnection, HttpRequest, HttpServer
     from .rpc import Rpc, RpcPool, RpcServer
 except ModuleNotFoundError as exc:
-    if exc.name not in ("h11", "dns", "msgpack"):
+    if (exc.name or "").partition(".")[0] not in ("h11", "dns", "msgpack"):
         raise
     raise ImportError(
         f"evsvc needs h11, dnspython and msgpack, and {sys.executable} lacks one: {exc}. "
