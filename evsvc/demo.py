@@ -31,7 +31,7 @@ from .dns import (
     DnsServer,
     DnsServerRequest,
 )
-from .http import HttpServer, ServerRequest
+from .http import EVHTTP_URI_QUERY_NONCONFORMANT, HttpServer, ServerRequest
 from .rpc import Rpc, RpcServer, ServerCall
 
 logger = logging.getLogger("evsvc.demo")
@@ -81,7 +81,7 @@ def answer_any(request: ServerRequest, arg: object) -> None:
 
 def answer_hello(request: ServerRequest, arg: object) -> None:
     """Greet whoever the query names."""
-    query = request.parse_query(1)
+    query = request.parse_query(EVHTTP_URI_QUERY_NONCONFORMANT)
     request.output_headers.add("Content-Type", "text/plain; charset=utf-8")
     request.send_reply(200, None, f"Hello, {query.find('name') or 'world'}!\n".encode())
 
@@ -252,27 +252,30 @@ def run(args: argparse.Namespace) -> int:
         except SocketError as exc:
             print(f"evsvc: {exc}", file=sys.stderr)
             return 1
-        _print_commands(demo)
+        print(_block(demo), end="", flush=True)  # at once, whole
         base.dispatch()
     return 0
 
 
-def _print_commands(demo: Demo) -> None:
-    """Print a block that a shell takes as a whole: each line is a command or a comment.
+def _block(demo: Demo) -> str:
+    """Return what a shell takes as a whole: each line is a command or a comment.
 
     No quotation mark is in a comment, since zsh takes one for a command unless told otherwise.
     """
-    print(f"# Serving HTTP and RPC on port {demo.http_port}, DNS on port {demo.dns_port}.")
-    print("# Paste these lines into another shell, one by one or all of them.")
-    print("# Ctrl-C here ends the demo.")
+    lines = [
+        f"# Serving HTTP and RPC on port {demo.http_port}, DNS on port {demo.dns_port}.",
+        "# Paste these lines into another shell, one by one or all of them.",
+        "# Ctrl-C here ends the demo.",
+    ]
     if shutil.which("evsvc") is None:
         folder = quote(os.path.dirname(sys.executable))
-        print(f'\n# so that the shell finds evsvc\nexport PATH={folder}:"$PATH"')
+        lines += ["", "# so that the shell finds evsvc", f'export PATH={folder}:"$PATH"']
     for says, command in demo.commands():
         program = command.split()[0]
-        missing = program != "evsvc" and shutil.which(program) is None
-        print(f"\n# {says}\n{f'# {program} is not installed: ' if missing else ''}{command}")
-    print(flush=True)
+        if program != "evsvc" and shutil.which(program) is None:
+            command = f"# {program} is not installed: {command}"
+        lines += ["", f"# {says}", command]
+    return "\n".join(lines) + "\n\n"
 
 
 def _log_exception(exc: Exception) -> None:
