@@ -18,6 +18,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 LOOP_BENCH_ARGS ?=
 ECHO_BENCH_ARGS ?=
+COMPARE_ARGS ?=
 
 .PHONY: help venv demo test lint format bench clean
 
@@ -52,6 +53,7 @@ bench: $(INSTALLED_BENCH)
 	$(BIN)/python -m bench.http_hello_bench $(BENCH_ARGS)
 	$(BIN)/python -m bench.event_loop_bench $(LOOP_BENCH_ARGS)
 	$(BIN)/python -m bench.echo_bench $(ECHO_BENCH_ARGS)
+	$(BIN)/python -m bench.compare $(COMPARE_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist evsvc.egg-info bench/build .coverage .hypothesis
