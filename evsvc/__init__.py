@@ -7,6 +7,8 @@ The main names are here; everything public is in `evsvc.core`, `evsvc.http`, `ev
 `evsvc.rpc`.
 """
 
+import sys
+
 from .core import (
     BEV_EVENT_CONNECTED,
     BEV_EVENT_EOF,
@@ -32,10 +34,20 @@ from .core import (
     Event,
     EventBase,
 )
-from .dns import DnsServer, Resolver
-from .http import HttpConnection, HttpRequest, HttpServer
-from .rpc import Rpc, RpcPool, RpcServer
 from .version import __version__, version_number
+
+try:
+    from .dns import DnsServer, Resolver
+    from .http import HttpConnection, HttpRequest, HttpServer
+    from .rpc import Rpc, RpcPool, RpcServer
+except ModuleNotFoundError as exc:
+    if (exc.name or "").partition(".")[0] not in ("h11", "dns", "msgpack"):
+        raise
+    raise ImportError(
+        f"evsvc needs h11, dnspython and msgpack, and {sys.executable} lacks one: {exc}. "
+        "In a checkout, `make venv` installs them, for .venv/bin/python; "
+        "elsewhere, `python -m pip install CHECKOUT` does."
+    ) from exc
 
 __all__ = [
     "BEV_EVENT_CONNECTED",

@@ -348,6 +348,49 @@ def test_a_wrong_argument_ends_an_example_with_exit_code_1() -> None:
     assert re.fullmatch(r"ticks\.py: .*'-q'.*\n", done.stderr)
 
 
+@pytest.mark.parametrize(
+    ("name", "args", "said"),
+    [
+        ("connect_by_name.py", [], "host, port"),
+        ("connect_by_name.py", ["localhost"], "port"),
+        ("connect_by_name.py", ["localhost", "http"], "'http'"),
+        ("connect_by_name.py", ["localhost", "70000"], "70000"),
+        ("connect_by_name.py", ["localhost", "80", "nowhere"], "nowhere"),
+        ("connect_by_name.py", ["localhost", "80", "127.0.0.1", "more"], "more"),
+        ("dns_server.py", ["port"], "'port'"),
+        ("dns_server.py", ["70000"], "70000"),
+        ("echo_server.py", ["port"], "'port'"),
+        ("echo_server.py", ["70000"], "70000"),
+        ("echo_server.py", ["1", "2"], "2"),
+        ("hello_http.py", ["port"], "'port'"),
+        ("hello_http.py", ["70000"], "70000"),
+    ],
+)
+def test_a_wrong_argument_is_told_with_the_usage(name: str, args: list[str], said: str) -> None:
+    done = run(name, *args)
+    assert (done.returncode, done.stdout) == (2, "")
+    usage, *_, error = done.stderr.splitlines()
+    assert usage.startswith(f"usage: {name} ")
+    assert error.startswith(f"{name}: error: ")
+    assert said in error
+
+
+@pytest.mark.parametrize("name", ["dns_server.py", "echo_server.py", "hello_http.py"])
+def test_a_busy_port_is_told_in_one_line(name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        done = run(name, str(busy.getsockname()[1]))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"{re.escape(name)}: .*in use\n", done.stderr)
+
+
+def test_hello_http_takes_a_flag_in_the_query() -> None:
+    with (
+        serving("hello_http.py") as (line, _),
+        urllib.request.urlopen(f"{line.strip()}greet?loud", timeout=20) as reply,
+    ):
+        assert reply.read() == b"Good morning, nobody!\n"
+
+
 @pytest.mark.interop
 def test_dns_server_answers_over_udp_and_tcp(program) -> None:  # type: ignore[no-untyped-def]
     dig = program("dig")
