@@ -396,7 +396,7 @@ def test_a_signal_while_the_wake_up_is_read_is_told_once(
 ) -> None:
     """Its byte and the call of its handler come to different passes."""
     ran: list[int] = []
-    wakeup = base._wakeup
+    wakeup = base.reactor.wakeup
     real = wakeup._reader
 
     class Reader:
@@ -444,7 +444,7 @@ FLOOD = 1000
 def test_no_kind_is_lost_in_a_flood(base: EventBase, size: int | None, looped: str) -> None:
     """However little the wake-up socket holds, and whatever fills it."""
     if size is not None:
-        base._wakeup._writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+        base.reactor.wakeup._writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
     kinds = [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGWINCH]
     counts: Counter[int] = Counter()
     for signum in kinds:

@@ -262,10 +262,10 @@ class LateSignal:
     """
 
     def __init__(self, base: EventBase, signum: int) -> None:
-        self._backend = base._backend
+        self._backend = base.reactor.backend
         self._signum = signum
         self._poll = select.poll()
-        self._poll.register(base._wakeup._reader, select.POLLIN)
+        self._poll.register(base.reactor.wakeup._reader, select.POLLIN)
         self.late = False
 
     def dispatch(self, timeout: float | None) -> list[tuple[int, int]]:
@@ -306,12 +306,12 @@ def test_a_signal_just_before_the_wait_ends_it(
         "post": lambda: base.post(base.loopbreak),
     }
     own_handler.append(ways[way])
-    real = base._backend
-    base._backend = late = LateSignal(base, signal.SIGUSR1)  # type: ignore[assignment]  # as used
+    real = base.reactor.backend
+    base.reactor.backend = late = LateSignal(base, signal.SIGUSR1)  # type: ignore[assignment]  # as used
     try:
         assert base.loop(EVLOOP_NO_EXIT_ON_EMPTY) == 0
     finally:
-        base._backend = real
+        base.reactor.backend = real
     assert late.late
     event.delete()
 

@@ -55,7 +55,7 @@ class EventBase(Closing):
     reactor: not for programs: what the rest of the core knows of a base.
     """
 
-    __slots__ = ("_wall_measured", "_wall_offset", "reactor")
+    __slots__ = ("__weakref__", "_wall_measured", "_wall_offset", "reactor")
 
     def __init__(self, config: EventConfig | None = None, *, clock: Clock | None = None) -> None:
         if config is not None and not isinstance(config, EventConfig):

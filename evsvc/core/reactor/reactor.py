@@ -310,7 +310,7 @@ class Reactor:
             if entered:
                 self.wakeup.leave_loop()
                 registry.end_loop()
-            if interrupted:
+            if interrupted and not self.parted:
                 registry.repair()
                 self.wakeup.repair()
 
