@@ -157,7 +157,6 @@ class AbstractBufferEvent(Closing):
         "_bounded",
         "_ctx",
         "_deferral",
-        "_defers",
         "_ends",
         "_eventcb",
         "_limiter",
@@ -184,7 +183,6 @@ class AbstractBufferEvent(Closing):
         base.reactor.require_open()
         self._base = base
         self._options = options
-        self._defers = bool(options & _DEFERRING)
         self._priority = base.npriorities // 2
         self._owned = True
         self._references = 1
@@ -576,7 +574,7 @@ class AbstractBufferEvent(Closing):
     def _run_readcb(self, defer: bool = False) -> None:
         if self._readcb is None:
             return
-        if self._defers or defer:
+        if self._options & _DEFERRING or defer:
             self._defer(READ, 0)
         else:
             self._call_readcb()
@@ -584,7 +582,7 @@ class AbstractBufferEvent(Closing):
     def _run_writecb(self, defer: bool = False) -> None:
         if self._writecb is None:
             return
-        if self._defers or defer:
+        if self._options & _DEFERRING or defer:
             self._defer(WRITE, 0)
         else:
             self._writecb(self, self._ctx)
@@ -594,7 +592,7 @@ class AbstractBufferEvent(Closing):
             return
         deferral = self._deferral
         # What happened before, and waits to be told, comes first.
-        if self._defers or defer or (deferral is not None and deferral.waits):
+        if self._options & _DEFERRING or defer or (deferral is not None and deferral.waits):
             self._defer(0, what)
         else:
             self._eventcb(self, BevEvent(what), self._ctx)
@@ -830,7 +828,7 @@ class AbstractBufferEvent(Closing):
             self._check_high_watermark()
         if self.input.length < flow.read_low or self._readcb is None:
             return
-        if defer or self._defers or flow.read_high:
+        if defer or self._options & _DEFERRING or flow.read_high:
             self._run_readcb(defer)
         else:
             self._readcb(self, self._ctx)
