@@ -144,7 +144,7 @@ def test_connected_alone_runs_no_write_callback(base: EventBase, greeter: Addres
         bev.setcb(None, never, lambda *_: base.loopexit(0.01))
         bev.connect(greeter)
         base.dispatch()
-        assert base.got_exit()
+        assert base.got_exit
 
 
 def test_disabling_writing_keeps_the_connect_alive(base: EventBase, greeter: Address) -> None:

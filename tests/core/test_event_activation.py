@@ -73,7 +73,7 @@ def test_stale_entries_run_nothing_and_follow_no_priority(base: EventBase) -> No
 def test_a_deleted_deferred_activation_does_not_eat_a_new_one(base: EventBase) -> None:
     ran: list[int] = []
     event = base.timer(lambda *_: ran.append(1))
-    base._active.activate_later(event, EV_TIMEOUT)
+    base.reactor.active.activate_later(event, EV_TIMEOUT)
     event.delete()
     event.active(EV_TIMEOUT)
     assert base.dispatch() == 1

@@ -76,10 +76,10 @@ def test_add_without_a_timeout_keeps_the_one_that_runs(
     assert event.deadline is None
 
 
-def test_a_timeout_given_in_a_callback_counts_from_the_cached_time(
+def test_a_timeout_given_in_a_callback_counts_from_the_call(
     fake_base: EventBase, clock: FakeClock
 ) -> None:
-    """A timer added after 50 ms of work in a callback comes 50 ms early by the real time."""
+    """A timer added after 50 ms of work in a callback has its whole time from there on."""
     start = clock.monotonic()
     event = fake_base.timer(lambda *_: None)
 
@@ -89,7 +89,7 @@ def test_a_timeout_given_in_a_callback_counts_from_the_cached_time(
 
     fake_base.timer(busy).add(0)
     fake_base.loop(EVLOOP_ONCE)
-    assert event.deadline == start + 1
+    assert event.deadline == start + 1.05
 
 
 def test_a_persistent_timer_repeats_until_deleted(fake_base: EventBase, clock: FakeClock) -> None:

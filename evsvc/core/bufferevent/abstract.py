@@ -77,7 +77,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..buffer import EvBuffer
 from ..buffer.transfer import MOST_MAX_READ_BYTES
-from ..checks import check_timeout, whole_number
+from ..checks import check_timeout, flag_bits, require_callable, whole_number
 from ..closing import Closing
 from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..flags import (
@@ -179,7 +179,7 @@ class AbstractBufferEvent(Closing):
     def __init__(self, base: EventBase, options: int = 0, lock: Lock | None = None) -> None:
         """Be a bufferevent of `base`; with BEV_OPT_THREADSAFE under `lock`, or one of its own."""
         _require_base(base)
-        options = _checked_options(options)
+        options = options_of(options)
         base.reactor.require_open()
         self._base = base
         self._options = options
@@ -460,7 +460,8 @@ class AbstractBufferEvent(Closing):
         if self._lock is not None:
             events |= FINALIZE
         event = Event(self._base, fd, events, self._guarded(callback))
-        event.rank = self._priority
+        if event.rank != self._priority:
+            event.priority = self._priority
         return event
 
     def _now(self) -> float:
@@ -536,8 +537,8 @@ class AbstractBufferEvent(Closing):
         Raises ArgumentTypeError for what is no callback and not None, StateError when closed.
         """
         for callback in (readcb, writecb, eventcb):
-            if callback is not None and not callable(callback):
-                raise ArgumentTypeError(f"the callback cannot be called: {callback!r}")
+            if callback is not None:
+                require_callable(callback)
         if not self._owned:
             raise StateError("the bufferevent is closed")
         self._readcb, self._writecb, self._eventcb, self._ctx = readcb, writecb, eventcb, ctx
@@ -1184,10 +1185,9 @@ def _is_of_reading(what: int) -> bool:
     return what & _BOTH_WAYS == int(BevEvent.BEV_EVENT_READING)
 
 
-def _checked_options(options: int) -> int:
-    options = int(options)
-    if options & ~_OPTIONS:
-        raise ArgumentError(f"unknown bufferevent options: {options & ~_OPTIONS:#x}")
+def options_of(options: int) -> int:
+    """Return BEV_OPT_ options as a plain int; raise ArgumentError for those that do not fit."""
+    options = flag_bits(options, "bufferevent options", _OPTIONS)
     if options & _UNLOCK and not options & BevOption.BEV_OPT_DEFER_CALLBACKS:
         raise ArgumentError("BEV_OPT_UNLOCK_CALLBACKS goes with BEV_OPT_DEFER_CALLBACKS only")
     return options
@@ -1195,10 +1195,7 @@ def _checked_options(options: int) -> int:
 
 def directions_of(events: int) -> int:
     """Return EV_READ, EV_WRITE or both as a plain int; raise ArgumentError for anything else."""
-    directions = int(whole_number(events, "what is enabled"))
-    if directions & ~BOTH:
-        raise ArgumentError(f"only EV_READ and EV_WRITE mean something here: {events!r}")
-    return directions
+    return flag_bits(events, "directions", BOTH)
 
 
 def _checked_size(size: int) -> int:

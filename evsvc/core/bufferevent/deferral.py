@@ -43,7 +43,8 @@ class Deferral:
         # EV_FINALIZE: a thread that closes the bufferevent has its lock, and must not wait for a
         # run that waits for the lock.
         self.record = Event(base, -1, 0 if lock is None else FINALIZE, self._run)
-        self.record.rank = priority
+        if self.record.rank != priority:
+            self.record.priority = priority
         self._lock = lock
         self._read = read
         self._write = write

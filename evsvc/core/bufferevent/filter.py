@@ -33,7 +33,7 @@ from ..flags import (
     TriggerOption,
 )
 from ..thread import call_unlocked
-from .abstract import AbstractBufferEvent, directions_of
+from .abstract import AbstractBufferEvent, directions_of, options_of
 from .below import Below
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class FilterBufferEvent(AbstractBufferEvent):
         ctx: object = None,
     ) -> None:
         _check_arguments(underlying, input_filter, output_filter, free_context)
-        if underlying.mutex is None and int(options) & BevOption.BEV_OPT_THREADSAFE:
+        if underlying.mutex is None and options_of(options) & BevOption.BEV_OPT_THREADSAFE:
             raise ArgumentError("BEV_OPT_THREADSAFE wants it in the underlying bufferevent, too")
         super().__init__(underlying.base, options, underlying.mutex)
         self._incoming = _Way(input_filter, underlying.input, self.input)

@@ -17,6 +17,7 @@ import errno
 from sys import maxsize
 from typing import TYPE_CHECKING, Self
 
+from ..checks import whole_number
 from ..errors import StateError
 from ..flags import READ, WRITE, BevEvent, BevOption, FlushMode
 from ..thread import holding_lock
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..thread import Lock
     from .rate_group import RateLimitGroup
 
+_DEFER = int(BevOption.BEV_OPT_DEFER_CALLBACKS)
 _READING, _WRITING = int(BevEvent.BEV_EVENT_READING), int(BevEvent.BEV_EVENT_WRITING)
 
 
@@ -52,7 +54,7 @@ class PairBufferEvent(AbstractBufferEvent):
     ) -> None:
         if half is None:
             raise StateError("half a pair has no peer: PairBufferEvent.new makes two")
-        super().__init__(base, int(options) | BevOption.BEV_OPT_DEFER_CALLBACKS, lock)
+        super().__init__(base, whole_number(options, "options") | _DEFER, lock)
         self._partner: PairBufferEvent | None = None
         self._moving = False  # our bytes are crossing now
         self._peer_ended = False  # the partner's output has

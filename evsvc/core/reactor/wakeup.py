@@ -47,13 +47,13 @@ class Wakeup:
         self.thread_id = 0  # of the thread in the loop; 0 when there is none
         self.waits = False  # the loop is in the backend: see `wake`
         self._sent = False
-        self._registry = base._registry
+        self._registry = base.reactor.registry
         self._open_sockets()
         self.signals = SignalMap(self._writer.fileno())
         self._post_event = Event(base, -1, 0, self._run_posted)
         self._event = Event(base, self._reader, READ | PERSIST, self._on_wake)
         self._event.internal = True
-        self._event.rank = 0
+        self._event.priority = 0
 
     def start(self) -> None:
         """Have the base watch for wake-ups.  Raises SocketError when it cannot."""
