@@ -421,6 +421,20 @@ def test_a_path_may_be_bytes_or_a_path_object(
         client.bev.close()
 
 
+@pytest.mark.parametrize("address", [b"s", Path("s"), "./s"])
+def test_where_a_listener_is_can_be_connected_to(
+    base: EventBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | bytes | Path
+) -> None:
+    """A path in the working directory, too: what the kernel returns has a slash."""
+    monkeypatch.chdir(tmp_path)
+    with greeting_listener(base, address) as listener:
+        client = Client(base)
+        client.bev.connect(listener.address)
+        base.dispatch()
+        assert client.at_end == b"hello"
+        client.bev.close()
+
+
 LOOPBACKS = [LOOPBACK, pytest.param("::1", marks=NEEDS_IPV6)]
 
 

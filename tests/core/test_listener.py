@@ -292,7 +292,8 @@ def bind_both_families(base: EventBase, cb: Any) -> tuple[ConnListener, ConnList
             return six, bind(base, cb, 0, ("127.0.0.1", six.address[1]))
         except SocketError as exc:
             six.close()
-            assert exc.errno == errno.EADDRINUSE
+            if exc.errno != errno.EADDRINUSE:
+                raise
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
