@@ -75,7 +75,8 @@ class ConnectOptions:
     max_addresses:   how many of the host's addresses are tried at most.
     nodelay:         small writes are sent at once (TCP_NODELAY); False leaves the socket as it is.
 
-    A Unix listener whose queue is full is tried again within attempt_s, without it for 30 s.
+    A Unix listener whose queue is full is tried again within attempt_s, for 120 s at most, and
+    without it for 30 s.
     Raises ArgumentError when a value is out of range, ArgumentTypeError when it is no number.
     """
 
