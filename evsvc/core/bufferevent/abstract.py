@@ -1185,9 +1185,12 @@ def _is_of_reading(what: int) -> bool:
     return what & _BOTH_WAYS == int(BevEvent.BEV_EVENT_READING)
 
 
-def options_of(options: int) -> int:
-    """Return BEV_OPT_ options as a plain int; raise ArgumentError for those that do not fit."""
-    options = flag_bits(options, "bufferevent options", _OPTIONS)
+def options_of(options: int, always: int = 0) -> int:
+    """Return BEV_OPT_ options as a plain int, with those that a kind has always.
+
+    Raises ArgumentError for those that do not fit, ArgumentTypeError for what is no int.
+    """
+    options = flag_bits(options, "bufferevent options", _OPTIONS) | always
     if options & _UNLOCK and not options & BevOption.BEV_OPT_DEFER_CALLBACKS:
         raise ArgumentError("BEV_OPT_UNLOCK_CALLBACKS goes with BEV_OPT_DEFER_CALLBACKS only")
     return options

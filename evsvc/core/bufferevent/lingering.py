@@ -76,6 +76,8 @@ def fork_count() -> int:
 
 def close_stream(base: EventBase, stream: socket.socket | DescriptorStream) -> None:
     """Close a descriptor whose input has not ended, so that what was sent arrives."""
+    if stream.fileno() < 0:
+        return  # the program has closed it already
     if isinstance(stream, socket.socket) and sys.platform != "win32":
         try:
             unconfirmed = _count(stream, termios.TIOCOUTQ)

@@ -17,11 +17,10 @@ import errno
 from sys import maxsize
 from typing import TYPE_CHECKING, Self
 
-from ..checks import whole_number
 from ..errors import StateError
 from ..flags import READ, WRITE, BevEvent, BevOption, FlushMode
 from ..thread import holding_lock
-from .abstract import AbstractBufferEvent
+from .abstract import AbstractBufferEvent, options_of
 
 if TYPE_CHECKING:
     from ..reactor.base import EventBase
@@ -54,7 +53,7 @@ class PairBufferEvent(AbstractBufferEvent):
     ) -> None:
         if half is None:
             raise StateError("half a pair has no peer: PairBufferEvent.new makes two")
-        super().__init__(base, whole_number(options, "options") | _DEFER, lock)
+        super().__init__(base, options_of(options, _DEFER), lock)
         self._partner: PairBufferEvent | None = None
         self._moving = False  # our bytes are crossing now
         self._peer_ended = False  # the partner's output has
