@@ -81,12 +81,20 @@ from ..checks import check_timeout, flag_bits, require_callable, whole_number
 from ..closing import Closing
 from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..flags import (
+    BEV_EVENTS,
     BOTH,
+    DEFER_CALLBACKS,
+    EOF,
+    ERROR,
     FINALIZE,
     READ,
+    READING,
+    THREADSAFE,
+    TIMED_OUT,
+    UNLOCK_CALLBACKS,
     WRITE,
+    WRITING,
     BevEvent,
-    BevOption,
     EventFlag,
     FlushMode,
     TriggerOption,
@@ -123,13 +131,12 @@ StreamCallback = Callable[[Any, bytes, Any], object]
 _IGNORE_WATERMARKS = int(TriggerOption.BEV_TRIG_IGNORE_WATERMARKS)
 _DEFER = int(TriggerOption.BEV_TRIG_DEFER_CALLBACKS)
 _OPTIONS = 0x0F
-_DEFERRING = int(BevOption.BEV_OPT_DEFER_CALLBACKS | BevOption.BEV_OPT_THREADSAFE)
-_UNLOCK = int(BevOption.BEV_OPT_UNLOCK_CALLBACKS)
-_ENDS = int(BevEvent.BEV_EVENT_EOF | BevEvent.BEV_EVENT_ERROR)
-_BOTH_WAYS = int(BevEvent.BEV_EVENT_READING | BevEvent.BEV_EVENT_WRITING)
+_DEFERRING = DEFER_CALLBACKS | THREADSAFE
+_ENDS = EOF | ERROR
+_BOTH_WAYS = READING | WRITING
 _ERROR_IN = {
-    READ: BevEvent.BEV_EVENT_READING | BevEvent.BEV_EVENT_ERROR,
-    WRITE: BevEvent.BEV_EVENT_WRITING | BevEvent.BEV_EVENT_ERROR,
+    READ: READING | ERROR,
+    WRITE: WRITING | ERROR,
 }
 
 
@@ -205,7 +212,7 @@ class AbstractBufferEvent(Closing):
         output.frozen_start = True
         output.on_add = self._update_writing
         self._lock: Lock | None = None
-        if options & BevOption.BEV_OPT_THREADSAFE:
+        if options & THREADSAFE:
             self._lock = lock or CallbackLock()
             incoming.enable_locking(self._lock)
             output.enable_locking(self._lock)
@@ -596,7 +603,7 @@ class AbstractBufferEvent(Closing):
         if self._options & _DEFERRING or defer or (deferral is not None and deferral.waits):
             self._defer(0, what)
         else:
-            self._eventcb(self, BevEvent(what), self._ctx)
+            self._eventcb(self, _told(what), self._ctx)
 
     def _call_readcb(self) -> None:
         if self._readcb is None:
@@ -620,7 +627,7 @@ class AbstractBufferEvent(Closing):
 
     def _call_eventcb(self, what: int) -> None:
         if self._eventcb is not None:
-            self._eventcb(self, BevEvent(what), self._ctx)
+            self._eventcb(self, _told(what), self._ctx)
 
     def _defer(self, data: int, what: int, *, to_next_pass: bool = False) -> None:
         deferral = self._deferral
@@ -646,7 +653,7 @@ class AbstractBufferEvent(Closing):
         """The other side has ended: stop reading, and tell."""
         self._ends |= _INPUT_OVER
         self._stop(READ)
-        self._run_eventcb(BevEvent.BEV_EVENT_EOF | what, defer)
+        self._run_eventcb(EOF | what, defer)
 
     def _failed(self, direction: int, error: OSError, defer: bool = False) -> None:
         """Reading or writing has failed: stop it, and tell."""
@@ -660,9 +667,9 @@ class AbstractBufferEvent(Closing):
 
     def _note_ends(self, what: int) -> None:
         """Note what else is told of an end: of reading, or for good of writing."""
-        if what & BevEvent.BEV_EVENT_READING and what & _ENDS:
+        if what & READING and what & _ENDS:
             self._ends |= _INPUT_OVER
-        if what & BevEvent.BEV_EVENT_WRITING and what & BevEvent.BEV_EVENT_ERROR:
+        if what & WRITING and what & ERROR:
             self._refuse_output()
 
     def _refuse_output(self) -> None:
@@ -865,28 +872,32 @@ class AbstractBufferEvent(Closing):
             old.close()
         if read_s or write_s:
             self._timeouts = Timeouts(
-                self._new_event, read_s, write_s, self._read_expired, self._write_expired
+                self._new_event,
+                self._base.reactor.monotonic,
+                read_s,
+                write_s,
+                self._read_expired,
+                self._write_expired,
             )
             self._update_timers()
 
     def _update_timers(self) -> None:
         """Start or stop the time-outs; one that runs runs on."""
-        if self._timeouts is not None:
+        timeouts = self._timeouts
+        if timeouts is not None:
             wanted = self.flow.wanted
-            self._timeouts.update(
-                bool(wanted & READ), bool(wanted & WRITE) and self._waits_to_write()
-            )
+            timeouts.update(wanted & READ, wanted & WRITE and self._waits_to_write())
 
     def _waits_to_write(self) -> bool:
         return self.output.length > 0
 
     def _read_expired(self) -> None:
         self._stop(READ)
-        self._run_eventcb(BevEvent.BEV_EVENT_TIMEOUT | BevEvent.BEV_EVENT_READING)
+        self._run_eventcb(TIMED_OUT | READING)
 
     def _write_expired(self) -> None:
         self._stop(WRITE)
-        self._run_eventcb(BevEvent.BEV_EVENT_TIMEOUT | BevEvent.BEV_EVENT_WRITING)
+        self._run_eventcb(TIMED_OUT | WRITING)
 
     # The bytes, and what is below them.
 
@@ -1169,9 +1180,9 @@ class _Finish:
 
     def told(self, bev: AbstractBufferEvent, what: int, ctx: object) -> None:
         """Note the peer's end; a failure is the end of all."""
-        if what & BevEvent.BEV_EVENT_ERROR and not _is_of_reading(what):
+        if what & ERROR and not _is_of_reading(what):
             bev._guarded(bev._finished)()
-        elif what & (BevEvent.BEV_EVENT_EOF | BevEvent.BEV_EVENT_ERROR):
+        elif what & (EOF | ERROR):
             self.input_over = True
             self.look(bev)
 
@@ -1182,7 +1193,7 @@ class _Finish:
 
 
 def _is_of_reading(what: int) -> bool:
-    return what & _BOTH_WAYS == int(BevEvent.BEV_EVENT_READING)
+    return what & _BOTH_WAYS == READING
 
 
 def options_of(options: int, always: int = 0) -> int:
@@ -1191,9 +1202,14 @@ def options_of(options: int, always: int = 0) -> int:
     Raises ArgumentError for those that do not fit, ArgumentTypeError for what is no int.
     """
     options = flag_bits(options, "bufferevent options", _OPTIONS) | always
-    if options & _UNLOCK and not options & BevOption.BEV_OPT_DEFER_CALLBACKS:
+    if options & UNLOCK_CALLBACKS and not options & DEFER_CALLBACKS:
         raise ArgumentError("BEV_OPT_UNLOCK_CALLBACKS goes with BEV_OPT_DEFER_CALLBACKS only")
     return options
+
+
+def _told(what: int) -> BevEvent:
+    """Return what the event callback is given."""
+    return BEV_EVENTS[what] if 0 <= what < len(BEV_EVENTS) else BevEvent(what)
 
 
 def directions_of(events: int) -> int:

@@ -26,7 +26,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..descriptors import DescriptorStream, stream_of
 from ..errors import ArgumentError, ArgumentTypeError, StateError
-from ..flags import PERSIST, READ, WRITE, BevEvent, BevOption
+from ..flags import (
+    CLOSE_ON_FREE,
+    CONNECTED,
+    ERROR,
+    PERSIST,
+    READ,
+    READING,
+    WRITE,
+)
 from ..thread import call_unlocked
 from ..util import endpoint_of
 from .abstract import AbstractBufferEvent
@@ -205,16 +213,16 @@ class BufferEvent(AbstractBufferEvent):
 
     @property
     def _owns_stream(self) -> bool:
-        return bool(self._made_by_connect or self._options & BevOption.BEV_OPT_CLOSE_ON_FREE)
+        return bool(self._made_by_connect or self._options & CLOSE_ON_FREE)
 
     def _origin_of(self, fd: Socket | int) -> int | Callable[[], object] | None:
         """Return what `close` has to know of a descriptor; before we use it."""
-        if self._options & BevOption.BEV_OPT_CLOSE_ON_FREE:
+        if self._options & CLOSE_ON_FREE:
             return fork_count()
         return blocking_restorer(fd)
 
     def _stream_over(self, fd: Socket | int) -> Socket | DescriptorStream:
-        return stream_of(fd, lent=not self._options & BevOption.BEV_OPT_CLOSE_ON_FREE)
+        return stream_of(fd, lent=not self._options & CLOSE_ON_FREE)
 
     def _attach(self, stream: Socket | DescriptorStream, *, borrowed: bool = False) -> None:
         """Use a stream; a `borrowed` one is a second object over the program's number.
@@ -351,7 +359,7 @@ class BufferEvent(AbstractBufferEvent):
         if error is None and words is not None and isinstance(words.error, ConnectionResetError):
             error = words.error
         if error is None or (error.errno == errno.EIO and _is_terminal(self._stream)):
-            self._ended(BevEvent.BEV_EVENT_READING)
+            self._ended(READING)
         else:
             self._failed(READ, error)
         self._hear_last_words()
@@ -649,14 +657,14 @@ class BufferEvent(AbstractBufferEvent):
             self.dns_error = dns_error
             self.error = error
             self._give_up_connect()
-            self._run_eventcb(BevEvent.BEV_EVENT_ERROR, defer)
+            self._run_eventcb(ERROR, defer)
             return
         if sock is not self._stream:
             self._adopt(sock)
         self._asks_to_write = False
         self._open = True
         self._update(READ | WRITE)
-        self._run_eventcb(BevEvent.BEV_EVENT_CONNECTED)
+        self._run_eventcb(CONNECTED)
 
     def _give_up_connect(self) -> None:
         """Be as before the connect, with no time-out running; the program may start another."""
