@@ -76,7 +76,6 @@ class Program:
                 except Boom:
                     self.log.append("boom")
                 self._count()
-            self.log.append([self.base.max_events(kind) for kind in COUNTS])
             self._bev.close()
             self.base.close()
         return self.log

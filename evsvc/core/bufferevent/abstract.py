@@ -112,7 +112,7 @@ from .flow import (
 from .rate_buckets import EV_RATE_LIMIT_MAX, TokenBucketCfg
 from .rate_group import RateLimitGroup
 from .rate_limit import RateLimit, Side
-from .timeouts import Deadline, Timeouts
+from .timeouts import Timeouts
 
 if TYPE_CHECKING:
     import socket
@@ -343,7 +343,7 @@ class AbstractBufferEvent(Closing):
         if isinstance(finish, _Finish):
             self._ends |= _INPUT_OVER  # nothing more is waited for
             self._forget_callbacks()
-            finish.deadline.close()
+            finish.timer.close()
             self._give_back()
 
     @holding_lock
@@ -456,7 +456,7 @@ class AbstractBufferEvent(Closing):
             function()
         elif self._base.reactor.in_loop_thread():
             call_unlocked(function)
-        else:
+        elif not self._base.reactor.closed:
             self._base.reactor.post(function)
 
     def _new_event(self, fd: int | HasFileno, events: int, callback: EventFunction) -> Event:
@@ -630,6 +630,8 @@ class AbstractBufferEvent(Closing):
             self._eventcb(self, _told(what), self._ctx)
 
     def _defer(self, data: int, what: int, *, to_next_pass: bool = False) -> None:
+        if self._base.reactor.closed:
+            return  # nobody tells any more
         deferral = self._deferral
         if deferral is None:
             deferral = self._deferral = Deferral(
@@ -1160,15 +1162,33 @@ class AbstractBufferEvent(Closing):
         return most if self._limiter is None else self._limiter.max_to_write(most)
 
 
+class _LastChance:
+    """The end of the time of `finish`, which only its timer holds.
+
+    So it is also the end when the event base is closed, which lets go of all its events.
+    """
+
+    __slots__ = ("_bev",)
+
+    def __init__(self, bev: AbstractBufferEvent) -> None:
+        self._bev = bev
+
+    def take(self, fd: int, what: int, arg: object) -> None:
+        self._bev._finished()
+
+    def __del__(self) -> None:
+        self._bev._guarded(self._bev._finished)()
+
+
 class _Finish:
     """What `finish` waits for: the callbacks of a bufferevent that the program has let go."""
 
-    __slots__ = ("deadline", "input_over")
+    __slots__ = ("input_over", "timer")
 
     def __init__(self, bev: AbstractBufferEvent, timeout: float, input_over: int) -> None:
         self.input_over = bool(input_over)
-        self.deadline = Deadline(bev._new_event, bev._finished)
-        self.deadline.start(timeout)
+        self.timer = bev._new_event(-1, 0, _LastChance(bev).take)
+        self.timer.add(timeout)
 
     def read(self, bev: AbstractBufferEvent, ctx: object) -> None:
         """Throw away what has come."""

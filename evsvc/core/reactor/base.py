@@ -181,7 +181,7 @@ class EventBase(Closing):
         flags = flag_bits(events, "event flags", _EVENT_FLAGS)
         if flags & (SIGNAL | PERSIST) or not flags & (TIMEOUT | IO):
             raise ArgumentError(f"once() cannot wait for {EVENT_FLAGS[flags]!r}")
-        event = Event(self, fd_of(fd), flags, cb, arg)
+        event = Event(self, fd, flags, cb, arg)
         if not flags & IO and not timeout:
             if timeout is not None:
                 check_timeout(timeout)

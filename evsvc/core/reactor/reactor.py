@@ -301,6 +301,7 @@ class Reactor:
                 registry.end_loop()
             if interrupted:
                 registry.repair()
+                self.wakeup.repair()
 
     def _has_events(self) -> bool:
         registry = self.registry
@@ -378,7 +379,7 @@ class Reactor:
             if waiting and not self.broken:
                 ran += self._flush()
             total += ran
-            if once and total and not active.count:
+            if once and total and active.count == len(active.later):
                 return 0
 
     def _begin_pass(self, hurry: int) -> float | None:

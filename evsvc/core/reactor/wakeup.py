@@ -103,6 +103,12 @@ class Wakeup:
         if self.posted:
             self._registry.activate_later(self._post_event, 0)
 
+    def repair(self) -> None:
+        """Make good what an interrupt cut off: a byte was read, or calls have no event."""
+        self._sent = False
+        if self.posted:
+            self._registry.activate_later(self._post_event, 0)
+
     def close(self) -> None:
         """Drop what was posted and close the sockets."""
         self._sent = True  # nobody is left to be woken
