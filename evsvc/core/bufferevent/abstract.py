@@ -1162,22 +1162,22 @@ class AbstractBufferEvent(Closing):
         return most if self._limiter is None else self._limiter.max_to_write(most)
 
 
-class _LastChance:
-    """The end of the time of `finish`, which only its timer holds.
+class _Until(Event):
+    """The time that `finish` has: it is over, too, when the event base is closed."""
 
-    So it is also the end when the event base is closed, which lets go of all its events.
-    """
-
-    __slots__ = ("_bev",)
+    __slots__ = ("_end",)
 
     def __init__(self, bev: AbstractBufferEvent) -> None:
-        self._bev = bev
+        super().__init__(bev.base, -1, 0, self._on_timer)
+        self._end = bev._guarded(bev._finished)
 
-    def take(self, fd: int, what: int, arg: object) -> None:
-        self._bev._finished()
+    def _on_timer(self, fd: int, what: int, arg: object) -> None:
+        self._end()
 
-    def __del__(self) -> None:
-        self._bev._guarded(self._bev._finished)()
+    def let_go(self) -> None:
+        """End it now: the base is closed, and no loop will."""
+        super().let_go()
+        self._end()
 
 
 class _Finish:
@@ -1187,7 +1187,7 @@ class _Finish:
 
     def __init__(self, bev: AbstractBufferEvent, timeout: float, input_over: int) -> None:
         self.input_over = bool(input_over)
-        self.timer = bev._new_event(-1, 0, _LastChance(bev).take)
+        self.timer = _Until(bev)
         self.timer.add(timeout)
 
     def read(self, bev: AbstractBufferEvent, ctx: object) -> None:
