@@ -577,9 +577,9 @@ class Reactor:
     def close(self) -> None:
         """Delete every event and give the kernel's objects back; no finalizer runs."""
         self.require_closable()
+        self.closed = True  # nothing may be added for what is let go of now
         self.registry.clear()
         self.wakeup.close()
-        self.closed = True
         leave_at_fork(self)
         self._waiting.clear()
         for watcher in (*self.prepare_watchers, *self.check_watchers):
