@@ -163,7 +163,11 @@ class EventBase(Closing):
         return Event(self, -1, 0, cb, arg)
 
     def signal(self, signum: int, cb: EventCallback, arg: object = None) -> Event:
-        """Make a persistent signal event; start it with `add()` (evsignal_new)."""
+        """Make a persistent signal event; start it with `add()`, in the main thread (evsignal_new).
+
+        After each signal its callback is called at least once; signals that come together may be
+        one call.
+        """
         return Event(self, signum, SIGNAL | PERSIST, cb, arg)
 
     def once(

@@ -195,7 +195,8 @@ class Event(EventRecord, Closing):
 
         Fine on an event that is neither.  With `thread.use_pthreads`, and from another thread
         than the loop's, waits until a callback of the event that is running has returned, unless
-        the event has EV_FINALIZE.  Source: event_del.
+        the event has EV_FINALIZE.  Raises StateError, with nothing done, for the last event of a
+        signal in a thread that is neither the main nor the loop's.  Source: event_del.
         """
         if debug_topics.on:
             logger.debug("event_del: %r", self)

@@ -189,6 +189,7 @@ class Wakeup:
         self._sent = False
         if self.posted:
             self._registry.activate_later(self._post_event, 0)
+        self.ring()
 
     def close(self) -> None:
         """Drop what was posted and close the sockets."""
