@@ -176,10 +176,9 @@ class Event(EventRecord, Closing):
         if debug_topics.on:
             logger.debug("event_add: %r, timeout %r", self, timeout)
         base = self._base
-        if base is None or base.reactor.closed or self.finalized:
+        if base is None or self.finalized or (reactor := base.reactor).closed:
             self._refuse_add()
             return
-        reactor = base.reactor
         if timeout is None:
             reactor.registry.add(self, None, 0.0)
         else:

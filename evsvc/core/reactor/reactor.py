@@ -292,6 +292,7 @@ class Reactor:
                 self.wakeup.thread_id = 0
                 self.wakeup.waits = False
                 self.active.running_priority = NOTHING_RUNS
+                last, self.active.popped = self.active.popped, None
             if lock is not None:
                 try:  # noqa: SIM105  # `suppress` would be such a call
                     lock.release()
@@ -300,7 +301,7 @@ class Reactor:
             if entered:
                 registry.end_loop()
             if interrupted:
-                registry.repair()
+                registry.repair(last, self.monotonic())
                 self.wakeup.repair()
 
     def _has_events(self) -> bool:
@@ -491,7 +492,7 @@ class Reactor:
                         raise
                     self.exception_handler(exc)
                 finally:
-                    waiting.popleft()
+                    del waiting[0]
                 if self.broken:
                     break
         finally:
@@ -557,7 +558,7 @@ class Reactor:
                 break
             if until != inf and self.monotonic() >= until:
                 break
-        registry.running = None
+        registry.running = active.popped = None
         return ran
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ from ..checks import check_timeout
 from ..errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .record import EventRecord
 
@@ -198,8 +198,11 @@ class TimerHeap:
             self._dead -= 1
         return None
 
-    def pop_due(self, now: float) -> EventRecord | None:
-        """Take the earliest event that is due at `now`, or None."""
+    def expire(self, now: float, expired: Callable[[EventRecord], object]) -> None:
+        """Call `expired(event)` for each event that is due at `now`, and forget its deadline.
+
+        `expired` adds and removes nothing here.  The earliest come first.
+        """
         heap = self._heap
         while heap:
             deadline, key, event = heap[0]
@@ -208,7 +211,8 @@ class TimerHeap:
                 self._dead -= 1
                 continue
             if deadline > now:
-                return None
+                return
+            expired(event)
             event.timer_key = 0
             self.live -= 1
             heappop(heap)
@@ -216,8 +220,6 @@ class TimerHeap:
             if queue is not None:
                 event.queue = None
                 self._promote(queue)
-            return event
-        return None
 
     def repair(self) -> None:
         """Make good what an interrupt cut off: the live entries, and how many there are."""
