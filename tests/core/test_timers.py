@@ -25,7 +25,7 @@ def events(clock: FakeClock) -> list[Event]:
 
 def drain(heap: TimerHeap, now: float) -> list[EventRecord]:
     due: list[EventRecord] = []
-    heap.expire(now, due.append)
+    heap.expire(now, lambda event, what: due.append(event), lambda event: None)
     return due
 
 

@@ -198,8 +198,9 @@ class Event(EventRecord, Closing):
         """
         if debug_topics.on:
             logger.debug("event_del: %r", self)
-        if self._base is not None:
-            self._base.reactor.registry.delete(self)
+        base = self._base
+        if base is not None:
+            base.reactor.registry.delete(self)
         else:
             self._require_assigned()
 

@@ -57,7 +57,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import chain
-from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..debug import note_new_base
@@ -79,6 +78,9 @@ MAX_WAIT_S = 35 * 60.0
 
 MAX_DEFERRED_PER_PASS = 32
 """How many deferred callbacks join the pass under way, as in libevent; more wait for the next."""
+
+# As many callbacks as there are; small enough for the interpreter to compare fast.
+ANY_NUMBER = 1 << 29
 
 ONCE, NONBLOCK, NO_EXIT_ON_EMPTY = 0x01, 0x02, 0x04
 
@@ -503,13 +505,13 @@ class Reactor:
         """Run the most urgent priority that has a user's callback; return how many ran."""
         active = self.active
         limits = self._limits
-        most: float = inf
-        until: float = inf
+        most = ANY_NUMBER
+        until: float | None = None
         for priority, queue in enumerate(active.queues):
             if queue:
                 active.running_priority = priority
                 if limits is not None and priority >= limits.min_priority:
-                    most = inf if limits.max_callbacks is None else limits.max_callbacks
+                    most = ANY_NUMBER if limits.max_callbacks is None else limits.max_callbacks
                     if limits.max_interval is not None:
                         until = self.monotonic() + limits.max_interval
                 ran = self._run_queue(queue, most, until)
@@ -520,7 +522,7 @@ class Reactor:
         active.running_priority = NOTHING_RUNS
         return ran
 
-    def _run_queue(self, queue: deque[EventRecord], most: float, until: float) -> int:
+    def _run_queue(self, queue: deque[EventRecord], most: int, until: float | None) -> int:
         active = self.active
         registry = self.registry
         locked = self._locked
@@ -556,7 +558,7 @@ class Reactor:
                     registry.take_back()
             if self.broken or active.preempted or ran >= most:
                 break
-            if until != inf and self.monotonic() >= until:
+            if until is not None and self.monotonic() >= until:
                 break
         registry.running = active.popped = None
         return ran

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 
 _INSERTED = IO | SIGNAL
+_LASTING = PERSIST | SIGNAL  # what keeps something beyond a callback: an interval, or calls
 
 
 class Registry:
@@ -165,14 +166,13 @@ class Registry:
 
     def activate_expired(self, now: float) -> None:
         """Queue the events whose time is over."""
-        self.timers.expire(now, self._expire)
+        self.timers.expire(now, self.active.activate, self._take_out_expired)
 
-    def _expire(self, event: EventRecord) -> None:
+    def _take_out_expired(self, event: EventRecord) -> None:
         flags = event.flags
-        if flags & IO and event.inserted and not (flags & PERSIST or event.is_active):
+        if flags & IO and not (flags & PERSIST or event.is_active):
             # As in libevent: what becomes ready before the callback runs is not merged in.
             self._take_out(event)
-        self.active.activate(event, TIMEOUT)
 
     @property
     def pending_count(self) -> int:
@@ -202,9 +202,10 @@ class Registry:
             self._take_out(event)
         if event.is_active:
             self.active.deactivate(event)
-        event.interval = None
-        if event.flags & SIGNAL:
-            forget_calls(event)
+        if event.flags & _LASTING:
+            event.interval = None
+            if event.flags & SIGNAL:
+                forget_calls(event)
 
     def delete_block(self, event: EventRecord) -> None:
         """Delete, and wait for its callback; see `Event.delete_block`."""

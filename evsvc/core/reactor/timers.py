@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from ..checks import check_timeout
 from ..errors import StateError
+from ..flags import TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -198,10 +199,16 @@ class TimerHeap:
             self._dead -= 1
         return None
 
-    def expire(self, now: float, expired: Callable[[EventRecord], object]) -> None:
-        """Call `expired(event)` for each event that is due at `now`, and forget its deadline.
+    def expire(
+        self,
+        now: float,
+        activate: Callable[[EventRecord, int], object],
+        note_inserted: Callable[[EventRecord], object],
+    ) -> None:
+        """Activate each event that is due at `now` with EV_TIMEOUT, and forget its deadline.
 
-        `expired` adds and removes nothing here.  The earliest come first.
+        The earliest come first; what is inserted besides is noted before.  Neither function adds
+        or removes anything here.
         """
         heap = self._heap
         while heap:
@@ -212,7 +219,9 @@ class TimerHeap:
                 continue
             if deadline > now:
                 return
-            expired(event)
+            if event.inserted:
+                note_inserted(event)
+            activate(event, TIMEOUT)
             event.timer_key = 0
             self.live -= 1
             heappop(heap)
