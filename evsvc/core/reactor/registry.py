@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 
 _INSERTED = IO | SIGNAL
-_LASTING = PERSIST | SIGNAL  # what keeps something beyond a callback: an interval, or calls
 
 
 class Registry:
@@ -202,10 +201,10 @@ class Registry:
             self._take_out(event)
         if event.is_active:
             self.active.deactivate(event)
-        if event.flags & _LASTING:
+        if event.interval is not None:
             event.interval = None
-            if event.flags & SIGNAL:
-                forget_calls(event)
+        if self.running is event:
+            forget_calls(event)
 
     def delete_block(self, event: EventRecord) -> None:
         """Delete, and wait for its callback; see `Event.delete_block`."""
