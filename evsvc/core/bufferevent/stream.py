@@ -1,7 +1,7 @@
 """A bufferevent over an open descriptor: the system calls that move its bytes.
 
 Reading: one recv() a readiness, straight into the input.  Writing: the output is offered to the
-kernel once, after the callbacks of the pass (see flushlist.py); EV_WRITE is armed only for what
+kernel once, after the callbacks of the pass (see reactor.py); EV_WRITE is armed only for what
 it did not take.
 """
 
