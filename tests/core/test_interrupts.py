@@ -80,16 +80,18 @@ class Busy:
     def __init__(self, base: EventBase, pairs: Callable[[], Pair]) -> None:
         self.base = base
         token = base.init_common_timeout(0)
+        self._started = False
         self.events: list[tuple[Event, float | None]] = []
         for number in range(4):
             ours, theirs = pairs()
             theirs.send(b"x")
             # Of the first two, one alone on its descriptor and one with another.
-            self.events.append((Event(base, ours, EV_READ | EV_PERSIST, self._nothing), None))
+            self._make(ours, EV_READ | EV_PERSIST, None)
             if number:
                 self._make(ours, EV_WRITE, None)
         self._make(-1, 0, 0.0)
         self._make(-1, EV_PERSIST, 0.00001)
+        self._make(pairs()[0], EV_READ | EV_PERSIST, 0.00001)
         for _ in range(3):
             self._make(-1, 0, token)
         self._make(-1, 0, 60.0)
@@ -97,7 +99,8 @@ class Busy:
         self.deferred = Event(base, -1, 0, lambda *_: base.reactor.ask_to_flush(self))
 
     def _make(self, fd: int | socket.socket, flags: int, timeout: float | None) -> None:
-        event = Event(self.base, fd, flags, self._again, event_self_cbarg)
+        callback = self._nothing if flags & EV_PERSIST else self._again
+        event = Event(self.base, fd, flags, callback, event_self_cbarg)
         self.events.append((event, timeout))
 
     def _nothing(self, fd: int, what: int, arg: object) -> None: ...
@@ -109,10 +112,14 @@ class Busy:
             self.base.post(self._nothing, fd, what, event)
 
     def start(self) -> None:
-        """Start what is not running, as at first, so after an interrupt of a callback."""
+        """Start what is not running: at first all, then what was cut off before it began anew."""
         for event, timeout in self.events:
-            if not event.pending():
+            if self._started and event.events & EV_PERSIST:
+                assert event.pending(), "what is persistent goes on by itself"
+                assert timeout is None or event.is_active or event.deadline is not None
+            elif not event.pending():
                 event.add(timeout)
+        self._started = True
         self.user.active(EV_TIMEOUT)
         self.base.reactor.ask_to_flush(self)
 

@@ -176,10 +176,9 @@ class Event(EventRecord, Closing):
         if debug_topics.on:
             logger.debug("event_add: %r, timeout %r", self, timeout)
         base = self._base
-        if base is None or base.reactor.closed or self.finalized:
+        if base is None or self.finalized or (reactor := base.reactor).closed:
             self._refuse_add()
             return
-        reactor = base.reactor
         if timeout is None:
             reactor.registry.add(self, None, 0.0)
         else:
@@ -200,8 +199,9 @@ class Event(EventRecord, Closing):
         """
         if debug_topics.on:
             logger.debug("event_del: %r", self)
-        if self._base is not None:
-            self._base.reactor.registry.delete(self)
+        base = self._base
+        if base is not None:
+            base.reactor.registry.delete(self)
         else:
             self._require_assigned()
 
