@@ -8,11 +8,21 @@ The main names are here; everything public is in `evsvc.core`, `evsvc.http`, `ev
 """
 
 from .core import (
+    BEV_EVENT_CONNECTED,
+    BEV_EVENT_EOF,
+    BEV_EVENT_ERROR,
+    BEV_EVENT_READING,
+    BEV_EVENT_TIMEOUT,
+    BEV_EVENT_WRITING,
+    EV_CLOSED,
+    EV_ET,
+    EV_FINALIZE,
     EV_PERSIST,
     EV_READ,
     EV_SIGNAL,
     EV_TIMEOUT,
     EV_WRITE,
+    EVLOOP_NO_EXIT_ON_EMPTY,
     EVLOOP_NONBLOCK,
     EVLOOP_ONCE,
     BufferEvent,
@@ -28,8 +38,18 @@ from .rpc import Rpc, RpcPool, RpcServer
 from .version import __version__, version_number
 
 __all__ = [
+    "BEV_EVENT_CONNECTED",
+    "BEV_EVENT_EOF",
+    "BEV_EVENT_ERROR",
+    "BEV_EVENT_READING",
+    "BEV_EVENT_TIMEOUT",
+    "BEV_EVENT_WRITING",
     "EVLOOP_NONBLOCK",
+    "EVLOOP_NO_EXIT_ON_EMPTY",
     "EVLOOP_ONCE",
+    "EV_CLOSED",
+    "EV_ET",
+    "EV_FINALIZE",
     "EV_PERSIST",
     "EV_READ",
     "EV_SIGNAL",

@@ -26,6 +26,45 @@ ROOMS_BELOW: dict[str, frozenset[str]] = {
 # The one room that may import each run-time dependency.
 DEPENDENCY_ROOM = {"h11": "http", "dns": "dns", "msgpack": "rpc"}
 
+# The rooms and modules of core, from the bottom up; at run time each imports from below alone.
+CORE_ORDER = [
+    "errors",
+    "checks",
+    "closing",
+    "flags",
+    "descriptors",
+    "thread",
+    "log",
+    "debug",
+    "ratelimit",
+    "resolver",
+    "backends",
+    "reactor",
+    "util",
+    "tls",
+    "buffer",
+    "bufferevent",
+    "listener",
+]
+REACTOR_ORDER = [
+    "record",
+    "clock",
+    "config",
+    "evmap",
+    "timers",
+    "active",
+    "signals",
+    "registry",
+    "locked",
+    "finalizers",
+    "event",
+    "wakeup",
+    "reactor",
+    "inspection",
+    "base",
+    "watch",
+]
+
 
 class Import(NamedTuple):
     """One import statement's one name."""
@@ -127,6 +166,23 @@ def find_cycle(imports: list[Import]) -> list[str]:
     return []
 
 
+def runs_back_up(found: Import, room: str, order: list[str]) -> bool:
+    """Tell whether a module of `room`, whose parts have an order, imports one of a later part.
+
+    Raises ValueError for a part that is not in the order.
+    """
+    inside = f"{room}."
+    if found.types_only or not (
+        found.importer.startswith(inside) and found.target.startswith(inside)
+    ):
+        return False
+    importer, target = (
+        order.index(name.removeprefix(inside).partition(".")[0])
+        for name in (found.importer, found.target)
+    )
+    return importer < target
+
+
 def collect(sources: dict[str, str], packages: frozenset[str]) -> list[Import]:
     """Return every import of the modules in `sources`, which maps a module's name to its text."""
     known = frozenset(sources)
@@ -163,6 +219,15 @@ def test_every_import_follows_an_arrow(tree_imports: list[Import]) -> None:
 
 def test_no_import_cycles(tree_imports: list[Import]) -> None:
     assert find_cycle(tree_imports) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "order"), [("evsvc.core", CORE_ORDER), ("evsvc.core.reactor", REACTOR_ORDER)]
+)
+def test_no_arrow_runs_back_up_in_core(
+    tree_imports: list[Import], room: str, order: list[str]
+) -> None:
+    assert [str(found) for found in tree_imports if runs_back_up(found, room, order)] == []
 
 
 def test_no_import_stands_in_a_function(tree_imports: list[Import]) -> None:
@@ -256,3 +321,27 @@ def test_an_import_in_a_function_is_found() -> None:
     assert collect_one("evsvc.cli", "def main():\n    import socket").in_function
     assert collect_one("evsvc.cli", "async def main():\n    import socket").in_function
     assert not collect_one("evsvc.cli", "import socket").in_function
+
+
+@pytest.mark.parametrize(
+    ("text", "is_back_up"),
+    [
+        ("from .base import EventBase", True),
+        ("from . import base", True),
+        ("from .record import EventRecord", False),
+        ("from ..flags import READ", False),
+        ("if TYPE_CHECKING:\n    from .base import EventBase", False),
+    ],
+)
+def test_an_arrow_that_runs_back_up_is_found(text: str, is_back_up: bool) -> None:
+    room = "evsvc.core.reactor"
+    parts = {f"{room}.{part}": "" for part in REACTOR_ORDER}
+    sources = {room: "", "evsvc.core.flags": "", **parts, f"{room}.event": text}
+    (found,) = collect(sources, frozenset({room}))
+    assert runs_back_up(found, room, REACTOR_ORDER) == is_back_up
+
+
+def test_a_part_of_core_without_a_place_in_the_order_is_refused() -> None:
+    found = Import("evsvc.core.new", "evsvc.core.errors", 1, True, False, False)
+    with pytest.raises(ValueError, match="new"):
+        runs_back_up(found, "evsvc.core", CORE_ORDER)

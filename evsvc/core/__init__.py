@@ -148,13 +148,9 @@ from .reactor.clock import (
 )
 from .reactor.config import EventConfig, NoBackendError
 from .reactor.event import Assignment, Event, event_self_cbarg
+from .reactor.reactor import CheckInfo, PrepareInfo
 from .reactor.timers import CommonTimeout
-from .reactor.watch import (
-    CheckInfo,
-    CheckWatcher,
-    PrepareInfo,
-    PrepareWatcher,
-)
+from .reactor.watch import CheckWatcher, PrepareWatcher
 from .resolver import (
     EVUTIL_EAI_ADDRFAMILY,
     EVUTIL_EAI_AGAIN,

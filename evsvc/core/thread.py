@@ -14,11 +14,12 @@ from __future__ import annotations
 import functools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from .errors import DebugError
+from .errors import DebugError, StateError
 
 
 class Lock(Protocol):
@@ -90,15 +91,22 @@ class DebugLock:
         self.release()
 
 
-class _Held(threading.local):
-    """What this thread holds of locks of ours, and what it is to call when it holds none."""
+class _Held:
+    """What a thread holds of locks of ours, and what it is to call when it holds none."""
+
+    __slots__ = ("calls", "count")
 
     def __init__(self) -> None:
         self.count = 0
         self.calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
 
 
-_held = _Held()
+class _PerThread(threading.local):
+    def __init__(self) -> None:
+        self.held = _Held()
+
+
+_this_thread = _PerThread()
 
 
 def call_unlocked(function: Callable[..., object], *args: object) -> None:
@@ -107,21 +115,22 @@ def call_unlocked(function: Callable[..., object], *args: object) -> None:
     In the order of the calls.  What one raises comes out of `call_unlocked`, or of the release,
     when all have been called; the first, where several raise.
     """
-    if _held.count:
-        _held.calls.append((function, args))
+    held = _this_thread.held
+    if held.count:
+        held.calls.append((function, args))
     else:
         function(*args)
 
 
-def _run_held_calls() -> None:
-    calls = _held.calls
-    while calls and not _held.count:
+def _run_calls(held: _Held) -> None:
+    calls = held.calls
+    while calls and not held.count:
         function, args = calls.popleft()
         try:
             function(*args)
         except BaseException as exc:
             try:
-                _run_held_calls()
+                _run_calls(held)
             except Exception as later:
                 exc.add_note(f"a later callback raised, too: {later!r}")
             raise
@@ -133,7 +142,8 @@ class CallbackLock:
     Whoever holds it changes bytes and marks; what is to be told of that goes through
     `call_unlocked`, and is called when the thread has let go of all such locks.
 
-    inner: the recursive lock that is really taken; the program's, or one of our own.
+    inner: the recursive lock that is really taken; the program's, or one of our own.  Several may
+    share one.
     """
 
     __slots__ = ("_inner",)
@@ -145,18 +155,27 @@ class CallbackLock:
         """Take the lock; the owner may take it again."""
         taken = self._inner.acquire(blocking, timeout)
         if taken:
-            _held.count += 1
+            _this_thread.held.count += 1
         return taken
 
     def release(self) -> None:
-        """Give it back once, and call what waits.  Raises as the inner lock when it is not held."""
-        self._inner.release()
-        _held.count -= 1
-        if not _held.count and _held.calls:
-            _run_held_calls()
+        """Give it back once, and call what waits.
+
+        Raises StateError when this thread does not hold it, and what a call raises.
+        """
+        try:
+            self._inner.release()
+        except RuntimeError as exc:
+            raise StateError("not locked by this thread") from exc
+        held = _this_thread.held
+        held.count -= 1
+        if not held.count and held.calls:
+            _run_calls(held)
 
     def __enter__(self) -> bool:
-        return self.acquire()
+        self._inner.acquire()
+        _this_thread.held.count += 1
+        return True
 
     def __exit__(
         self,
@@ -165,6 +184,17 @@ class CallbackLock:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+
+@contextmanager
+def both_held(one: CallbackLock | None, other: CallbackLock | None) -> Iterator[None]:
+    """Hold two locks, as far as they are there, in the same order always: no threads can block."""
+    locks = [lock for lock in (one, other) if lock is not None]
+    locks.sort(key=lambda lock: id(lock._inner))
+    with ExitStack() as held:
+        for lock in locks:
+            held.enter_context(lock)
+        yield
 
 
 class _Settings:

@@ -9,8 +9,8 @@ from evsvc.core.reactor.active import SLACK
 
 
 def stale_entries(base: EventBase) -> int:
-    queues = (*base._active.queues, base._active.later)
-    return sum(map(len, queues)) - base._active.count
+    queues = (*base.reactor.active.queues, base.reactor.active.later)
+    return sum(map(len, queues)) - base.reactor.active.count
 
 
 @pytest.mark.parametrize("live", [0, 10])
@@ -26,12 +26,12 @@ def test_activating_and_deleting_for_ever_does_not_grow_the_queues(
         event = events[turn % 3]
         event.active(EV_TIMEOUT)
         event.delete()
-        assert stale_entries(base) == min(base._active.stale, live + SLACK)
+        assert stale_entries(base) == min(base.reactor.active.stale, live + SLACK)
     assert stale_entries(base) <= live + SLACK
     events[0].active(EV_TIMEOUT)
     base.dispatch()
     assert ran == [*range(live), -1]
-    assert stale_entries(base) == base._active.stale == 0
+    assert stale_entries(base) == base.reactor.active.stale == 0
 
 
 def test_the_loop_outlives_a_clearing_of_the_queue_that_it_runs(base: EventBase) -> None:

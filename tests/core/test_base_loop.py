@@ -40,8 +40,8 @@ def boom(*args: object) -> None:
 def test_dispatch_of_an_empty_base_returns_1(base: EventBase) -> None:
     """The normal end, "no more events", and no error."""
     assert base.dispatch() == 1
-    assert not base.got_exit()
-    assert not base.got_break()
+    assert not base.got_exit
+    assert not base.got_break
 
 
 def test_loopexit_after_a_time_ends_long_before_a_day(
@@ -53,8 +53,8 @@ def test_loopexit_after_a_time_ends_long_before_a_day(
     fake_base.loopexit(0.3)
     assert fake_base.dispatch() == 0
     assert clock.monotonic() - start == pytest.approx(0.3)
-    assert fake_base.got_exit()
-    assert not fake_base.got_break()
+    assert fake_base.got_exit
+    assert not fake_base.got_break
 
 
 def test_the_earlier_of_two_exits_wins_and_the_later_stays(
@@ -69,7 +69,7 @@ def test_the_earlier_of_two_exits_wins_and_the_later_stays(
     assert fake_base.dispatch() == 0
     assert clock.monotonic() - start == pytest.approx(3)
     assert fake_base.dispatch() == 1
-    assert not fake_base.got_exit()
+    assert not fake_base.got_exit
 
 
 def test_loopexit_lets_what_is_active_run(base: EventBase) -> None:
@@ -91,8 +91,8 @@ def test_break_in_the_first_of_two_timers_keeps_the_second(fake_base: EventBase)
     second.add(0)
     assert fake_base.dispatch() == 0
     assert ran == ["first"]
-    assert fake_base.got_break()
-    assert not fake_base.got_exit()
+    assert fake_base.got_break
+    assert not fake_base.got_exit
     assert fake_base.dispatch() == 1
     assert ran == ["first", "second"]
 
@@ -104,7 +104,7 @@ def test_a_break_before_the_loop_is_lost(base: EventBase) -> None:
     base.once(-1, EV_TIMEOUT, lambda *_: ran.append(1))
     assert base.dispatch() == 1
     assert ran == [1]
-    assert not base.got_break()
+    assert not base.got_break
 
 
 def test_a_break_keeps_output_unsent_until_the_next_loop(base: EventBase, pair: Pair) -> None:
@@ -243,7 +243,7 @@ def test_no_exit_on_empty_stays_until_broken(fake_base: EventBase, clock: FakeCl
     fake_base.timer(add_two).add(0.3)
     assert fake_base.loop(EVLOOP_NO_EXIT_ON_EMPTY) == 0
     assert fired == [0.1, 0.2, 0.4, 0.45]
-    assert fake_base.got_break()
+    assert fake_base.got_break
 
 
 @pytest.mark.parametrize(("priorities", "counts"), [(1, (3, 3)), (2, (3, 1)), (3, (3, 0))])

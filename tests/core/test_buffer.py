@@ -250,10 +250,10 @@ def test_empty_pieces_between_do_not_break_partial_moves(empty_at: int, size: in
 
 def test_moving_pieces_out_of_a_large_chunk_copies_only_the_pieces() -> None:
     source, target = EvBuffer(bytes(100_000)), EvBuffer()
-    large = source._chunks[0]
+    large = source.chunks[0]
     for _ in range(10):
         source.remove_buffer(target, 10)
-    assert source._chunks[0] is large
+    assert source.chunks[0] is large
     assert len(target) == 100
     assert len(source) == 99_900
 

@@ -1,4 +1,4 @@
-"""EvBuffer: callbacks that are switched off, that wait for the loop, and that never do."""
+"""EvBuffer: callbacks that are switched off, and that wait for the loop."""
 
 from __future__ import annotations
 
@@ -99,23 +99,6 @@ def test_deferred_callbacks_run_newest_first_and_may_change_the_buffer(base: Eve
     added, first, second = ChangeInfo(0, 3, 0), ChangeInfo(3, 0, 2), ChangeInfo(1, 0, 1)
     assert log[:6] == ["pass", added, "pass", first, "pass", second]
     assert len(buffer) == 0
-
-
-def test_an_immediate_callback_does_not_wait(base: EventBase) -> None:
-    """A bufferevent's own, for its watermarks."""
-    late: Infos = []
-    at_once: Infos = []
-    buffer = EvBuffer()
-    buffer.defer_callbacks(base)
-    buffer.add_cb(note, late)
-    entry = buffer._add_immediate_cb(note, at_once)
-    buffer.add(b"abc")
-    buffer.drain(1)
-    assert at_once == [ChangeInfo(0, 3, 0), ChangeInfo(3, 0, 1)]
-    assert late == []
-    buffer.remove_cb_entry(entry)
-    run(base)
-    assert (len(at_once), late) == (2, [ChangeInfo(0, 3, 1)])
 
 
 def test_nothing_is_kept_for_callbacks_that_are_not_there(base: EventBase) -> None:
@@ -247,19 +230,6 @@ def test_what_waits_goes_with_the_last_callback(base: EventBase) -> None:
         assert infos == [ChangeInfo(0, 3, 0)]
 
 
-def test_an_immediate_callback_that_was_the_last_leaves_nothing_waiting(base: EventBase) -> None:
-    infos: Infos = []
-    with EvBuffer() as buffer:
-        buffer.defer_callbacks(base)
-        last = buffer._add_immediate_cb(lambda *_: buffer.remove_cb_entry(last))
-        buffer.add(b"0123456789")
-        buffer.drain(10)
-        buffer.add_cb(note, infos)
-        buffer.add(b"ab")
-        run(base)
-        assert infos == [ChangeInfo(0, 2, 0)]
-
-
 class Failure(Exception):
     """What a callback raises."""
 
@@ -303,18 +273,3 @@ def test_an_interrupt_after_an_exception_is_not_lost() -> None:
     with pytest.raises(KeyboardInterrupt) as raised:
         buffer.add(b"abc")
     assert isinstance(raised.value.__context__, Failure)
-
-
-def test_an_immediate_callback_that_raises_does_not_hide_the_change_from_those_that_wait(
-    base: EventBase,
-) -> None:
-    infos: Infos = []
-    with EvBuffer() as buffer:
-        buffer.defer_callbacks(base)
-        buffer.add_cb(note, infos)
-        buffer._add_immediate_cb(fail, "at once")
-        with pytest.raises(Failure, match="at once"):
-            buffer.add(b"abc")
-        assert infos == []
-        run(base)
-        assert infos == [ChangeInfo(0, 3, 0)]

@@ -101,10 +101,16 @@ class BufferMachine(RuleBasedStateMachine):
 
     def listen(self, index: int) -> None:
         buffer = self.buffers[index]
-        buffer._add_immediate_cb(self.on_change, index)
         if index == 1:
             buffer.defer_callbacks(self.base)
             buffer.add_cb(self.on_change_later)
+            buffer.on_add = buffer.on_drain = self.on_change_now
+        else:
+            buffer.add_cb(self.on_change, index)
+
+    def on_change_now(self) -> None:
+        self.told[1] = len(self.buffers[1])
+        self.changes[1] += 1
 
     def on_change(self, buffer: EvBuffer, info: ChangeInfo, index: int) -> None:
         assert info.orig_size == self.told[index]
@@ -430,14 +436,14 @@ class BufferMachine(RuleBasedStateMachine):
         for buffer, model, told in zip(self.buffers, self.models, self.told, strict=True):
             assert bytes(buffer) == model
             assert len(buffer) == told == len(model)
-            assert all(map(len, buffer._chunks))
-            assert 0 <= buffer._start < (len(buffer._chunks[0]) if buffer._chunks else 1)
-            for chunk in buffer._chunks:
+            assert all(map(len, buffer.chunks))
+            assert 0 <= buffer.start < (len(buffer.chunks[0]) if buffer.chunks else 1)
+            for chunk in buffer.chunks:
                 if isinstance(chunk, Reference) and chunk._cleanup is not None:
                     memories.add(id(chunk._cleanup))
                 if isinstance(chunk, FilePiece):
-                    assert buffer._has_files
                     files.add(id(chunk._segment))
+            assert buffer.files == sum(isinstance(chunk, FilePiece) for chunk in buffer.chunks)
         assert self.cleaned + len(memories) == self.references
         closed = sum(file.closed for file in self.files)
         assert self.segments_done + closed + len(files) == self.segments_made + len(self.files)

@@ -13,7 +13,7 @@ from evsvc.core import (
     EvBuffer,
     StateError,
 )
-from evsvc.core.buffer.bytequeue import PACK_BYTES
+from evsvc.core.buffer.evbuffer import PACK_BYTES
 
 Done = list[tuple[object, int, object]]
 
@@ -96,7 +96,7 @@ def test_many_small_formatted_pieces_waste_little_memory() -> None:
     for number in range(100_000):
         buffer.add_printf("piece %d;", number)
     assert bytes(buffer) == b"".join(b"piece %d;" % number for number in range(100_000))
-    held = sys.getsizeof(buffer._chunks) + sum(map(sys.getsizeof, buffer._chunks))
+    held = sys.getsizeof(buffer.chunks) + sum(map(sys.getsizeof, buffer.chunks))
     assert held < len(buffer) * 1.125
 
 

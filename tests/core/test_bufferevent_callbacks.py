@@ -27,7 +27,7 @@ from evsvc.core import (
     PrepareWatcher,
     StateError,
 )
-from evsvc.core.reactor.flushlist import MAX_DEFERRED_PER_PASS
+from evsvc.core.reactor.reactor import MAX_DEFERRED_PER_PASS
 from tests.core.bevs import Boom, Log, Pair, boom, close_bev, never
 
 
@@ -215,7 +215,7 @@ def test_callbacks_that_defer_each_other_do_not_keep_the_loop_from_its_timers(
         bev.trigger(EV_READ)
         base.loopexit(0.01)
         assert base.dispatch() == 0
-        assert base.got_exit()
+        assert base.got_exit
     assert len(calls) > MAX_DEFERRED_PER_PASS
 
 

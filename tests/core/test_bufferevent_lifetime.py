@@ -318,7 +318,7 @@ def test_threads_may_write_while_the_loop_sends(base: EventBase, pair: Pair) -> 
         base.loopexit(PATIENCE_S)
         with running(lambda: write(b"a")), running(lambda: write(b"b")):
             base.loop(EVLOOP_NO_EXIT_ON_EMPTY)
-        assert base.got_break()
+        assert base.got_break
     assert received.count(b"a" * size) >= rounds - 1
     assert (received.count(b"a"), received.count(b"b")) == (rounds * size, rounds * size)
 
@@ -349,7 +349,7 @@ def test_another_thread_may_start_reading(locked_base: EventBase, pair: Pair, lo
         locked_base.loopexit(PATIENCE_S)
         with running(enable):
             locked_base.loop(EVLOOP_NO_EXIT_ON_EMPTY)
-        assert locked_base.got_break()
+        assert locked_base.got_break
 
 
 def test_without_the_option_there_is_no_lock(base: EventBase, pair: Pair) -> None:

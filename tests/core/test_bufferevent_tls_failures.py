@@ -129,7 +129,7 @@ def test_what_can_be_read_comes_before_an_error_of_writing(
         settle(base)
         assert log.data == bytes(50_000)
         assert log.calls.index("event") == log.calls.count("read")
-        assert log.events[-1] & WRITE_ERROR == WRITE_ERROR
+        assert log.events[-1] & WRITE_ERROR == WRITE_ERROR  # the end of reading may come before
         assert not other.enabled
 
 

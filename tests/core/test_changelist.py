@@ -213,10 +213,10 @@ def test_precise_waits_are_asked_for(monkeypatch: pytest.MonkeyPatch, by: str) -
     else:
         monkeypatch.setenv("EVENT_PRECISE_TIMER", "1")
     with EventBase(config) as base:
-        assert isinstance(base._backend, EpollBackend)
-        assert base._backend._precise
+        assert isinstance(base.reactor.backend, EpollBackend)
+        assert base.reactor.backend._precise
         base.reinit()
-        assert base._backend._precise
+        assert base.reactor.backend._precise
 
 
 @pytest.mark.parametrize("kind", [EpollBackend, ChangelistEpollBackend])

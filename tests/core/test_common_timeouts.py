@@ -29,7 +29,7 @@ def never(*args: object) -> None:
 
 
 def heap_size(base: EventBase) -> int:
-    return len(base._timers._heap)
+    return len(base.reactor.timers._heap)
 
 
 def test_the_same_duration_gives_the_same_token(base: EventBase) -> None:
@@ -39,6 +39,17 @@ def test_the_same_duration_gives_the_same_token(base: EventBase) -> None:
     assert base.init_common_timeout(5.0) is token
     assert base.init_common_timeout(token) is token
     assert base.init_common_timeout(5.000001) is not token
+
+
+@pytest.mark.parametrize(("one", "other"), [(0.1 + 0.2, 0.3), (5, 5.0), (2.9999999, 3)])
+def test_the_same_microseconds_give_the_same_token(
+    base: EventBase, one: float, other: float
+) -> None:
+    """As in libevent, where 5,000,000 us are 5 s."""
+    token = base.init_common_timeout(one)
+    assert base.init_common_timeout(other) is token
+    assert token == other
+    assert base.init_common_timeout(other + 0.000001) is not token
 
 
 def test_a_token_of_another_base_counts_as_the_number(
@@ -53,7 +64,7 @@ def test_a_token_of_another_base_counts_as_the_number(
     start = clock.monotonic()
     for timeout in (foreign, CommonTimeout(3)):
         fake_base.timer(lambda *_: fired.append(clock.monotonic() - start)).add(timeout)
-        assert len(foreign._queue.entries) == len(token._queue.entries) == 0
+        assert len(foreign.waiting.entries) == len(token.waiting.entries) == 0
     fake_base.dispatch()
     assert fired == [3, 5]
 
@@ -89,7 +100,7 @@ def test_only_the_head_of_a_queue_is_in_the_heap(fake_base: EventBase) -> None:
     fake_base.foreach_event(lambda base, event, arg: arg.append(event), seen)
     assert set(map(id, events)) <= set(map(id, seen))
     assert fake_base.dispatch() == 1
-    assert heap_size(fake_base) == len(token._queue.entries) == 0
+    assert heap_size(fake_base) == len(token.waiting.entries) == 0
 
 
 def test_equal_deadlines_come_in_the_order_of_the_adds(fake_base: EventBase) -> None:
@@ -130,7 +141,7 @@ def test_order_against_heap_timers(fake_base: EventBase, clock: FakeClock) -> No
     assert fake_base.num_events(EVENT_BASE_COUNT_ADDED) == len(due)
     assert fake_base.dispatch() == 1
     assert fired == sorted(due, key=due.__getitem__)
-    assert fake_base._timers._waiting == 0
+    assert fake_base.reactor.timers._waiting == 0
 
 
 def test_churn_keeps_queue_and_heap_small(fake_base: EventBase, clock: FakeClock) -> None:
@@ -145,7 +156,7 @@ def test_churn_keeps_queue_and_heap_small(fake_base: EventBase, clock: FakeClock
         if turn % 5 == 0:
             clock.advance(0.0001)
         event.add(token)
-        most_queued = max(most_queued, len(token._queue.entries))
+        most_queued = max(most_queued, len(token.waiting.entries))
         most_heaped = max(most_heaped, heap_size(fake_base))
     assert most_queued <= 2 * len(events) + SLACK + 1
     assert most_heaped <= 2 * len(events) + SLACK + 1
@@ -161,7 +172,7 @@ def test_dead_entries_behind_a_head_are_bounded(fake_base: EventBase) -> None:
     event = fake_base.timer(never)
     for _ in range(10_000):
         event.add(token)
-        assert len(token._queue.entries) <= 2 * 2 + SLACK
+        assert len(token.waiting.entries) <= 2 * 2 + SLACK
         event.delete()
     assert fake_base.dispatch() == 1
 
@@ -178,7 +189,7 @@ def test_deleting_the_head_lets_the_next_live_one_come(
     timers[1].delete()
     timers[2].remove_timer()
     timers[0].delete()
-    assert timers[3].deadline == fake_base._timers.next_deadline()
+    assert timers[3].deadline == fake_base.reactor.timers.next_deadline()
     fake_base.dispatch()
     assert fired == [3, 4]
 
@@ -218,7 +229,7 @@ def test_a_persistent_event_starts_anew_in_its_queue(
     fake_base.loopexit(1.25)
     fake_base.dispatch()
     assert fired == [("first", 0.5), ("second", 0.5), ("first", 1.0), ("second", 1.0)]
-    assert len(token._queue.entries) == 2
+    assert len(token.waiting.entries) == 2
 
 
 def test_a_persistent_event_keeps_its_beat_behind_a_later_add(
@@ -272,7 +283,7 @@ def test_closing_the_base_empties_its_queues(fake_base: EventBase) -> None:
         event.add(token)
     events[2].delete()
     fake_base.close()
-    assert len(token._queue.entries) == 0
+    assert len(token.waiting.entries) == 0
     assert not any(event.pending() for event in events)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
+import math
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,21 +27,34 @@ from evsvc.core import (
     BEV_OPT_UNLOCK_CALLBACKS,
     EV_READ,
     EV_WRITE,
+    EVLOOP_ONCE,
     ArgumentError,
+    ArgumentTypeError,
     BevEvent,
     BufferEvent,
+    ConnectOptions,
     ConnListener,
     EventBase,
     FakeClock,
+    SocketError,
     StateError,
 )
+from evsvc.core.bufferevent.connect import (
+    ATTEMPT_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    UNIX_QUEUE_RETRY_S,
+)
+from evsvc.core.util.addresses import MAX_UNIX_PATH_BYTES
 from tests.core.bevs import (
     LOOPBACK,
     Address,
     Client,
+    DictResolver,
     greeting_listener,
     never,
 )
+
+NEEDS_IPV6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +162,7 @@ def test_connected_alone_runs_no_write_callback(base: EventBase, greeter: Addres
         bev.setcb(None, never, lambda *_: base.loopexit(0.01))
         bev.connect(greeter)
         base.dispatch()
-        assert base.got_exit()
+        assert base.got_exit
 
 
 def test_disabling_writing_keeps_the_connect_alive(base: EventBase, greeter: Address) -> None:
@@ -242,35 +260,37 @@ def test_what_is_connected_or_connecting_cannot_connect(
 
 
 @pytest.mark.parametrize(
-    "address",
+    ("address", "error"),
     [
-        ("localhost", 80),
-        (LOOPBACK,),
-        (LOOPBACK, 65536),
-        (LOOPBACK, -1),
-        (LOOPBACK, "80"),
-        (LOOPBACK, 80, "x"),
-        ("::1", 80, -1, 0),
-        (1, 80),
-        None,
-        80,
+        (("localhost", 80), ArgumentError),
+        ((LOOPBACK,), ArgumentError),
+        ((LOOPBACK, 65536), ArgumentError),
+        ((LOOPBACK, -1), ArgumentError),
+        ((LOOPBACK, "80"), ArgumentTypeError),
+        ((LOOPBACK, 80, "x"), ArgumentError),
+        (("::1", 80, -1, 0), ArgumentError),
+        ((1, 80), ArgumentTypeError),
+        (None, ArgumentError),
+        (80, ArgumentTypeError),
+        (LOOPBACK, ArgumentError),
     ],
 )
-def test_what_is_no_address_is_refused_at_once(base: EventBase, address: object) -> None:
+def test_what_is_no_address_is_refused_at_once(
+    base: EventBase, address: object, error: type[Exception]
+) -> None:
+    """A wrong type is named as a type."""
     with BufferEvent(base) as bev:
-        with pytest.raises(ArgumentError):
+        with pytest.raises(error):
             bev.connect(address)
         assert bev.fd == -1
     assert base.dispatch() == 1
 
 
-def test_a_unix_path_that_is_too_long_is_an_error_from_the_loop(base: EventBase) -> None:
-    client = Client(base)
-    client.bev.connect("/" + "x" * 200)
-    assert client.events == []
-    base.dispatch()
-    assert client.events == [BEV_EVENT_ERROR]
-    client.bev.close()
+def test_a_unix_path_that_is_too_long_is_refused_at_once(base: EventBase) -> None:
+    with BufferEvent(base) as bev:
+        with pytest.raises(ArgumentError, match="too long"):
+            bev.connect("/" + "x" * MAX_UNIX_PATH_BYTES)
+        bev.connect("/" + "x" * (MAX_UNIX_PATH_BYTES - 1))
 
 
 @pytest.mark.parametrize("path", ["", "/tmp/a\0b"])
@@ -301,26 +321,253 @@ def test_unix_sockets(base: EventBase, tmp_path: Path) -> None:
     gone.bev.close()
 
 
-def test_a_full_unix_queue_is_an_error_and_no_connection(base: EventBase, tmp_path: Path) -> None:
-    """connect(2) answers EAGAIN: nothing is under way."""
-    path = str(tmp_path / "full")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[socket.socket]:
+    """Return a Unix listener whose queue has no room: connect(2) answers EAGAIN."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(tmp_path / "full"))
         listener.listen(0)
-        clients = []
-        while not clients or not clients[-1].events:
-            clients.append(Client(base))
-            clients[-1].bev.connect(path)
-            base.loopexit(0.005)
-            base.dispatch()
-            assert len(clients) < 9
-            if clients[-1].events == [BEV_EVENT_CONNECTED]:
-                clients[-1].events.clear()
-        assert clients[-1].events == [BEV_EVENT_ERROR]
-        assert clients[-1].bev.error is not None
-        assert clients[-1].bev.error.errno == errno.EAGAIN
-        for client in clients:
-            client.bev.close()
+        listener.setblocking(False)
+        code = 0
+        while not code:
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.setblocking(False)
+            code = sock.connect_ex(listener.getsockname())
+        assert code == errno.EAGAIN
+        yield listener
+
+
+def empty(listener: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        (None, ATTEMPT_TIMEOUT_S),
+        (ConnectOptions(attempt_s=3), 3),
+        (ConnectOptions(attempt_s=None), ATTEMPT_TIMEOUT_S),
+        (ConnectOptions(attempt_s=math.inf), CONNECT_TIMEOUT_S),
+    ],
+)
+def test_a_unix_queue_that_stays_full_is_an_error_in_the_end(
+    fake_base: EventBase,
+    clock: FakeClock,
+    full: socket.socket,
+    options: ConnectOptions | None,
+    limit: float,
+) -> None:
+    """Nothing is under way meanwhile, and nothing else is waited for."""
+    start = clock.monotonic()
+    client = Client(fake_base)
+    client.bev.connect(full.getsockname(), options)
+    fake_base.loopexit(limit - UNIX_QUEUE_RETRY_S)
+    fake_base.dispatch()
+    assert client.events == []
+    fake_base.dispatch()
+    assert client.events == [BEV_EVENT_ERROR]
+    assert clock.monotonic() - start == pytest.approx(limit)
+    assert client.bev.error is not None
+    assert client.bev.error.errno == errno.EAGAIN
+    assert full.getsockname() in str(client.bev.error)
+    assert client.bev.fd == -1
+    client.bev.close()
+
+
+def test_a_full_unix_queue_is_tried_again(
+    fake_base: EventBase, clock: FakeClock, full: socket.socket
+) -> None:
+    client = Client(fake_base)
+    client.bev.connect(full.getsockname())
+    timer = fake_base.timer(lambda *_: empty(full))
+    timer.add(UNIX_QUEUE_RETRY_S * 2.5)
+    start = clock.monotonic()
+    fake_base.loopexit(1)
+    fake_base.dispatch()
+    assert client.events[0] == BEV_EVENT_CONNECTED
+    assert client.bev.socket is not None
+    assert client.bev.socket.getpeername() == full.getsockname()
+    assert clock.monotonic() - start <= 1
+    client.bev.close()
+
+
+def test_the_write_time_out_counts_while_a_unix_queue_is_full(
+    fake_base: EventBase, clock: FakeClock, full: socket.socket
+) -> None:
+    client = Client(fake_base)
+    client.bev.set_timeouts(None, 2)
+    start = clock.monotonic()
+    client.bev.connect(full.getsockname())
+    fake_base.dispatch()
+    assert client.events == [BEV_EVENT_TIMEOUT | BEV_EVENT_WRITING]
+    assert clock.monotonic() - start == pytest.approx(2)
+    client.bev.close()
+
+
+def test_closing_ends_the_tries_at_a_full_unix_queue(
+    fake_base: EventBase, full: socket.socket
+) -> None:
+    with BufferEvent(fake_base) as bev:
+        bev.setcb(never, never, never)
+        bev.connect(full.getsockname())
+        fake_base.loopexit(UNIX_QUEUE_RETRY_S * 1.5)
+        fake_base.dispatch()
+    assert fake_base.dispatch() == 1
+
+
+@pytest.mark.parametrize("address", [b"@", "path", "str"])
+def test_a_path_may_be_bytes_or_a_path_object(
+    base: EventBase, tmp_path: Path, address: str | bytes
+) -> None:
+    path = tmp_path / "s"
+    given = {"path": path, "str": str(path)}.get(str(address), os.fsencode(path))
+    with greeting_listener(base, given):
+        client = Client(base)
+        client.bev.connect(given)
+        base.dispatch()
+        assert client.at_end == b"hello"
+        client.bev.close()
+
+
+@pytest.mark.parametrize("address", [b"s", Path("s"), "./s"])
+def test_where_a_listener_is_can_be_connected_to(
+    base: EventBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | bytes | Path
+) -> None:
+    """A path in the working directory, too: what the kernel returns has a slash."""
+    monkeypatch.chdir(tmp_path)
+    with greeting_listener(base, address) as listener:
+        client = Client(base)
+        client.bev.connect(listener.address)
+        base.dispatch()
+        assert client.at_end == b"hello"
+        client.bev.close()
+
+
+LOOPBACKS = [LOOPBACK, pytest.param("::1", marks=NEEDS_IPV6)]
+
+
+@pytest.mark.parametrize("host", LOOPBACKS)
+@pytest.mark.parametrize("options", [None, ConnectOptions(), ConnectOptions(nodelay=False)])
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_small_writes_are_sent_at_once_unless_asked_otherwise(
+    base: EventBase, host: str, options: ConnectOptions | None, by_name: bool, own: bool
+) -> None:
+    """TCP_NODELAY, on both sides of a connection."""
+    accepted: list[socket.socket] = []
+
+    def accept(lev: ConnListener, sock: socket.socket, address: object, arg: object) -> None:
+        accepted.append(sock)
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    nodelay = options is None or options.nodelay
+    with (
+        ConnListener.new_bind(base, accept, address=(host, 0), nodelay=nodelay) as listener,
+        socket.socket(family) as sock,
+        BufferEvent(base, sock if own else None) as bev,
+    ):
+        port = listener.address[1]
+        if by_name:
+            bev.connect_hostname(None, family, host, port, options)
+        else:
+            bev.connect((host, port), options)
+        while not accepted or bev.socket is None:
+            base.loop(EVLOOP_ONCE)
+        for one in (bev.socket, accepted[0]):
+            with one:
+                assert bool(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)) == nodelay
+
+
+def test_what_the_program_connects_itself_is_left_as_it_is(
+    base: EventBase, greeter: Address
+) -> None:
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        sock.connect_ex(greeter)
+        with BufferEvent(base, sock) as bev:
+            bev.connect()
+            assert not sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@NEEDS_IPV6
+@pytest.mark.parametrize(
+    ("how", "by_name"),
+    [
+        *itertools.product(["zone", "number", "scope id"], ["no", "resolver"]),
+        ("zone", "numeric"),
+        ("number", "numeric"),
+    ],
+)
+def test_the_zone_reaches_the_kernel(base: EventBase, how: str, by_name: str) -> None:
+    """Loopback has no link-local address: without a zone it is EINVAL, with it there is no way."""
+    index, name = next(each for each in socket.if_nameindex() if each[1].startswith("lo"))
+    with socket.socket(socket.AF_INET6) as sock:
+        sock.setblocking(False)
+        expected = sock.connect_ex(("fe80::1", 9, 0, index))
+    assert expected != errno.EINVAL
+    host = {"zone": f"fe80::1%{name}", "number": f"fe80::1%{index}"}.get(how, "fe80::1")
+    address: tuple[Any, ...] = (host, 9) if "%" in host else (host, 9, 0, index)
+    client = Client(base)
+    if by_name == "no":
+        client.bev.connect(address)
+    elif by_name == "resolver":
+        resolver = DictResolver(base, {"name": [(socket.AF_INET6, address)]})
+        client.bev.connect_hostname(resolver, socket.AF_UNSPEC, "name", 9)
+    else:
+        client.bev.connect_hostname(None, socket.AF_INET6, host, 9)
+    base.loopexit(1)
+    base.dispatch()
+    assert client.events == [BEV_EVENT_ERROR]
+    assert client.bev.error is not None
+    assert client.bev.error.errno == expected
+    client.bev.close()
+
+
+@pytest.mark.parametrize("outcome", ["refused", "gone", "no such family"])
+def test_every_error_has_an_errno_and_names_the_address(
+    base: EventBase, closed_address: Address, tmp_path: Path, outcome: str
+) -> None:
+    address: Any = closed_address if outcome == "refused" else str(tmp_path / "gone")
+    client = Client(base)
+    if outcome == "no such family":
+        resolver = DictResolver(base, {"host": [(99, closed_address)]})
+        client.bev.connect_hostname(resolver, socket.AF_UNSPEC, "host", 80)
+        address = closed_address
+    else:
+        client.bev.connect(address)
+    base.dispatch()
+    assert client.bev.error is not None
+    assert client.bev.error.errno
+    assert (address if isinstance(address, str) else str(address[1])) in str(client.bev.error)
+    client.bev.close()
+
+
+def test_without_descriptors_connect_raises_with_the_errno(
+    base: EventBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(errno.EMFILE, "too many")
+
+    with BufferEvent(base) as bev:
+        monkeypatch.setattr(socket, "socket", refuse)
+        with pytest.raises(SocketError) as caught:
+            bev.connect((LOOPBACK, 80))
+        monkeypatch.undo()
+        assert caught.value.errno == errno.EMFILE
+
+
+@pytest.mark.parametrize("options", [5, "x", {"nodelay": False}])
+def test_options_are_connect_options(base: EventBase, options: Any) -> None:
+    with BufferEvent(base) as bev:
+        with pytest.raises(ArgumentTypeError, match="ConnectOptions"):
+            bev.connect((LOOPBACK, 80), options)
+        with pytest.raises(ArgumentTypeError, match="ConnectOptions"):
+            bev.connect_hostname(None, socket.AF_INET, LOOPBACK, 80, options)
+        assert bev.fd == -1
+    assert base.dispatch() == 1
 
 
 def test_without_an_address_the_socket_is_connecting_already(

@@ -20,6 +20,7 @@ from evsvc.core import (
     EVUTIL_EAI_NONAME,
     AddrInfoHints,
     ArgumentError,
+    ArgumentTypeError,
     BufferEvent,
     EventBase,
     FakeClock,
@@ -169,6 +170,36 @@ def test_bad_arguments_raise_at_once_and_leave_it_unconnected(
     base.dispatch()
     assert client.at_end == b"hello"
     client.bev.close()
+
+
+@pytest.mark.parametrize(
+    ("family", "host", "port", "resolver"),
+    [
+        ("2", LOOPBACK, 80, None),
+        (socket.AF_INET, b"127.0.0.1", 80, None),
+        (socket.AF_INET, 2130706433, 80, None),
+        (socket.AF_INET, None, 80, None),
+        (socket.AF_INET, LOOPBACK, "80", None),
+        (socket.AF_INET, LOOPBACK, 80.0, None),
+        (socket.AF_INET, LOOPBACK, 80, "a resolver"),
+    ],
+)
+def test_a_wrong_type_is_named_as_a_type(
+    base: EventBase, greeter: Address, family: Any, host: Any, port: Any, resolver: Any
+) -> None:
+    client = Client(base)
+    with pytest.raises(ArgumentTypeError):
+        client.bev.connect_hostname(resolver, family, host, port)
+    client.bev.connect(greeter)
+    base.dispatch()
+    assert client.at_end == b"hello"
+    client.bev.close()
+
+
+@pytest.mark.parametrize("host", ["::1%no-such-zone", "fe80::1%4294967296"])
+def test_a_zone_that_does_not_exist_is_refused_at_once(base: EventBase, host: str) -> None:
+    with BufferEvent(base) as bev, pytest.raises(ArgumentError, match="zone"):
+        bev.connect_hostname(None, socket.AF_INET6, host, 80)
 
 
 def test_a_resolver_that_raises_leaves_it_unconnected(base: EventBase, greeter: Address) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from evsvc.core import (
     BEV_EVENT_READING,
     AddrInfo,
     ArgumentError,
+    ArgumentTypeError,
     BevEvent,
     BufferEvent,
     ConnectOptions,
@@ -29,6 +33,7 @@ from evsvc.core.bufferevent.connect import (
     CONNECTION_ATTEMPT_DELAY_S,
     MAX_ADDRESSES,
     Race,
+    all_failed,
     interleaved,
 )
 from tests.core.bevs import (
@@ -297,6 +302,118 @@ def test_so_many_addresses_are_tried_and_no_more(
     assert racer.told == [(0, told)]
 
 
+def attempts_of(error: OSError | None) -> list[OSError]:
+    """Return the errors of all attempts, each with an errno of its own."""
+    assert error is not None
+    assert error.errno
+    group = error.__cause__
+    assert isinstance(group, ExceptionGroup)
+    errors = list(group.exceptions)
+    assert all(isinstance(each, OSError) and each.errno for each in errors)
+    return errors  # type: ignore[return-value]
+
+
+def test_the_error_has_all_attempts_with_their_addresses(
+    fake_base: EventBase, clock: FakeClock, closed_address: Address, silence: Address
+) -> None:
+    """In the order of their failing; the errno is the most telling one, wherever it came."""
+    options = ConnectOptions(attempt_s=2)
+    racer = Racer(fake_base, clock, [(LOOPBACK, "x"), silence, closed_address, (1, 2)], options)  # type: ignore[list-item]
+    bev = racer.run()
+    assert isinstance(bev.error, ConnectionRefusedError)
+    errors = attempts_of(bev.error)
+    codes = [errno.EINVAL, errno.ECONNREFUSED, errno.EINVAL, errno.ETIMEDOUT]
+    assert [error.errno for error in errors] == codes
+    for error, address in zip(
+        errors, [(LOOPBACK, "x"), closed_address, (1, 2), silence], strict=True
+    ):
+        assert str(address[1]) in str(error)
+        assert str(error.strerror) in str(bev.error)
+    bev.close()
+
+
+@pytest.mark.parametrize(
+    ("codes", "told"),
+    [
+        ([errno.ECONNREFUSED, errno.ENETUNREACH], errno.ECONNREFUSED),
+        ([errno.ENETUNREACH, errno.ECONNREFUSED], errno.ECONNREFUSED),
+        ([errno.ETIMEDOUT, errno.ENETUNREACH, errno.EAFNOSUPPORT], errno.ETIMEDOUT),
+        ([errno.ETIMEDOUT, errno.ECONNREFUSED], errno.ECONNREFUSED),
+        ([errno.EINVAL, errno.EHOSTUNREACH], errno.EHOSTUNREACH),
+        ([errno.ENETUNREACH], errno.ENETUNREACH),
+    ],
+)
+def test_an_answer_tells_more_than_silence_and_that_more_than_a_refusal_here(
+    codes: list[int], told: int
+) -> None:
+    errors = [OSError(code, f"{at}") for at, code in enumerate(codes)]
+    error = all_failed(errors)
+    assert error.errno == told
+    assert attempts_of(error) == errors
+    assert error.strerror == "; ".join(str(at) for at in range(len(codes)))
+
+
+def test_one_address_has_its_error_as_well(
+    fake_base: EventBase, clock: FakeClock, closed_address: Address
+) -> None:
+    bev = Racer(fake_base, clock, [closed_address]).run()
+    assert [error.errno for error in attempts_of(bev.error)] == [errno.ECONNREFUSED]
+    bev.close()
+
+
+def test_when_time_is_up_those_under_way_are_among_the_attempts(
+    fake_base: EventBase, clock: FakeClock, silence: Address, closed_address: Address
+) -> None:
+    """Those that were never tried are not."""
+    options = ConnectOptions(total_s=0.3)
+    addresses = [closed_address, silence, silence, silence, silence]
+    bev = Racer(fake_base, clock, addresses, options).run()
+    assert isinstance(bev.error, TimeoutError)
+    codes = [errno.ECONNREFUSED, errno.ETIMEDOUT, errno.ETIMEDOUT]
+    assert [error.errno for error in attempts_of(bev.error)] == codes
+    assert str(silence[1]) in str(bev.error)
+    bev.close()
+
+
+def test_a_race_may_be_among_unix_paths(
+    fake_base: EventBase, clock: FakeClock, tmp_path: Path
+) -> None:
+    """A full queue is tried again, while the next address joins."""
+    path = str(tmp_path / "full")
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        code = 0
+        while not code:
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.setblocking(False)
+            code = sock.connect_ex(path)
+        door = stack.enter_context(
+            ConnListener.new_bind(fake_base, let_in, address=tmp_path / "door")
+        )
+        racer = Racer(fake_base, clock, [])
+        fake_base.dispatch()
+        racer.told.clear()
+        racer.start = clock.monotonic()
+        unix = int(socket.AF_UNIX)
+        racer.resolver.table["host"] = [(unix, path), (unix, door.address)]
+        racer.bev.connect_hostname(racer.resolver, socket.AF_UNSPEC, "host", 80)
+        bev = racer.run()
+        assert racer.told == [(pytest.approx(CONNECTION_ATTEMPT_DELAY_S), BEV_EVENT_CONNECTED)]
+        bev.close()
+        racer.told.clear()
+        racer.start = clock.monotonic()
+        racer.resolver.table["host"] = [(unix, path)]
+        with BufferEvent(fake_base) as other:
+            other.setcb(None, None, racer.on_event)
+            options = ConnectOptions(attempt_s=2)
+            other.connect_hostname(racer.resolver, socket.AF_UNSPEC, "host", 80, options)
+            fake_base.dispatch()
+            assert racer.told == [(pytest.approx(2), BEV_EVENT_ERROR)]
+            assert [error.errno for error in attempts_of(other.error)] == [errno.EAGAIN]
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_the_programs_own_socket_tries_them_one_after_the_other(
     fake_base: EventBase, clock: FakeClock, silence: Address, door: Address, own: bool
@@ -361,11 +478,28 @@ def test_the_other_family_is_next(
         ("total_s", 0),
         ("total_s", float("nan")),
         ("max_addresses", 0),
+        ("max_addresses", -1),
     ],
 )
 def test_options_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(ArgumentError, match=name):
         ConnectOptions(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("attempt_delay_s", "1"),
+        ("attempt_delay_s", None),
+        ("attempt_s", "1"),
+        ("total_s", b"1"),
+        ("max_addresses", 1.5),
+        ("max_addresses", None),
+    ],
+)
+def test_options_of_a_wrong_type_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ArgumentTypeError, match=name):
+        ConnectOptions(**{name: value})
 
 
 def test_the_options_have_defaults() -> None:
@@ -375,3 +509,4 @@ def test_the_options_have_defaults() -> None:
     assert options.attempt_s == ATTEMPT_TIMEOUT_S
     assert options.total_s == CONNECT_TIMEOUT_S
     assert options.max_addresses == MAX_ADDRESSES
+    assert options.nodelay

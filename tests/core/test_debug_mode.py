@@ -40,8 +40,8 @@ def debugging(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("program", "outcome"),
     [
-        ("enable_debug_mode(); print(EventBase()._debug)", "True"),
-        ("print(EventBase()._debug)", "False"),
+        ("enable_debug_mode(); print(EventBase().reactor.debug)", "True"),
+        ("print(EventBase().reactor.debug)", "False"),
         ("enable_debug_mode(); enable_debug_mode()", "StateError: debug mode is on already"),
         ("EventBase(); enable_debug_mode()", "debug mode begins before the first event base"),
     ],

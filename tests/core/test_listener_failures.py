@@ -30,7 +30,7 @@ from evsvc.core.listener import FAILURE_PAUSE_S
 
 told = waits = 0
 
-def on_error(listener, arg):
+def on_error(listener, error, arg):
     global told
     told += 1
 
@@ -153,7 +153,7 @@ def test_another_thread_ends_it_while_it_fails(
     """disable from another thread while in the error callback returns without deadlock."""
     calls: list[int] = []
 
-    def on_error(listener: ConnListener, arg: Any) -> None:
+    def on_error(listener: ConnListener, error: OSError, arg: Any) -> None:
         calls.append(1)
         with in_thread(lambda: end(listener)):
             pass

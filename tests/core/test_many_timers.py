@@ -66,5 +66,5 @@ def test_a_million_adds_and_deletes_leave_the_heap_small(timer_base: EventBase) 
         timer.add(60 + turn % 7)
         if turn % 5:
             timer.delete()
-        most = max(most, len(timer_base._timers._heap))
+        most = max(most, len(timer_base.reactor.timers._heap))
     assert most <= 2 * (staying + moving) + SLACK + 1

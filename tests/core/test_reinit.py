@@ -139,9 +139,9 @@ def test_every_kind_of_interest_is_registered_again(
 
 def test_the_old_wake_up_sockets_are_closed_and_new_ones_work(base: EventBase) -> None:
     def work() -> None:
-        old = [sock.fileno() for sock in (base._wakeup._reader, base._wakeup._writer)]
+        old = [sock.fileno() for sock in (base.reactor.wakeup._reader, base.reactor.wakeup._writer)]
         base.reinit()
-        new = [sock.fileno() for sock in (base._wakeup._reader, base._wakeup._writer)]
+        new = [sock.fileno() for sock in (base.reactor.wakeup._reader, base.reactor.wakeup._writer)]
         assert not set(old) & set(new)
         for number in old:
             with pytest.raises(OSError, match="Bad file descriptor"):
@@ -167,7 +167,7 @@ def test_the_childs_wake_ups_do_not_reach_the_parent(base: EventBase) -> None:
 
     assert in_child(work) == 0
     with pytest.raises(BlockingIOError):
-        base._wakeup._reader.recv(1)
+        base.reactor.wakeup._reader.recv(1)
 
 
 def test_timers_are_untouched(base: EventBase) -> None:

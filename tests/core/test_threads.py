@@ -116,7 +116,7 @@ before = EventBase()
 thread.use_pthreads()
 thread.use_pthreads()
 after = EventBase()
-print(before._locked is None, after._locked is None)
+print(before.reactor._locked is None, after.reactor._locked is None)
 before.close()
 after.close()
 """
@@ -129,7 +129,7 @@ def test_a_base_can_do_without_a_lock() -> None:
     config = EventConfig()
     config.set_flag(EVENT_BASE_FLAG_NOLOCK)
     with EventBase(config) as base:
-        assert base._locked is None
+        assert base.reactor._locked is None
 
 
 def test_an_event_activated_by_another_thread_wakes_the_loop(base: EventBase) -> None:
@@ -186,11 +186,11 @@ def test_loopbreak_and_loopexit_reach_a_sleeping_loop(base: EventBase) -> None:
     with running(base) as loop:
         base.loopbreak()
         loop.join()
-    assert base.got_break()
+    assert base.got_break
     with running(base) as loop:
         base.loopexit()
         loop.join()
-    assert base.got_exit()
+    assert base.got_exit
 
 
 def test_a_loop_is_refused_while_another_thread_runs_it(base: EventBase) -> None:
@@ -364,7 +364,7 @@ def test_the_lock_is_free_while_a_callback_runs(base: EventBase, pair: SocketPai
         event = Event(base, pair[0], EV_READ, nothing)
         event.add(60)
         event.priority = 0
-        assert event in list(base._registry)
+        assert event in list(base.reactor.registry)
         base.foreach_event(lambda base, each, arg: None)
         event.delete()
         did.append("all")
@@ -461,8 +461,8 @@ def test_churn_by_threads_leaves_the_base_whole(base: EventBase, pair: SocketPai
         shared.delete()
     assert failures == []
     base.loop(EVLOOP_NONBLOCK)  # what is left is the wake-up of the last break
-    assert not base._registry
-    assert base._registry.active.count == 0
+    assert not base.reactor.registry
+    assert base.reactor.registry.active.count == 0
 
 
 def test_each_thread_may_have_a_base_of_its_own() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import socket
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +28,9 @@ from evsvc.core.util import (
     sockaddr_is_local,
     sockaddr_is_loopback,
 )
+from evsvc.core.util.addresses import MAX_UNIX_PATH_BYTES
 
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has abstract names")
 AF_INET, AF_INET6, AF_UNIX = socket.AF_INET, socket.AF_INET6, socket.AF_UNIX
 
 
@@ -335,8 +341,11 @@ def test_the_family_follows_from_the_address() -> None:
     assert family_of(("1.2.3.4", 80)) == AF_INET
     assert family_of(("::1", 80)) == AF_INET6
     assert family_of("/run/x.sock") == AF_UNIX
-    for wrong in (("localhost", 80), ("1.2.3.4",), 80, ("1.2.3.4", 65536), (16909060, 80)):
+    for wrong in (("localhost", 80), ("1.2.3.4",), ("1.2.3.4", 65536), ()):
         with pytest.raises(ArgumentError):
+            family_of(wrong)
+    for wrong in (80, None, ["1.2.3.4", 80], (16909060, 80), (b"1.2.3.4", 80), ("1.2.3.4", "80")):
+        with pytest.raises(ArgumentTypeError):
             family_of(wrong)
 
 
@@ -344,7 +353,7 @@ def test_the_family_follows_from_the_address() -> None:
 def test_a_path_to_bind_or_connect_to_is_not_empty_and_has_no_nul_inside(path: str | bytes) -> None:
     """An unnamed peer has an empty path, and still a family."""
     with pytest.raises(ArgumentError, match="path"):
-        endpoint_of(path).family
+        endpoint_of(path)
     assert family_of(path) == AF_UNIX
 
 
@@ -352,7 +361,132 @@ def test_other_addresses_to_bind_or_connect_to_are_as_any() -> None:
     assert endpoint_of(("::1", 80)).family == AF_INET6
     assert [endpoint_of(path).family for path in ("/run/x", b"x", "\0name")] == [AF_UNIX] * 3
     with pytest.raises(ArgumentError, match="numeric"):
-        endpoint_of(("localhost", 80)).family
+        endpoint_of(("localhost", 80))
+
+
+@pytest.mark.parametrize(
+    ("address", "family", "sockaddr", "text"),
+    [
+        (("1.2.3.4", 80), AF_INET, ("1.2.3.4", 80), "1.2.3.4:80"),
+        (("::1", 80), AF_INET6, ("::1", 80, 0, 0), "[::1]:80"),
+        (("0:0::1", 80, 7), AF_INET6, ("::1", 80, 7, 0), "[::1]:80"),
+        (("FE80::1%3", 80), AF_INET6, ("fe80::1", 80, 0, 3), "[fe80::1%3]:80"),
+        (("fe80::1", 80, 0, 3), AF_INET6, ("fe80::1", 80, 0, 3), "[fe80::1%3]:80"),
+        (
+            ("fe80::1%3", 80, 2**20 - 1, 3),
+            AF_INET6,
+            ("fe80::1", 80, 2**20 - 1, 3),
+            "[fe80::1%3]:80",
+        ),
+        (("::1", 80, 0, 2**32 - 1), AF_INET6, ("::1", 80, 0, 2**32 - 1), "[::1%4294967295]:80"),
+        ("/run/x", AF_UNIX, b"/run/x", "/run/x"),
+        ("./x", AF_UNIX, b"./x", "./x"),
+        (b"x", AF_UNIX, b"./x", "./x"),
+        (Path("x"), AF_UNIX, b"./x", "./x"),
+        (b"/\xff", AF_UNIX, b"/\xff", "/\\xff"),
+        ("/\u20ac", AF_UNIX, b"/\xe2\x82\xac", "/\u20ac"),
+        pytest.param("\0name", AF_UNIX, b"\0name", "@name", marks=ON_LINUX),
+    ],
+)
+def test_an_endpoint_is_what_a_socket_takes(
+    address: Any, family: int, sockaddr: Any, text: str
+) -> None:
+    assert endpoint_of(address) == (family, sockaddr, text)
+
+
+def test_an_endpoint_is_one_already(tmp_path: Path) -> None:
+    for address in (("fe80::1%3", 80), ("1.2.3.4", 0), str(tmp_path / "s")):
+        endpoint = endpoint_of(address)
+        assert endpoint_of(endpoint.sockaddr) == endpoint
+
+
+def test_the_zone_may_be_the_name_of_an_interface() -> None:
+    index, name = socket.if_nameindex()[0]
+    assert endpoint_of((f"fe80::1%{name}", 80)).sockaddr == ("fe80::1", 80, 0, index)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        ("localhost", 80),
+        ("", 80),
+        ("1.2.3.4%1", 80),
+        ("1.2.3", 80),
+        ("fe80::1%", 80),
+        ("fe80::1%no-such", 80),
+        ("fe80::1%3", 80, 0, 4),
+        ("1.2.3.4", 80, 0, 0),
+        ("::1", 80, 0, 0, 0),
+        ("::1",),
+        (),
+        ("::1", -1),
+        ("::1", 65536),
+        ("::1", 80, -1, 0),
+        ("::1", 80, 2**20, 0),
+        ("::1", 80, 0, -1),
+        ("::1", 80, 0, 2**32),
+        "localhost",
+        "1.2.3.4:80",
+        "/\ud800",
+    ],
+)
+def test_what_is_no_endpoint_is_refused(address: Any) -> None:
+    with pytest.raises(ArgumentError):
+        endpoint_of(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        None,
+        80,
+        ["::1", 80],
+        {"host": "::1"},
+        (None, 80),
+        (b"::1", 80),
+        (1, 80),
+        ("::1", "80"),
+        ("::1", 80.0),
+        ("::1", None),
+        ("::1", 80, "0", 0),
+        ("::1", 80, 0, None),
+        bytearray(b"/x"),
+    ],
+)
+def test_an_endpoint_of_a_wrong_type_is_named_as_a_type(address: Any) -> None:
+    with pytest.raises(ArgumentTypeError):
+        endpoint_of(address)
+
+
+@pytest.mark.parametrize("form", [str, os.fsencode, Path])
+def test_a_path_has_so_many_bytes(form: Any, tmp_path: Path) -> None:
+    """At the limit the kernel takes it, one beyond it is refused; characters do not count."""
+    room = MAX_UNIX_PATH_BYTES - len(os.fsencode(tmp_path)) - 1
+    assert room > 9
+    longest = tmp_path / ("\u20ac" * (room // 3) + "x" * (room % 3))
+    with socket.socket(AF_UNIX) as sock:
+        sock.bind(endpoint_of(form(longest)).sockaddr)
+    with pytest.raises(ArgumentError, match="too long"):
+        endpoint_of(form(f"{longest}x"))
+
+
+@ON_LINUX
+def test_an_abstract_name_has_one_byte_more() -> None:
+    longest = b"\0" + secrets.token_hex().encode() * 2
+    longest = longest[: MAX_UNIX_PATH_BYTES + 1].ljust(MAX_UNIX_PATH_BYTES + 1, b"x")
+    with socket.socket(AF_UNIX) as sock:
+        sock.bind(endpoint_of(longest).sockaddr)
+        assert sock.getsockname() == longest
+    with pytest.raises(ArgumentError, match="too long"):
+        endpoint_of(longest + b"x")
+
+
+def test_elsewhere_than_on_linux_there_are_no_abstract_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(ArgumentError, match="NUL"):
+        endpoint_of("\0name")
 
 
 def test_versions_and_ports_are_checked() -> None:
@@ -362,3 +496,10 @@ def test_versions_and_ports_are_checked() -> None:
     for port, lowest in ((-1, 0), (0, 1), (65536, 0)):
         with pytest.raises(ArgumentError, match=str(port)):
             check_port(port, lowest)
+    wrong: Any
+    for wrong in ("80", 80.0, None):
+        with pytest.raises(ArgumentTypeError, match="port"):
+            check_port(wrong)
+    for wrong in (16909060, b"1.2.3.4", None):
+        with pytest.raises(ArgumentTypeError, match="host"):
+            ip_version(wrong)

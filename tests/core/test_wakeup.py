@@ -58,7 +58,7 @@ def test_a_break_from_another_thread_wakes_the_loop(
     base: EventBase, in_thread: Callable[[Callable[[], object]], None]
 ) -> None:
     in_thread(base.loopbreak)
-    assert base.got_break()
+    assert base.got_break
 
 
 def test_deleting_the_last_event_by_a_posted_call_ends_a_sleeping_loop(base: EventBase) -> None:
@@ -161,7 +161,7 @@ def test_posted_calls_have_the_middle_priority(base: EventBase) -> None:
 def test_more_wake_ups_than_the_socket_holds_are_no_error(base: EventBase) -> None:
     ran: list[int] = []
     for number in range(5000):
-        base._wakeup._sent = False  # as if the loop had just looked
+        base.reactor.wakeup._sent = False  # as if the loop had just looked
         base.post(ran.append, number)
     assert base.dispatch() == 1
     assert ran == list(range(5000))
@@ -172,14 +172,14 @@ def test_a_thread_that_is_too_late_is_told_or_ignored(base: EventBase) -> None:
     with pytest.raises(StateError, match="closed"):
         base.post(boom)
     base.loopbreak()
-    base._wakeup.post(boom, ())  # it had looked just before the base was closed
+    base.reactor.wakeup.post(boom, ())  # it had looked just before the base was closed
 
 
 def test_a_call_posted_while_the_wake_up_is_read_is_not_lost(base: EventBase) -> None:
     """Its byte is read together with the one before it; its call runs all the same, and later
     calls wake the loop again."""
     ran: list[int] = []
-    wakeup = base._wakeup
+    wakeup = base.reactor.wakeup
     real = wakeup._reader
 
     class Reader:
@@ -230,7 +230,7 @@ def test_a_python_signal_handler_ends_the_wait(base: EventBase, way: str) -> Non
 
     def interrupt() -> None:
         assert waits.wait(10)
-        while not base._wakeup.waits:
+        while not base.reactor.wakeup.waits:
             pass
         signal.pthread_kill(main, signal.SIGUSR1)
 

@@ -257,11 +257,15 @@ class TestRefused:
             ("name", 80),
             ("127.0.0.1", 0),
             ("127.0.0.1", 65536),
-            ("127.0.0.1", "80"),
         ],
     )
     def test_a_peer_that_cannot_be(self, base, address, port) -> None:
         with pytest.raises(ArgumentError):
+            HttpConnection(base, None, address, port)
+
+    @pytest.mark.parametrize(("address", "port"), [("127.0.0.1", "80"), (b"127.0.0.1", 80)])
+    def test_a_peer_of_a_wrong_type(self, base, address, port) -> None:
+        with pytest.raises(ArgumentTypeError):
             HttpConnection(base, None, address, port)
 
     @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ class TestCallbackCloses:
         peer = serve(answer).connect()
         peer.sock.send(request("/"))
         base.dispatch()
-        assert base.got_break()
+        assert base.got_break
         assert peer.read_message().body == b"x"
 
     def test_callbacks_may_be_taken_back_and_set_anew(self, serve) -> None:

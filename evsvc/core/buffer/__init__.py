@@ -1,14 +1,13 @@
 """EvBuffer: a queue of bytes, kept as the chunks in which they came.
 
-Built up in layers, each of which is a module that knows only those before it: `chunks` and
-`segment` (what bytes are kept in), `chain` (a row of them), `positions` and `search`, `contents`
-(looking), `changes` and `observed` (changing and telling), `space` (memory to be filled),
-`transfer` (descriptors), `bytequeue` (all operations), `evbuffer` (life and lock).
+`chunks` and `segment` are what bytes are kept in, `chain` is a row of them.  `search` (positions
+and needles), `space` (memory to be filled) and `transfer` (descriptors) work on a chain;
+`observers` are told of changes.  `evbuffer` is what a program has, and knows them all.
 """
 
-from .changes import BufferCallback, CallbackEntry, ChangeInfo
 from .evbuffer import EvBuffer
-from .positions import EvBufferPtr
+from .observers import BufferCallback, CallbackEntry, ChangeInfo
+from .search import EvBufferPtr
 from .segment import FileSegment
 
 __all__ = [

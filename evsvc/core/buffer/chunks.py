@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-from ..checks import whole_number
+from ..checks import require_callable, whole_number
 from ..errors import ArgumentError, ArgumentTypeError
+from ..thread import call_unlocked
 
 Bytes = bytes | bytearray | memoryview
 CleanupCallback = Callable[[Any, int, Any], object]
@@ -17,11 +18,13 @@ CleanupCallback = Callable[[Any, int, Any], object]
 class Foreign(Protocol):
     """A chunk of memory that is not plain `bytes`: a reference, or a piece of a file."""
 
-    @property
-    def view(self) -> memoryview:
-        """Its bytes.  Raises OSError when they have to be read first and cannot be."""
-
     def __len__(self) -> int: ...
+
+    def spans(self, first: int, last: int) -> Iterator[Span]:
+        """Yield the bytes from `first` to before `last`, a bounded part at a time.
+
+        Raises OSError when they have to be read and cannot be.
+        """
 
     def cut(self, size: int) -> None:
         """Forget the first `size` bytes."""
@@ -72,7 +75,7 @@ class Cleanup:
         callback, self._callback = self._callback, None
         data, self._data = self._data, None
         if callback is not None:
-            callback(data, self._size, self._arg)
+            call_unlocked(callback, data, self._size, self._arg)
 
 
 class Reference:
@@ -86,6 +89,10 @@ class Reference:
 
     def __len__(self) -> int:
         return len(self.view)
+
+    def spans(self, first: int, last: int) -> Iterator[Span]:
+        """Yield the bytes from `first` to before `last`, as they lie."""
+        yield self.view, first, last
 
     def cut(self, size: int) -> None:
         """Forget the first `size` bytes."""
@@ -140,16 +147,6 @@ def checked_range(offset: int, length: int, size: int) -> tuple[int, int]:
     return offset, end
 
 
-def bytes_of(chunk: Chunk) -> bytes | memoryview:
-    """Return the chunk as something that slices and sends."""
-    return chunk if isinstance(chunk, bytes) else chunk.view
-
-
-def join(chunks: Iterable[Chunk]) -> bytes:
-    """Return the bytes of `chunks` in one piece."""
-    return b"".join([bytes_of(chunk) for chunk in chunks])
-
-
 def release(chunks: Iterable[Chunk]) -> None:
     """Be done with `chunks`: the cleanup of each that has one runs, whatever another raises.
 
@@ -190,9 +187,3 @@ def view_of_memory(data: Bytes) -> memoryview:
         raise ArgumentTypeError(f"not contiguous memory: {type(data).__name__}") from exc
     except ValueError as exc:
         raise ArgumentError(f"the memory cannot be read: {exc}") from exc
-
-
-def require_callable(callback: object) -> None:
-    """Raise ArgumentTypeError for what cannot be called."""
-    if not callable(callback):
-        raise ArgumentTypeError(f"the callback cannot be called: {callback!r}")

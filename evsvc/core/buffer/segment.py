@@ -1,36 +1,47 @@
 """File segments: ranges of files that buffers share, and that the kernel sends by itself.
 
+Bytes that the program or an engine looks at are read with pread(), a bounded block at a time.  They
+are never mapped: a file that someone makes shorter would turn the mapping into SIGBUS, which ends
+the process.  Read, it is an error of the call that wants the bytes.
+
 Invariants
     * A segment is in use by its owner until `close`, and by each chunk that is a piece of it.
-    * After the last use: the mapping goes, then the descriptor, then the cleanup runs, once.
+    * After the last use: the descriptor goes, then the cleanup runs, once.
+    * A piece keeps one block at the most, the last that was looked at.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import mmap
 import os
 import stat
 import threading
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..checks import whole_number
+from ..checks import require_callable, whole_number
 from ..closing import Closing
 from ..descriptors import fd_of
 from ..errors import ArgumentError, SocketError, StateError
 from ..flags import FileSegmentFlag
-from .chunks import checked_range, require_callable
+from ..thread import call_unlocked
+from .chunks import checked_range
+
+if TYPE_CHECKING:
+    from .chunks import Span
 
 SegmentCallback = Callable[["FileSegment", FileSegmentFlag, Any], object]
 """Called as `cleanup(segment, flags, arg)`."""
 
 _CLOSE_ON_FREE = FileSegmentFlag.EVBUF_FS_CLOSE_ON_FREE
-_DISABLE_MMAP = FileSegmentFlag.EVBUF_FS_DISABLE_MMAP
 _DISABLE_SENDFILE = FileSegmentFlag.EVBUF_FS_DISABLE_SENDFILE
 _DISABLE_LOCKING = FileSegmentFlag.EVBUF_FS_DISABLE_LOCKING
-_FLAGS = int(_CLOSE_ON_FREE | _DISABLE_MMAP | _DISABLE_SENDFILE | _DISABLE_LOCKING)
+_FLAGS = sum(FileSegmentFlag)
+
+# So much of a file is read at once, and kept, when its bytes are looked at: enough for a read to
+# cost little beside what is done with the bytes, and few enough for every connection to keep them.
+BLOCK_BYTES = 64 * 1024
 
 _HAS_SENDFILE = hasattr(os, "sendfile")
 # What sendfile() answers where this pair of descriptors cannot do it.
@@ -52,16 +63,16 @@ class FileSegment(Closing):
 
     file: a descriptor, or a file object, which the segment then keeps.  length: -1 is up to the
     file's present end.  flags: EVBUF_FS_CLOSE_ON_FREE gives the descriptor to the segment, with
-    EVBUF_FS_DISABLE_SENDFILE and EVBUF_FS_DISABLE_MMAP other ways are not taken,
-    EVBUF_FS_DISABLE_LOCKING is for a program of one thread.
+    EVBUF_FS_DISABLE_SENDFILE it is not sent by sendfile(), EVBUF_FS_DISABLE_LOCKING is for a
+    program of one thread.  EVBUF_FS_DISABLE_MMAP changes nothing: files are never mapped.
 
-    Sending takes sendfile().  Only when something wants the bytes themselves are they mapped, or,
-    without mmap(), read into memory whole; where sendfile() is not to be had, that happens here.
-    The file must not get shorter meanwhile: reading what is mapped ends the process then.
+    Sending takes sendfile().  Only when something wants the bytes themselves are they read, 64 KiB
+    at a time.  When the file has become shorter meanwhile, that raises SocketError with EIO, and so
+    does sending.
 
     Raises ArgumentError for a range that is not in the file, unknown flags or what is no regular
-    file, SocketError when the descriptor is not open or the bytes cannot be read; the descriptor
-    is the caller's then.  ArgumentTypeError for what is no file, or no whole number.
+    file, SocketError when the descriptor is not open, ArgumentTypeError for what is no file, or
+    no whole number; the descriptor is the caller's then.
     """
 
     __slots__ = (
@@ -75,7 +86,7 @@ class FileSegment(Closing):
         "_lock",
         "_offset",
         "_uses",
-        "_view",
+        "sendable",
     )
 
     def __init__(
@@ -89,16 +100,14 @@ class FileSegment(Closing):
         self._offset, end = checked_range(offset, length, _size_of(self._fd))
         self._length = end - offset
         self._flags = FileSegmentFlag(flags)
+        self.sendable = _HAS_SENDFILE and not flags & _DISABLE_SENDFILE  # may sendfile() be tried
         self._cleanup: SegmentCallback | None = None
         self._cleanup_arg: Any = None
         self._closed = False
         self._uses = 1
-        self._view: memoryview | None = None
         self._lock: contextlib.AbstractContextManager[object] = (
             contextlib.nullcontext() if flags & _DISABLE_LOCKING else threading.Lock()
         )
-        if not self.sendable:
-            self._load()
 
     def __len__(self) -> int:
         return self._length
@@ -107,11 +116,6 @@ class FileSegment(Closing):
     def flags(self) -> FileSegmentFlag:
         """The flags that it was made with."""
         return self._flags
-
-    @property
-    def sendable(self) -> bool:
-        """Whether sendfile() may be tried."""
-        return _HAS_SENDFILE and not self._flags & _DISABLE_SENDFILE
 
     def add_cleanup_cb(self, cleanup: SegmentCallback, arg: object = None) -> None:
         """Call `cleanup(segment, flags, arg)` once, when nobody uses the segment any more.
@@ -133,7 +137,7 @@ class FileSegment(Closing):
             self._closed = True
             self._drop_use()
 
-    def _piece(self, offset: int, length: int) -> FilePiece:
+    def piece(self, offset: int, length: int) -> FilePiece:
         """Return a chunk.  Raises ArgumentError for a range outside, StateError once closed."""
         self._require_open()
         first, last = checked_range(offset, length, self._length)
@@ -148,7 +152,9 @@ class FileSegment(Closing):
             self._uses -= 1
             if self._uses:
                 return
-        self._view = None  # and with the last view of it the mapping
+        call_unlocked(self._end)
+
+    def _end(self) -> None:
         try:
             if self._flags & _CLOSE_ON_FREE:
                 _close(self._file)
@@ -158,31 +164,6 @@ class FileSegment(Closing):
             if cleanup is not None:
                 cleanup(self, self._flags, arg)
 
-    def _load(self) -> memoryview:
-        """Return all the bytes.  Raises SocketError when they cannot be read."""
-        with self._lock:
-            if self._view is None:
-                try:
-                    self._view = self._map_or_read()
-                except OSError as exc:
-                    raise SocketError(exc.errno, f"cannot read the file: {exc.strerror}") from exc
-            return self._view
-
-    def _map_or_read(self) -> memoryview:
-        if self._length == 0:
-            return memoryview(b"")
-        if self._flags & _DISABLE_MMAP:
-            return memoryview(_read_all(self._fd, self._offset, self._length))
-        begin = self._offset - self._offset % mmap.ALLOCATIONGRANULARITY
-        skip = self._offset - begin
-        try:
-            mapping = mmap.mmap(
-                self._fd, skip + self._length, access=mmap.ACCESS_READ, offset=begin
-            )
-        except (OSError, ValueError):  # a file system without it, or a file that became shorter
-            return memoryview(_read_all(self._fd, self._offset, self._length))
-        return memoryview(mapping)[skip:]
-
     def _require_open(self) -> None:
         if self._closed:
             raise StateError("the file segment is closed")
@@ -191,32 +172,55 @@ class FileSegment(Closing):
 class FilePiece:
     """A chunk that is part of a file; its bytes stay there until someone looks at them."""
 
-    __slots__ = ("_first", "_last", "_segment")
+    __slots__ = ("_block", "_block_at", "_first", "_last", "_segment")
 
     def __init__(self, segment: FileSegment, first: int, last: int) -> None:
         segment._use()
         self._segment = segment
         self._first = first
         self._last = last
+        self._block = b""  # what was read last, and where in the segment
+        self._block_at = 0
 
     def __len__(self) -> int:
         return self._last - self._first
-
-    @property
-    def view(self) -> memoryview:
-        """The bytes, mapped or read.  Raises SocketError when that fails."""
-        return self._segment._load()[self._first : self._last]
 
     @property
     def sendable(self) -> bool:
         """Whether sendfile() may be tried."""
         return self._segment.sendable
 
+    def spans(self, first: int, last: int) -> Iterator[Span]:
+        """Yield the bytes from `first` to before `last`, at most a block at a time.
+
+        Raises SocketError when they cannot be read, with EIO when the file has become shorter.
+        """
+        at, stop = self._first + first, self._first + last
+        while at < stop:
+            if not self._block_at <= at < self._block_at + len(self._block):
+                self._block = self._read(at)
+                self._block_at = at
+            block, begin = self._block, self._block_at
+            end = min(stop, begin + len(block))
+            yield block, at - begin, end - begin
+            at = end
+
+    def _read(self, at: int) -> bytes:
+        segment = self._segment
+        size = min(BLOCK_BYTES, self._last - at)
+        try:
+            block = os.pread(segment._fd, size, segment._offset + at)
+        except OSError as exc:
+            raise SocketError(exc.errno, f"cannot read the file: {exc.strerror}") from exc
+        if not block:
+            raise _became_shorter(segment._offset + at)
+        return block
+
     def sendfile(self, out_fd: int, skip: int, limit: int) -> int:
         """Have the kernel send up to `limit` bytes after the first `skip`; return how many.
 
         -1 when these two descriptors cannot do it.  Raises OSError as sendfile(2), and
-        SocketError when the file is shorter than it was.
+        SocketError with EIO when the file has become shorter.
         """
         segment = self._segment
         offset = segment._offset + self._first + skip
@@ -228,7 +232,7 @@ class FilePiece:
                 return -1
             raise
         if sent == 0:
-            raise SocketError(errno.EIO, "the file is shorter than it was")
+            raise _became_shorter(offset)
         return sent
 
     def cut(self, size: int) -> None:
@@ -258,16 +262,8 @@ def _size_of(fd: int) -> int:
     return status.st_size
 
 
-def _read_all(fd: int, offset: int, length: int) -> bytes:
-    pieces = []
-    done = 0
-    while done < length:
-        piece = os.pread(fd, length - done, offset + done)
-        if not piece:
-            raise OSError(errno.EIO, f"it ended after {done} of {length} bytes")
-        pieces.append(piece)
-        done += len(piece)
-    return b"".join(pieces)
+def _became_shorter(offset: int) -> SocketError:
+    return SocketError(errno.EIO, f"the file is shorter than it was: nothing is at {offset}")
 
 
 def _close(file: int | OpenFile) -> None:

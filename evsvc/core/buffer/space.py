@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ..checks import whole_number
 from ..errors import ArgumentError, StateError
-from .chain import ByteChain, Imprint
+from .chain import Chain, Mark
 from .chunks import Reference
 
 MIN_BLOCK_BYTES = 4096
@@ -38,14 +38,14 @@ class Block:
 class Space:
     """The free memory behind the end of one chain, and what of it is reserved."""
 
-    __slots__ = ("_areas", "_block", "_committed", "_imprint", "_spare")
+    __slots__ = ("_areas", "_block", "_committed", "_mark", "_spare")
 
     def __init__(self) -> None:
         self._block: Block | None = None  # the one that is filled, and
         self._committed: Reference | None = None  # the chunk of what it was filled with last
         self._spare: Block | None = None  # the one that a second area was taken from
         self._areas: list[tuple[Block, int]] = []  # the reservation: blocks, and how much of each
-        self._imprint: Imprint | None = None  # of the chain, when that was made
+        self._mark: Mark | None = None  # of the chain, when that was made
 
     def expand(self, size: int) -> Block:
         """Have `size` free bytes in one block.  Raises ArgumentError when there is no memory."""
@@ -55,7 +55,7 @@ class Space:
             self._fill(block)
         return block
 
-    def reserve(self, chain: ByteChain, size: int, most_areas: int) -> list[memoryview]:
+    def reserve(self, chain: Chain, size: int, most_areas: int) -> list[memoryview]:
         """Return one or two writable areas of at least `size` bytes together."""
         block = self._block
         free_bytes = 0 if block is None else len(block.free)
@@ -65,10 +65,10 @@ class Space:
             blocks = [self.expand(max(size, 1))]
         areas = [block.free for block in blocks]
         self._areas = list(zip(blocks, map(len, areas), strict=True))
-        self._imprint = Imprint(chain)
+        self._mark = Mark(chain)
         return areas
 
-    def commit(self, chain: ByteChain, sizes: Sequence[int]) -> int:
+    def commit(self, chain: Chain, sizes: Sequence[int]) -> int:
         """Append the first bytes of each area to the chain; return how many those are.
 
         Raises as `EvBuffer.commit_space`, with nothing changed.
@@ -80,17 +80,17 @@ class Space:
         total = sum(sizes)
         if total:
             self._areas = []
-            self._imprint = None
+            self._mark = None
         return total
 
-    def _check(self, chain: ByteChain, sizes: Sequence[int]) -> None:
+    def _check(self, chain: Chain, sizes: Sequence[int]) -> None:
         for size in sizes:
             whole_number(size, "a size")
         if not sizes:
             return
-        if self._imprint is None:
+        if self._mark is None:
             raise StateError("no space is reserved")
-        if not self._imprint.fits(chain):
+        if not self._mark.fits(chain):
             raise StateError("the buffer has changed since the space was reserved")
         if len(sizes) > len(self._areas):
             raise ArgumentError(f"{len(self._areas)} areas are reserved, not {len(sizes)}")
@@ -98,11 +98,11 @@ class Space:
             if not 0 <= size <= most:
                 raise ArgumentError(f"an area of {most} bytes is reserved, not {size!r}")
 
-    def _append(self, chain: ByteChain, block: Block, size: int) -> None:
+    def _append(self, chain: Chain, block: Block, size: int) -> None:
         if block is not self._block:
             self._fill(block)
         tail = self._committed
-        if tail is not None and chain._chunks and chain._chunks[-1] is tail:
+        if tail is not None and chain.chunks and chain.chunks[-1] is tail:
             first = block.used - len(tail)
             block.used += size
             tail.view = block.memory[first : block.used].toreadonly()
@@ -110,7 +110,7 @@ class Space:
             first = block.used
             block.used += size
             self._committed = Reference(block.memory[first : block.used].toreadonly())
-            chain._own_chunks().append(self._committed)
+            chain.own_chunks().append(self._committed)
         chain.length += size
 
     def _fill(self, block: Block) -> None:

@@ -14,11 +14,14 @@ unread bytes make an error of the end that the peer sees.  So, without ever wait
 What is confirmed is in the peer's kernel, and survives there what becomes of the connection.  To
 know that the peer itself has read it, takes an answer, or its end: see `finish`.  Nothing of this
 is done when the end of the input has been seen, or reading has failed: then nothing can arrive.
-Nor does a socket linger that was set to be reset (SO_LINGER).
+Nor for a socket that another process may have, too, because there was a fork since we got it: what
+is unread, and the end, are that one's.  Nor does a socket linger that was set to be reset
+(SO_LINGER).
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
@@ -49,8 +52,32 @@ _READ_BYTES = 1 << 16
 _TCP = (socket.AF_INET, socket.AF_INET6)
 
 
+class _Forks:
+    """How many forks there were in this process, and in those that it comes from."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def note(self) -> None:
+        self.count += 1
+
+
+_forks = _Forks()
+if sys.platform != "win32":
+    os.register_at_fork(after_in_parent=_forks.note, after_in_child=_forks.note)
+
+
+def fork_count() -> int:
+    """Return a number that each fork changes, for parent and child."""
+    return _forks.count
+
+
 def close_stream(base: EventBase, stream: socket.socket | DescriptorStream) -> None:
     """Close a descriptor whose input has not ended, so that what was sent arrives."""
+    if stream.fileno() < 0:
+        return  # the program has closed it already
     if isinstance(stream, socket.socket) and sys.platform != "win32":
         try:
             unconfirmed = _count(stream, termios.TIOCOUTQ)

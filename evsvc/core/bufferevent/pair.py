@@ -18,16 +18,22 @@ from sys import maxsize
 from typing import TYPE_CHECKING, Self
 
 from ..errors import StateError
-from ..flags import READ, WRITE, BevEvent, BevOption, FlushMode
+from ..flags import (
+    DEFER_CALLBACKS,
+    EOF,
+    READ,
+    READING,
+    WRITE,
+    WRITING,
+    FlushMode,
+)
 from ..thread import holding_lock
-from .abstract import AbstractBufferEvent
+from .abstract import AbstractBufferEvent, options_of
 
 if TYPE_CHECKING:
     from ..reactor.base import EventBase
     from ..thread import Lock
     from .rate_group import RateLimitGroup
-
-_READING, _WRITING = int(BevEvent.BEV_EVENT_READING), int(BevEvent.BEV_EVENT_WRITING)
 
 
 class _Half:
@@ -52,7 +58,7 @@ class PairBufferEvent(AbstractBufferEvent):
     ) -> None:
         if half is None:
             raise StateError("half a pair has no peer: PairBufferEvent.new makes two")
-        super().__init__(base, int(options) | BevOption.BEV_OPT_DEFER_CALLBACKS, lock)
+        super().__init__(base, options_of(options, DEFER_CALLBACKS), lock)
         self._partner: PairBufferEvent | None = None
         self._moving = False  # our bytes are crossing now
         self._peer_ended = False  # the partner's output has
@@ -140,11 +146,11 @@ class PairBufferEvent(AbstractBufferEvent):
         if events & WRITE:
             moved |= self._move(partner, maxsize if finished else partner._room_to_read())
         if finished:
-            what = _WRITING if events & READ else 0
+            what = WRITING if events & READ else 0
             if events & WRITE:
-                partner._ended(_READING | what)
+                partner._ended(READING | what)
             elif what:
-                partner._run_eventcb(BevEvent.BEV_EVENT_EOF | what)
+                partner._run_eventcb(EOF | what)
         return moved
 
     def _end_output(self) -> bool:
@@ -157,7 +163,7 @@ class PairBufferEvent(AbstractBufferEvent):
     def _hear_the_end(self) -> None:
         """Tell the end of what the partner wrote, if it has come and is wanted."""
         if self._peer_ended and self.flow.wanted & READ:
-            self._ended(_READING, defer=True)
+            self._ended(READING, defer=True)
 
     def _on_close(self) -> None:
         partner, self._partner = self._partner, None

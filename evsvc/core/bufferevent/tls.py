@@ -48,7 +48,7 @@ from ..tls_engine import (
     check_host,
     moved,
 )
-from .abstract import FINISH_TIMEOUT_S, AbstractBufferEvent, checked_options
+from .abstract import FINISH_TIMEOUT_S, AbstractBufferEvent, options_of
 from .below import Below
 from .flow import SUSPENDED_BANDWIDTH, SUSPENDED_GROUP
 from .sock import BufferEvent
@@ -220,7 +220,7 @@ class TlsBufferEvent(AbstractBufferEvent):
         maker = EngineMaker(context, state, server_hostname, session)
         engine = _engine_over(fd, maker)
         _check_handshake_timeout(handshake_timeout_s)
-        options = checked_options(options)
+        options = options_of(options)
         below = BufferEvent(base, fd, options & _FOR_THE_SOCKET)
         try:
             return cls(
@@ -265,7 +265,7 @@ class TlsBufferEvent(AbstractBufferEvent):
         maker = EngineMaker(context, state, server_hostname, session)
         engine = maker.make()
         _check_handshake_timeout(handshake_timeout_s)
-        options = checked_options(options)
+        options = options_of(options)
         if options & BevOption.BEV_OPT_THREADSAFE and underlying.mutex is None:
             raise ArgumentError("BEV_OPT_THREADSAFE wants it in the bufferevent below, too")
         return cls(

@@ -1,17 +1,16 @@
-"""EventBase: the loop as a program sees it; `passes` is how it runs, `inspection` looks into it."""
+"""EventBase: the loop as a program sees it; `reactor` is how it runs."""
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Callable
 from math import inf
 from time import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, TextIO
 
+from ..checks import check_timeout, flag_bits, require_callable, whole_number
 from ..closing import Closing
 from ..descriptors import fd_of
-from ..errors import ArgumentError, StateError
+from ..errors import ArgumentError, ArgumentTypeError
 from ..flags import (
     EVENT_FLAGS,
     IO,
@@ -19,57 +18,79 @@ from ..flags import (
     SIGNAL,
     TIMEOUT,
     Feature,
+    LoopFlag,
 )
-from .active import NOTHING_RUNS
+from . import inspection
 from .config import EventConfig
 from .event import Event
-from .finalizers import Ending, queue_finalizer, run_finalizers
-from .inspection import Inspection
+from .finalizers import run_finalizers
+from .reactor import Reactor
 from .wakeup import Wakeup
 
 if TYPE_CHECKING:
     from ..descriptors import HasFileno
     from .clock import Clock
-    from .event import EventCallback, FinalizeCallback
-    from .flushlist import Flushable
-    from .registry import Registry
+    from .event import EventCallback
+    from .reactor import ExceptionHandler
     from .timers import CommonTimeout
-    from .watch import Watcher
 
 
 # How old the distance between wall clock and monotonic clock may be; libevent's number.
 CLOCK_SYNC_INTERVAL_S = 5.0
 
+_EVENT_FLAGS = len(EVENT_FLAGS) - 1
+_LOOP_FLAGS = int(
+    LoopFlag.EVLOOP_ONCE | LoopFlag.EVLOOP_NONBLOCK | LoopFlag.EVLOOP_NO_EXIT_ON_EMPTY
+)
 
-class EventBase(Inspection, Closing):
+
+class EventBase(Closing):
     """The loop that waits for events and calls their callbacks, in one thread.
 
     config: which backend to take (default: the platform's best); clock: the monotonic clock.
-    Raises NoBackendError when no backend satisfies the configuration.  Other threads may `post`
-    and `loopbreak`; for the rest see `thread.use_pthreads`.  Source: event_base_new.
+    Raises NoBackendError when no backend satisfies the configuration, ArgumentTypeError for what
+    is no configuration or no clock.  Other threads may `post` and `loopbreak`; for the rest see
+    `thread.use_pthreads`.  Source: event_base_new.
 
-    exception_handler: called as `handler(exc)` with what a callback raised; the loop goes on.
-    With None the exception leaves `loop`, as KeyboardInterrupt and SystemExit always do.
+    reactor: not for programs: what the rest of the core knows of a base.
     """
 
-    __slots__ = ("_closed", "_looping", "_wall_measured", "_wall_offset")
+    __slots__ = ("_wall_measured", "_wall_offset", "reactor")
 
     def __init__(self, config: EventConfig | None = None, *, clock: Clock | None = None) -> None:
-        super().__init__(config or EventConfig(), clock)
-        self._looping = self._closed = False
+        if config is not None and not isinstance(config, EventConfig):
+            raise ArgumentTypeError(f"a configuration is an EventConfig, not {config!r}")
+        if clock is not None:
+            _check_clock(clock)
         self._wall_offset = 0.0
         self._wall_measured = -inf
+        self.reactor = Reactor(config or EventConfig(), clock)
         try:
-            self._wakeup = Wakeup(self)
+            wakeup = Wakeup(self)
         except BaseException:
-            self._backend.dealloc()
+            self.reactor.backend.dealloc()
             raise
-        self._registry.connect(self._wakeup)
         try:
-            self._wakeup.start()
+            self.reactor.connect(wakeup)
         except BaseException:
             self.close_nofinalize()
             raise
+
+    @property
+    def exception_handler(self) -> ExceptionHandler | None:
+        """What is called as `handler(exc)` with what a callback raised; the loop then goes on.
+
+        With None, as in a new base and in a closed one, the exception leaves `loop`, as
+        KeyboardInterrupt and SystemExit always do.  Setting raises ArgumentTypeError for what
+        cannot be called.
+        """
+        return self.reactor.exception_handler
+
+    @exception_handler.setter
+    def exception_handler(self, handler: ExceptionHandler | None) -> None:
+        if handler is not None:
+            require_callable(handler, "the exception handler")
+        self.reactor.exception_handler = handler
 
     def dispatch(self) -> int:
         """Run until nothing is pending or the loop is stopped (event_base_dispatch).
@@ -85,38 +106,24 @@ class EventBase(Inspection, Closing):
         lack of events, else 0.  Raises StateError when this base's loop is running already, and
         whatever a callback raised when there is no `exception_handler`.  Source: event_base_loop.
         """
-        registry = self._registry
-        registry.take_back()
-        try:
-            self._require_open()
-            if self._looping:
-                raise StateError("the loop of this base is running already")
-            self._looping = True
-            self._wakeup.thread_id = threading.get_ident()
-            self._wakeup.signals.take_over()
-            self._exit = self._break = False
-            try:
-                return self._run_passes(int(flags))
-            finally:
-                self._stop_looping()
-        finally:
-            registry.give_up()
-
-    def _stop_looping(self) -> None:
-        self._looping = False
-        self._wakeup.thread_id = 0
-        self._cached_time = None
-        self._wakeup.waits = False
-        self._registry.running = None
-        self._active.running_priority = NOTHING_RUNS
+        return self.reactor.loop(flag_bits(flags, "loop flags", _LOOP_FLAGS))
 
     def loopexit(self, timeout: float | None = None) -> None:
-        """Stop after the callbacks that are active now, or after `timeout` seconds.
+        """Stop after the callbacks that are active now, or `timeout` seconds from now on.
 
-        Works before the loop starts, too.  Source: event_base_loopexit.
+        Works before the loop starts, too.  Raises as `Event.add` does for a timeout.
+        Source: event_base_loopexit.
         """
-        self.once(-1, TIMEOUT, self._on_loopexit, None, timeout)
-        self._wakeup.wake()
+        reactor = self.reactor
+        reactor.require_open()
+        event = Event(self, -1, TIMEOUT, self._on_loopexit)
+        if timeout is not None:
+            check_timeout(timeout)
+        if not timeout:
+            reactor.registry.activate(event, TIMEOUT)
+        else:
+            event.add(timeout)
+        reactor.wakeup.wake()
 
     def loopbreak(self) -> None:
         """Stop after the callback that is running; the rest stays active, and what was written
@@ -124,21 +131,29 @@ class EventBase(Inspection, Closing):
 
         Without effect when the loop is not running.  Source: event_base_loopbreak.
         """
-        self._break = True
-        self._wakeup.wake()
+        self.reactor.break_off()
 
     def loopcontinue(self) -> None:
         """Leave the rest of this pass active and wait again (event_base_loopcontinue)."""
-        self._active.preempted = True
-        self._registry.wake()
+        self.reactor.leave_pass()
 
+    @property
     def got_exit(self) -> bool:
         """Whether `loopexit` ended the last run (event_base_got_exit)."""
-        return self._exit
+        return self.reactor.exited
 
+    @property
     def got_break(self) -> bool:
         """Whether `loopbreak` ended the last run (event_base_got_break)."""
-        return self._break
+        return self.reactor.broken
+
+    @property
+    def now(self) -> float:
+        """The loop's time in monotonic seconds: one value for all callbacks of a pass.
+
+        Outside the loop, the present time.
+        """
+        return self.reactor.now
 
     def timer(self, cb: EventCallback, arg: object = None) -> Event:
         """Make a one-shot timer; start it with `add(seconds)` (evtimer_new)."""
@@ -159,28 +174,32 @@ class EventBase(Inspection, Closing):
         """Call `cb(fd, what, arg)` once, when the descriptor is ready or the time is over.
 
         events: EV_READ, EV_WRITE, EV_CLOSED, or EV_TIMEOUT alone, which without a timeout is
-        activated at once, in the order of the calls.  Raises ArgumentError for EV_SIGNAL,
+        activated at once, in the order of the calls: from inside a callback, for the next pass.
+        timeout: seconds from now on.  Raises ArgumentError for EV_SIGNAL,
         EV_PERSIST or no flag, and as `Event.add` does.  Source: event_base_once.
         """
-        flags = int(events)
+        flags = flag_bits(events, "event flags", _EVENT_FLAGS)
         if flags & (SIGNAL | PERSIST) or not flags & (TIMEOUT | IO):
-            raise ArgumentError(f"once() cannot wait for {EVENT_FLAGS[flags & 0xFF]!r}")
-        event = Event(self, fd_of(fd), flags, cb, arg)
+            raise ArgumentError(f"once() cannot wait for {EVENT_FLAGS[flags]!r}")
+        event = Event(self, fd, flags, cb, arg)
         if not flags & IO and not timeout:
-            self._registry.activate(event, TIMEOUT)
+            if timeout is not None:
+                check_timeout(timeout)
+            self.reactor.registry.activate_in_turn(event, TIMEOUT)
         else:
             event.add(timeout)
 
     def init_common_timeout(self, seconds: float) -> CommonTimeout:
         """Return a timeout to give to `Event.add` for many events: each then costs O(1).
 
-        The same seconds give the same one, one of this base gives itself, and one of another base
-        counts as its number.  Raises ArgumentError for a negative number, StateError for the
-        257th of a base.  Source: event_base_init_common_timeout.
+        It is rounded to microseconds, and the same ones give the same timeout; one of this base
+        gives itself, and one of another base counts as its number.  Raises ArgumentError for a
+        negative number, StateError for the 257th of a base.
+        Source: event_base_init_common_timeout.
         """
-        self._require_open()
-        with self._registry.guard:
-            return self._timers.init_common(seconds)
+        self.reactor.require_open()
+        with self.reactor.registry.guard:
+            return self.reactor.timers.init_common(seconds)
 
     def post(self, fn: Callable[..., object], *args: object) -> None:
         """Run `fn(*args)` from the loop, after what is active now.  Thread-safe.
@@ -189,17 +208,17 @@ class EventBase(Inspection, Closing):
         descriptors and due timers get their turn after every 32.  What is not posted yet keeps no
         loop alive: while threads work, keep an event pending or loop with EVLOOP_NO_EXIT_ON_EMPTY.
         """
-        self._require_open()
-        self._wakeup.post(fn, args)
+        self.reactor.require_open()
+        require_callable(fn, "what is posted")
+        self.reactor.wakeup.post(fn, args)
 
     def update_cache_time(self) -> None:
         """Read the clock again, in the middle of a pass (event_base_update_cache_time)."""
-        if self._cached_time is not None:
-            self._cached_time = self._monotonic()
+        self.reactor.refresh_time()
 
     def gettime_monotonic(self) -> float:
         """Read the base's clock: monotonic seconds, never cached (event_gettime_monotonic)."""
-        return self._monotonic()
+        return self.reactor.monotonic()
 
     def gettimeofday_cached(self) -> float:
         """Return the wall clock's seconds since 1970: one value for all callbacks of a pass.
@@ -209,18 +228,18 @@ class EventBase(Inspection, Closing):
         `CLOCK_SYNC_INTERVAL_S`: so late is a wall clock followed that is set meanwhile.
         Source: event_base_gettimeofday_cached.
         """
-        cached = self._cached_time
+        cached = self.reactor.cached_time
         if cached is None:
             return time()
         if cached >= self._wall_measured + CLOCK_SYNC_INTERVAL_S:
-            self._wall_offset = time() - self._monotonic()
+            self._wall_offset = time() - self.reactor.monotonic()
             self._wall_measured = cached
         return cached + self._wall_offset
 
     @property
     def method(self) -> str:
         """The backend's name (event_base_get_method)."""
-        return self._backend.name
+        return self.reactor.backend.name
 
     @property
     def signal_method(self) -> str:
@@ -230,7 +249,7 @@ class EventBase(Inspection, Closing):
     @property
     def features(self) -> Feature:
         """What the backend can do (event_base_get_features)."""
-        return self._backend.features
+        return self.reactor.backend.features
 
     @property
     def running_event(self) -> Event | None:
@@ -238,12 +257,13 @@ class EventBase(Inspection, Closing):
 
         Source: event_base_get_running_event.
         """
-        return self._registry.running if self._wakeup.is_loop_thread() else None
+        running = self.reactor.registry.running if self.reactor.in_loop_thread() else None
+        return running  # type: ignore[return-value]  # every record is an Event
 
     @property
     def npriorities(self) -> int:
         """How many priorities there are; 1 in a new base (event_base_get_npriorities)."""
-        return self._active.npriorities
+        return self.reactor.active.npriorities
 
     def priority_init(self, npriorities: int) -> None:
         """Have `npriorities` priorities, 0 the most urgent; new events get the middle one.
@@ -251,9 +271,11 @@ class EventBase(Inspection, Closing):
         Raises ArgumentError outside 1..255, StateError while events are active.
         Source: event_base_priority_init.
         """
-        with self._registry.guard:
-            self._active.resize(npriorities)
-        self._wakeup.set_post_priority(npriorities // 2)
+        reactor = self.reactor
+        with reactor.registry.guard:
+            reactor.registry.queue_batch()
+            reactor.active.resize(npriorities)
+        reactor.wakeup.set_post_priority(npriorities // 2)
 
     def close(self) -> None:
         """Delete every event and give the kernel's objects back.  Safe to repeat.
@@ -263,28 +285,21 @@ class EventBase(Inspection, Closing):
         signal events from another thread than the main; with no `exception_handler`, in the end
         what a finalizer raised.  Source: event_base_free.
         """
-        if self._closed:
+        reactor = self.reactor
+        if reactor.closed:
             return
-        self._require_not_looping()
-        self._looping = True
+        reactor.require_not_looping()
+        reactor.looping = True
         try:
-            run_finalizers(self)
+            run_finalizers(reactor.registry, reactor.exception_handler)
         finally:
-            self._looping = False
-            self.close_nofinalize()
+            reactor.looping = False
+            reactor.close()
 
     def close_nofinalize(self) -> None:
         """Do as `close` does, but run no finalizer (event_base_free_nofinalize)."""
-        if self._closed:
-            return
-        self._require_not_looping()
-        self._registry.clear()
-        self._wakeup.close()
-        self._closed = True
-        self._flush_list.waiting.clear()
-        for watcher in (*self._prepare_watchers, *self._check_watchers):
-            watcher.close()
-        self._backend.dealloc()
+        if not self.reactor.closed:
+            self.reactor.close()
 
     def reinit(self) -> None:
         """Part from the parent process: call it in the child, before anything else, after a fork.
@@ -295,86 +310,63 @@ class EventBase(Inspection, Closing):
         when a descriptor is refused: its events keep their timeouts alone.  Raises StateError when
         the base is closed.  Source: event_reinit.
         """
-        self._require_open()
-        if self._looping and not self._wakeup.is_loop_thread():
-            self._stop_looping()  # the thread that was in the loop did not come along
-        self._registry.renew_lock()
-        # A kqueue does not outlive a fork, and a new descriptor would get its number: the old one
-        # goes first.  Closing an epoll descriptor takes nothing from the parent's.
-        with contextlib.suppress(OSError):
-            self._backend.dealloc()
-        self._backend = self._backend.renew()
-        refusal = self._registry.reinit(self._backend)
-        self._wakeup.reinit()
-        if refusal is not None:
-            raise refusal
+        self.reactor.reinit()
 
-    # The door for the other rooms of core: `base.reactor`.
+    def num_events(self, kinds: int) -> int:
+        """Return the sum of the counters that `kinds` asks for (event_base_get_num_events).
 
-    @property
-    def reactor(self) -> Self:
-        """Be the door `reactor` of the reactor."""
-        return self
+        EVENT_BASE_COUNT_ADDED counts an event once for each place that it is in: its descriptor
+        or signal, its timeout, the active queue.  ACTIVE counts active events, VIRTUAL what keeps
+        the loop alive and is no event: posted calls, and output that waits to be sent.  Raises
+        ArgumentError for an unknown kind.
+        """
+        return inspection.count(self.reactor, kinds)
 
-    @property
-    def closed(self) -> bool:
-        """Be the door `closed` of the reactor."""
-        return self._closed
+    def max_events(self, kinds: int, clear: bool = False) -> int:
+        """Return the sum of the highest values so far; with `clear` they begin again from 0.
 
-    @property
-    def registry(self) -> Registry:
-        """Be the door `registry` of the reactor."""
-        return self._registry
+        VIRTUAL has no history and gives its present value.  Source: event_base_get_max_events.
+        """
+        return inspection.most(self.reactor, kinds, clear)
 
-    @property
-    def monotonic(self) -> Callable[[], float]:
-        """Be the door `monotonic` of the reactor."""
-        return self._monotonic
+    def foreach_event(self, cb: Callable[[Any, Event, Any], object], arg: object = None) -> object:
+        """Call `cb(base, event, arg)` for each pending or active event, once.
 
-    @property
-    def prepare_watchers(self) -> list[Watcher]:
-        """Be the door `prepare_watchers` of the reactor."""
-        return self._prepare_watchers
+        By descriptor, then signals, timers, and what is only active.  A true result of `cb` ends
+        it and is returned, else None.  Source: event_base_foreach_event.
+        """
+        require_callable(cb)
+        for event in inspection.all_events(self.reactor):
+            if verdict := cb(self, event, arg):  # type: ignore[arg-type]  # every record is one
+                return verdict
+        return None
 
-    @property
-    def check_watchers(self) -> list[Watcher]:
-        """Be the door `check_watchers` of the reactor."""
-        return self._check_watchers
+    def dump_events(self, output: TextIO) -> None:
+        """Write the inserted and the active events, a line each (event_base_dump_events)."""
+        inspection.dump(self.reactor, output)
 
-    def require_open(self) -> None:
-        """Be the door `require_open` of the reactor."""
-        self._require_open()
+    def active_by_fd(self, fd: int, what: int) -> None:
+        """Activate the pending events of `fd` that wait for any of `what`.
 
-    def in_loop_thread(self) -> bool:
-        """Be the door `in_loop_thread` of the reactor."""
-        return self._wakeup.is_loop_thread()
+        With EV_TIMEOUT among them, only those with a timeout.  From inside a callback, for the
+        next pass.  Nothing happens for a descriptor that no event has.
+        Source: event_base_active_by_fd.
+        """
+        flags = flag_bits(what, "event flags", _EVENT_FLAGS)
+        inspection.activate_by_fd(self.reactor, fd_of(fd), flags)
 
-    def runs_elsewhere(self) -> bool:
-        """Be the door `runs_elsewhere` of the reactor."""
-        return self._wakeup.thread_id not in (0, threading.get_ident())
-
-    def ask_to_flush(self, owner: Flushable) -> None:
-        """Be the door `ask_to_flush` of the reactor."""
-        self._flush_list.waiting.append(owner)
-
-    def defer(self, record: Event, *, to_next_pass: bool = False) -> None:
-        """Be the door `defer` of the reactor."""
-        self._flush_list.defer(self, record, to_next_pass=to_next_pass)
-
-    def check_priority(self, priority: int) -> None:
-        """Be the door `check_priority` of the reactor."""
-        self._active.check_priority(priority)
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise StateError("the event base is closed")
-
-    def _require_not_looping(self) -> None:
-        if self._looping:
-            raise StateError("a base cannot be closed while its loop is running")
-
-    def _queue_finalizer(self, event: Event, callback: FinalizeCallback, closes: bool) -> None:
-        queue_finalizer(Ending(self, event, callback, event.arg, closes))
+    def active_by_signal(self, signum: int) -> None:
+        """Activate the pending events of a signal, once each (event_base_active_by_signal)."""
+        number = whole_number(signum, "a signal's number")
+        inspection.activate_by_signal(self.reactor, number)
 
     def _on_loopexit(self, fd: int, what: int, arg: object) -> None:
-        self._exit = True
+        self.reactor.end()
+
+
+def _check_clock(clock: Clock) -> None:
+    """Raise ArgumentTypeError for what is no Clock."""
+    if not hasattr(clock, "jumps"):
+        raise ArgumentTypeError(f"a clock is wanted, not {clock!r}")
+    for name in ("monotonic", "advance"):
+        require_callable(getattr(clock, name, None), f"the clock's `{name}`")

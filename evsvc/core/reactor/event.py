@@ -8,11 +8,11 @@ program may drop its own.
 
 from __future__ import annotations
 
-import signal
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..checks import whole_number
+from ..checks import flag_bits, require_callable, whole_number
 from ..closing import Closing
 from ..debug import require_nonblocking
 from ..descriptors import HasFileno, fd_of
@@ -23,12 +23,17 @@ from ..errors import (
     StateError,
 )
 from ..flags import ET, EVENT_FLAGS, FINALIZE, IO, PERSIST, SIGNAL, TIMEOUT, EventFlag
+from ..log import debug_topics
+from .finalizers import Ending, finalize, queue_finalizer
+from .record import EventRecord
 
 if TYPE_CHECKING:
     from .base import EventBase
-    from .evmap import Told
-    from .timers import CommonQueue
+    from .reactor import Reactor
 
+logger = logging.getLogger("evsvc.core")
+
+_ALL = len(EVENT_FLAGS) - 1
 _ALLOWED = TIMEOUT | IO | SIGNAL | PERSIST | ET | FINALIZE
 
 EventCallback = Callable[[int, EventFlag, Any], object]
@@ -68,9 +73,11 @@ class Assignment(NamedTuple):
     arg: Any
 
 
-class Event(Closing):
+class Event(EventRecord, Closing):
     """An event on `base`: for a descriptor, a signal number, or (-1) a timeout alone.
 
+    fd: a number, or an object with `fileno()`, such as a socket, which the event then keeps alive
+    until it is closed or assigned anew: deleted, it can be added again.
     events: EV_READ, EV_WRITE, EV_CLOSED or EV_SIGNAL, with EV_PERSIST, EV_ET (edge-triggered
     where the backend can) and EV_FINALIZE (deleting it from another thread does not wait for its
     callback).  EV_SIGNAL goes with no descriptor flag.  The event gets the middle priority of its
@@ -80,33 +87,7 @@ class Event(Closing):
     in debug mode DebugError for a blocking descriptor.  Source: event_new.
     """
 
-    __slots__ = (
-        "_base",
-        "arg",
-        "born",
-        "call",
-        "calls",
-        "due_at",
-        "finalized",
-        "flags",
-        "inserted",
-        "internal",
-        "interval",
-        "is_active",
-        "number",
-        "queue",
-        "rank",
-        "result",
-        "stale",
-        "timer_key",
-        "told",
-    )
-
-    # Not set before they mean something, which saves a timer a tenth of its cost.
-    born: int  # while inserted: the pass in which it was; what that pass's wait found is older
-    due_at: float  # while timer_key is set: monotonic seconds
-    result: int  # while active: what happened
-    told: Told  # for a descriptor: what to tell the callback, by the backend's mask
+    __slots__ = ("_base", "_file")
 
     def __init__(
         self,
@@ -116,36 +97,40 @@ class Event(Closing):
         callback: EventCallback,
         arg: object = None,
     ) -> None:
-        flags = events if type(events) is int else int(events)
-        if flags & ~_ALLOWED:
+        flags = events
+        if type(flags) is not int:
+            flags = flag_bits(events, "event flags", _ALLOWED)
+        elif flags & ~_ALLOWED:
             raise ArgumentError(f"unknown event flags: {flags & ~_ALLOWED:#x}")
         if flags & SIGNAL and flags & IO:
             raise ArgumentError(f"EV_SIGNAL goes with no descriptor flag: {EVENT_FLAGS[flags]!r}")
         if not callable(callback):
-            raise ArgumentTypeError(f"the callback cannot be called: {callback!r}")
-        if base._closed:
-            base._require_open()
+            require_callable(callback)
+        try:
+            reactor: Reactor = base.reactor
+        except AttributeError:
+            raise ArgumentTypeError(f"an event base is wanted, not {base!r}") from None
+        if reactor.closed:
+            reactor.require_open()
         number = fd if type(fd) is int else fd_of(fd)
-        if flags & IO:
-            if base._debug:
-                require_nonblocking(number)
-            self.told = base._evmap.told[flags & (IO | ET)]
-        # Nothing else is stored before everything is checked: `assign` relies on it.
+        if reactor.debug and flags & IO:
+            require_nonblocking(number)
+        # Nothing is stored before everything is checked: `assign` relies on it.
         self._base: EventBase | None = base
+        self._file = fd
         self.number = number
         self.flags = flags & ~TIMEOUT
         self.call = callback
-        self.arg: Any = self if arg is event_self_cbarg else arg
-        self.rank = base._active.middle_priority
+        self.arg = self if arg is event_self_cbarg else arg
+        self.rank = reactor.active.middle_priority
         self.internal = False
         self.finalized = False
-        self.inserted = False  # in the base's descriptor or signal map
-        self.timer_key = 0  # this event's live entry in the timer heap
-        self.queue: CommonQueue | None = None  # that of the common timeout it waits for
-        self.interval: float | None = None  # what a persistent timeout starts anew with
+        self.inserted = False
+        self.timer_key = 0
+        self.queue = None
+        self.interval = None
         self.is_active = False
-        self.calls = 0  # how often the callback runs, for a signal
-        self.stale = 0  # entries in the active queue that a delete left behind
+        self.stale = 0
 
     def assign(
         self,
@@ -161,7 +146,7 @@ class Event(Closing):
         once it is closed or finalized; it is then what it was.  Source: event_assign.
         """
         if self.call is not _unassigned_callback:
-            self._require_idle()._registry.drop_stale(self)
+            self._require_idle().reactor.registry.drop_stale(self)
         Event.__init__(self, base, fd, events, callback, arg)
 
     def debug_unassign(self) -> None:
@@ -171,29 +156,39 @@ class Event(Closing):
         active, and when it is closed or finalized.  Source: event_debug_unassign.
         """
         base = self._live_base()
-        if base._debug:
-            self._require_idle()._registry.drop_stale(self)
+        if base.reactor.debug:
+            self._require_idle().reactor.registry.drop_stale(self)
             self._base = None
+            self._file = -1
             self.call = _unassigned_callback
             self.arg = None
 
     def add(self, timeout: float | None = None) -> None:
-        """Make the event pending, with a timeout in seconds from the loop's time if given.
+        """Make the event pending, with a timeout in seconds from now on if given.
 
         None keeps a timeout that is already running; a number replaces it; a common timeout of
         the base saves the heap operation.  Adding twice is one pending event.  Raises
         ArgumentError for a negative timeout or a descriptor or signal number that cannot be
         watched, SocketError when the kernel refuses it, StateError when the event is closed or
-        finalized, or its base is closed.  Source: event_add.
+        finalized, or its base is closed.  In the event's own callback a finalized event stays as
+        it is, for it cannot know what another thread has done meanwhile.  Source: event_add.
         """
+        if debug_topics.on:
+            logger.debug("event_add: %r, timeout %r", self, timeout)
         base = self._base
-        if base is None or base._closed or self.finalized:
-            raise self._unusable()
+        if base is None or base.reactor.closed or self.finalized:
+            self._refuse_add()
+            return
+        reactor = base.reactor
         if timeout is None:
-            base._registry.add(self, None, 0.0)
+            reactor.registry.add(self, None, 0.0)
         else:
-            cached = base._cached_time
-            base._registry.add(self, timeout, base._monotonic() if cached is None else cached)
+            reactor.registry.add(self, timeout, reactor.monotonic())
+
+    def _refuse_add(self) -> None:
+        base = self._base
+        if base is None or base.reactor.closed or base.running_event is not self:
+            raise self._unusable()
 
     def delete(self) -> None:
         """Take back what `add` and `active` did: the callback does not run.
@@ -202,8 +197,10 @@ class Event(Closing):
         than the loop's, waits until a callback of the event that is running has returned, unless
         the event has EV_FINALIZE.  Source: event_del.
         """
+        if debug_topics.on:
+            logger.debug("event_del: %r", self)
         if self._base is not None:
-            self._base._registry.delete(self)
+            self._base.reactor.registry.delete(self)
         else:
             self._require_assigned()
 
@@ -211,37 +208,36 @@ class Event(Closing):
         """Do as `delete` does, and wait with EV_FINALIZE, too (event_del_block)."""
         self._require_assigned()
         if self._base is not None:
-            self._base._registry.delete_block(self)
+            self._base.reactor.registry.delete_block(self)
 
     def delete_noblock(self) -> None:
         """Do as `delete` does, and never wait for a callback (event_del_noblock)."""
         self._require_assigned()
         if self._base is not None:
-            self._base._registry.delete_noblock(self)
+            self._base.reactor.registry.delete_noblock(self)
 
     def remove_timer(self) -> None:
         """Forget the timeout, and keep the rest pending (event_remove_timer)."""
         self._require_assigned()
         if self._base is not None:
-            self._base._registry.remove_timer(self)
+            self._base.reactor.registry.remove_timer(self)
 
     def active(self, what: int, calls: int = 1) -> None:
         """Activate by hand with the flags `what`, whether pending or not.
 
-        Repeated before the callback runs, the flags add up and it runs once.  `calls` is how
-        often a signal event's callback runs.  Raises ArgumentError for unknown flags, StateError
+        From inside a callback, for the next pass.  Repeated before the callback runs, the flags add
+        up and it runs once.  `calls` is how often a signal event's callback runs, besides what is
+        outstanding of it.  Raises ArgumentError for unknown flags, StateError
         when the event or its base is closed.  A finalized event stays idle.  Source: event_active.
         """
-        base = self._live_base()
-        base._require_open()
+        reactor = self._live_base().reactor
+        reactor.require_open()
         if self.finalized:
             return
-        if not 0 <= what < len(EVENT_FLAGS):
-            raise ArgumentError(f"unknown event flags: {int(what):#x}")
+        flags = flag_bits(what, "event flags", _ALL)
         if whole_number(calls, "the number of calls") < 0:
             raise ArgumentError(f"the number of calls is 0 or more: {calls!r}")
-        self.calls = calls
-        base._registry.activate(self, int(what))
+        reactor.registry.activate_in_turn(self, flags, calls)
 
     def pending(self, what: int = 0xFF) -> EventFlag:
         """Return those of the flags `what` for which the event is pending or active.
@@ -273,14 +269,16 @@ class Event(Closing):
 
     def _finalize(self, callback: FinalizeCallback, *, closes: bool) -> None:
         base = self._live_base()
-        base._require_open()
-        if not callable(callback):
-            raise ArgumentTypeError(f"the callback cannot be called: {callback!r}")
-        if self.finalized:
-            raise StateError(f"the event is finalized already: {self!r}")
-        self.delete_noblock()
-        self.finalized = True
-        base._queue_finalizer(self, callback, closes)
+        registry = base.reactor.registry
+        base.reactor.require_open()
+        require_callable(callback)
+        with registry.guard:
+            if self.finalized:
+                raise StateError(f"the event is finalized already: {self!r}")
+            registry.delete_noblock(self)
+            self.finalized = True
+            ending = Ending(registry, self, callback, self.arg, self.close if closes else None)
+            queue_finalizer(Event(base, -1, 0, finalize, ending), ending)
 
     def close(self) -> None:
         """Delete the event for good; the descriptor stays open.  Safe to repeat (event_free).
@@ -289,6 +287,7 @@ class Event(Closing):
         """
         self.delete()
         self._base = None
+        self._file = -1
         self.call = _closed_callback
         self.arg = None
 
@@ -309,13 +308,16 @@ class Event(Closing):
     @base.setter
     def base(self, base: EventBase) -> None:
         old_base = self._require_idle()
-        base._require_open()
-        old_base._registry.drop_stale(self)
-        self.calls = 0
+        try:
+            active = base.reactor.active
+        except AttributeError:
+            raise ArgumentTypeError(f"an event base is wanted, not {base!r}") from None
+        base.reactor.require_open()
+        old_base.reactor.registry.drop_stale(self)
         self._base = base
-        if self.flags & IO:
-            self.told = base._evmap.told[self.flags & (IO | ET)]
-        self.rank = base._active.middle_priority
+        if self.arg is event_self_cbarg:
+            self.arg = self
+        active.adopt(self, active.middle_priority)
 
     @property
     def assignment(self) -> Assignment:
@@ -324,7 +326,7 @@ class Event(Closing):
         Source: event_get_assignment.
         """
         base = self._live_base()
-        return Assignment(base, self.number, self.events, self.call, self.arg)
+        return Assignment(base, self.number, self.events, self.call, self.callback_arg)
 
     @property
     def fd(self) -> int:
@@ -349,7 +351,7 @@ class Event(Closing):
     @property
     def callback_arg(self) -> Any:
         """The callback's argument (event_get_callback_arg)."""
-        return self.arg
+        return self if self.arg is event_self_cbarg else self.arg
 
     @property
     def deadline(self) -> float | None:
@@ -366,7 +368,12 @@ class Event(Closing):
 
     @priority.setter
     def priority(self, priority: int) -> None:
-        self._live_base()._registry.set_priority(self, priority)
+        self._live_base().reactor.registry.set_priority(self, priority)
+
+    def let_go(self) -> None:
+        """Hold itself no more, when its base is closed."""
+        if self.arg is self:
+            self.arg = event_self_cbarg
 
     def _live_base(self) -> EventBase:
         if self._base is None:
@@ -382,8 +389,8 @@ class Event(Closing):
             return DebugError("the event is not assigned")
         if self._base is None:
             return StateError("the event is closed")
-        fault = "the event base is closed" if self._base._closed else "the event is finalized"
-        return StateError(fault)
+        base_closed = self._base.reactor.closed
+        return StateError(f"the event {'base is closed' if base_closed else 'is finalized'}")
 
     def _require_idle(self) -> EventBase:
         base = self._live_base()
@@ -399,9 +406,3 @@ class Event(Closing):
             return f"<Event {'not assigned' if unassigned else 'closed'}>"
         what = f"signal {self.number}" if self.flags & SIGNAL else f"fd {self.number}"
         return f"<Event {what} {EVENT_FLAGS[self.flags]!r} pending={self.pending()!r}>"
-
-
-def check_signal(signum: int) -> None:
-    """Raise ArgumentError unless `signum` is a signal of this system."""
-    if signum not in signal.valid_signals():
-        raise ArgumentError(f"no such signal: {signum!r}")

@@ -1,4 +1,4 @@
-"""Which events want which descriptor: the map between `Event` and the backend (evmap.c).
+"""Which events want which descriptor: the map between events and the backend (evmap.c).
 
 Invariants
     * The backend watches exactly the union of what a descriptor's inserted events want.
@@ -11,6 +11,7 @@ Invariants
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from ..backends.protocol import interests_of
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..backends import Backend
     from ..flags import EventFlag
-    from .event import Event
+    from .record import EventRecord
 
 # Far above any real limit; keeps a wild number away from backends that index by descriptor.
 MAX_FD = 1 << 26
@@ -59,7 +60,7 @@ class FdInterest:
     __slots__ = ("events", "union")
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.events: list[EventRecord] = []
         self.union = 0
 
 
@@ -73,10 +74,10 @@ class EvMap:
         self.supported = interests_of(backend.features)
         self.told = ToldTables(backend.meanings, self.supported)
         self.by_fd: dict[int, FdInterest] = {}
-        self.sole: dict[int, Event] = {}
+        self.sole: dict[int, EventRecord] = {}
         self._fresh: set[int] = set()  # descriptors that may belong to `sole` at the next wait
 
-    def add(self, event: Event) -> None:
+    def add(self, event: EventRecord) -> None:
         """Insert an event.  Raises ArgumentError for a number that cannot be a descriptor, or is
         too large for the backend, SocketError when the kernel refuses it."""
         fd = event.number
@@ -95,11 +96,12 @@ class EvMap:
             except ValueError as exc:
                 raise ArgumentError(f"{self._backend.name} cannot watch {fd}: {exc}") from exc
         interest.union = old | new
+        event.told = self.told[event.flags & (IO | ET)]
         interest.events.insert(0, event)
         self.by_fd[fd] = interest
         self._note_change(fd)
 
-    def remove(self, event: Event) -> None:
+    def remove(self, event: EventRecord) -> None:
         """Take an event out; never fails, whatever became of the descriptor."""
         fd = event.number
         interest = self.by_fd[fd]
@@ -137,18 +139,18 @@ class EvMap:
                     self.sole[fd] = event
         self._fresh.clear()
 
-    def note_interval(self, event: Event) -> None:
+    def note_interval(self, event: EventRecord) -> None:
         """Know that an inserted event has a persistent timeout now."""
         self.sole.pop(event.number, None)
 
-    def reinit(self, backend: Backend) -> tuple[list[Event], SocketError | None]:
+    def reinit(self, backend: Backend) -> tuple[list[EventRecord], SocketError | None]:
         """Have `backend`, a new one, watch what the old one does; call nothing of the old one.
 
         Returns the events whose descriptors it refuses, which are here no more, and the first
         refusal.
         """
         self._backend = backend
-        lost: list[Event] = []
+        lost: list[EventRecord] = []
         first: SocketError | None = None
         for fd, interest in list(self.by_fd.items()):
             if not interest.union:
@@ -162,7 +164,27 @@ class EvMap:
                 self.sole.pop(fd, None)
         return lost, first
 
-    def __iter__(self) -> Iterator[Event]:
+    def repair(self) -> None:
+        """Make good what an interrupt cut off, and tell the backend all anew.
+
+        What was cut off in the middle of an addition or a removal is here no more.
+        """
+        self.sole.clear()
+        for fd, interest in list(self.by_fd.items()):
+            interest.events = [event for event in interest.events if event.inserted]
+            interest.union = 0
+            for event in interest.events:
+                interest.union |= event.flags & self.supported
+            if not interest.events:
+                del self.by_fd[fd]
+            with contextlib.suppress(OSError, ValueError, KeyError):  # whatever it knows of it
+                self._backend.delete(fd, self.supported, self.supported)
+            if interest.union:
+                with contextlib.suppress(OSError, ValueError):  # the program has closed it
+                    self._backend.add(fd, 0, interest.union)
+            self._fresh.add(fd)
+
+    def __iter__(self) -> Iterator[EventRecord]:
         for interest in self.by_fd.values():
             yield from interest.events
 
@@ -172,7 +194,7 @@ class DebugEvMap(EvMap):
 
     __slots__ = ()
 
-    def add(self, event: Event) -> None:
+    def add(self, event: EventRecord) -> None:
         """Insert an event.  Raises DebugError where level- and edge-triggered would be mixed."""
         interest = self.by_fd.get(event.number)
         if interest is not None and (interest.events[0].flags ^ event.flags) & ET:

@@ -6,63 +6,63 @@ calls it; the event that it ends is idle from the start.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..flags import FINALIZE
-from .event import Event
 
 if TYPE_CHECKING:
-    from .base import EventBase
-    from .event import FinalizeCallback
+    from .record import EventRecord
+    from .registry import Registry
 
 
 class Ending(NamedTuple):
-    """What is to be called for which event, and whether that closes the event."""
+    """What is called for which event, `callback(event, arg)`, and what closes it after that."""
 
-    base: EventBase
-    event: Event
-    callback: FinalizeCallback
+    registry: Registry
+    event: EventRecord
+    callback: Callable[[Any, Any], object]
     arg: Any
-    closes: bool
+    close: Callable[[], object] | None
 
 
-def queue_finalizer(ending: Ending) -> None:
-    """Have a finalizer run at the priority of its event."""
-    base = ending.base
-    finalizer = Event(base, -1, 0, _finalize, ending)
-    finalizer.rank = ending.event.rank
-    base._registry.activate(finalizer, FINALIZE)
+def queue_finalizer(finalizer: EventRecord, ending: Ending) -> None:
+    """Have a new event with the callback `finalize` run at the priority of the one it ends."""
+    ending.registry.active.adopt(finalizer, ending.event.rank)
+    ending.registry.activate(finalizer, FINALIZE)
 
 
-def run_finalizers(base: EventBase) -> None:
+def run_finalizers(registry: Registry, handler: Callable[[Exception], object] | None) -> None:
     """Run the finalizers that wait, and those that they queue, until none is left.
 
     What they raise goes to the exception handler; without one it is raised when all have run,
     from several as an ExceptionGroup.
     """
+    active = registry.active
     failures: list[Exception] = []
-    while pending := [event for event in base._active if event.call is _finalize]:
+    while pending := [event for event in active if event.call is finalize]:
         for finalizer in pending:
             if not finalizer.is_active:
                 continue  # one before it has looked into the base, and deleted it
-            base._active.deactivate(finalizer)
+            active.deactivate(finalizer)
             try:
-                _finalize(-1, FINALIZE, finalizer.arg)
+                finalize(-1, FINALIZE, finalizer.arg)
             except Exception as exc:
-                if base.exception_handler is None:
+                if handler is None:
                     failures.append(exc)
                 else:
-                    base.exception_handler(exc)
+                    handler(exc)
     if len(failures) > 1:
         raise ExceptionGroup("finalizers failed", failures)
     if failures:
         raise failures[0]
 
 
-def _finalize(fd: int, what: int, ending: Ending) -> None:
-    ending.base._registry.running = None
+def finalize(number: int, what: int, ending: Ending) -> None:
+    """Be the callback of every finalizer; no event is running meanwhile."""
+    ending.registry.running = None
     try:
         ending.callback(ending.event, ending.arg)
     finally:
-        if ending.closes:
-            ending.event.close()
+        if ending.close is not None:
+            ending.close()

@@ -12,6 +12,7 @@ Invariants
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -22,14 +23,14 @@ from .registry import Registry
 if TYPE_CHECKING:
     from ..backends import Backend
     from ..thread import Lock
-    from .event import Event
+    from .record import EventRecord
     from .wakeup import Wakeup
 
 
 class LockedRegistry(Registry):
     """The pending and active events of a base with a lock."""
 
-    __slots__ = ("_callback_over", "_lock", "_returned", "_waiting", "_wakeup")
+    __slots__ = ("_callback_over", "_returned", "_waiting", "_wakeup", "lock")
 
     _wakeup: Wakeup
 
@@ -39,7 +40,7 @@ class LockedRegistry(Registry):
         self._returned = 0  # how many callbacks have
 
     def _set_lock(self, lock: Lock) -> None:
-        self.guard = self._lock = lock
+        self.guard = self.lock = lock
         self._callback_over = threading.Condition(lock)  # type: ignore[arg-type]  # any such lock
         self._waiting = 0  # threads that wait for a callback to return
 
@@ -52,38 +53,45 @@ class LockedRegistry(Registry):
         """Take a new lock; in a forked child nobody else waits for the old one."""
         self._set_lock(new_lock())
 
-    def add(self, event: Event, timeout: float | None, now: float) -> None:
+    def add(self, event: EventRecord, timeout: float | None, now: float) -> None:
         """Make an event pending."""
-        with self._lock:
-            super().add(event, timeout, now)
+        with self.lock:
+            if not event.finalized:  # by another thread, a moment ago
+                super().add(event, timeout, now)
         self.wake()
 
-    def activate(self, event: Event, what: int) -> None:
+    def activate(self, event: EventRecord, what: int) -> None:
         """Make an event active."""
-        with self._lock:
+        with self.lock:
             super().activate(event, what)
         self.wake()
 
-    def activate_later(self, event: Event, what: int) -> None:
+    def activate_later(self, event: EventRecord, what: int) -> None:
         """Make an event active in the next pass."""
-        with self._lock:
+        with self.lock:
             super().activate_later(event, what)
         self.wake()
 
-    def delete(self, event: Event) -> None:
+    def activate_in_turn(self, event: EventRecord, what: int, calls: int = 1) -> None:
+        """Make an event active, in the next pass if callbacks run now."""
+        with self.lock:
+            super().activate_in_turn(event, what, calls)
+        self.wake()
+
+    def delete(self, event: EventRecord) -> None:
         """Make an event idle, and wait for its callback unless it has EV_FINALIZE."""
         self._delete(event, waits=not event.flags & FINALIZE)
 
-    def delete_block(self, event: Event) -> None:
+    def delete_block(self, event: EventRecord) -> None:
         """Make an event idle, and wait for its callback."""
         self._delete(event, waits=True)
 
-    def delete_noblock(self, event: Event) -> None:
+    def delete_noblock(self, event: EventRecord) -> None:
         """Make an event idle, and do not wait."""
         self._delete(event, waits=False)
 
-    def _delete(self, event: Event, *, waits: bool) -> None:
-        with self._lock:
+    def _delete(self, event: EventRecord, *, waits: bool) -> None:
+        with self.lock:
             super().delete(event)
             while waits and self.running is event and not self._wakeup.is_loop_thread():
                 self._wait_until_returned()
@@ -96,20 +104,20 @@ class LockedRegistry(Registry):
         self._callback_over.wait_for(lambda: self._returned != running)
         self._waiting -= 1
 
-    def remove_timer(self, event: Event) -> None:
+    def remove_timer(self, event: EventRecord) -> None:
         """Forget a pending timeout."""
-        with self._lock:
+        with self.lock:
             super().remove_timer(event)
         self.wake()
 
-    def set_priority(self, event: Event, priority: int) -> None:
+    def set_priority(self, event: EventRecord, priority: int) -> None:
         """Move an event."""
-        with self._lock:
+        with self.lock:
             super().set_priority(event, priority)
 
-    def drop_stale(self, event: Event) -> None:
+    def drop_stale(self, event: EventRecord) -> None:
         """Forget an idle event altogether."""
-        with self._lock:
+        with self.lock:
             super().drop_stale(event)
 
     def wake(self) -> None:
@@ -119,13 +127,26 @@ class LockedRegistry(Registry):
 
     def give_up(self) -> None:
         """Release the lock, as the loop does before it waits and before it calls back."""
-        self._lock.release()
+        self.lock.release()
 
     def take_back(self) -> None:
         """Take the lock again; a callback that was running has returned."""
-        self._lock.acquire()
+        self.lock.acquire()
         if self.running is not None:
             self.running = None
             self._returned += 1
             if self._waiting:
                 self._callback_over.notify_all()
+
+    def end_loop(self) -> None:
+        """Let go of the lock, however often an interrupt has made the loop hold it."""
+        with contextlib.suppress(RuntimeError):  # not, or no longer, this thread's
+            while True:
+                self.lock.release()
+        self.take_back()
+        self.lock.release()
+
+    def repair(self) -> None:
+        """Make good what an interrupt cut off in the middle, wherever it was."""
+        with self.lock:
+            super().repair()

@@ -5,11 +5,14 @@ Invariants
       `inserted_count` counts the inserted ones but for the base's own.
     * An event that was inserted in this pass carries its number: what the wait before found ready
       on its descriptor is older than the event, and is not reported to it.
+    * What the wait found and the loop has not come to yet is `batch`.  Whatever could see that it
+      is not queued has it queued first, so that nobody can.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from math import inf
 from typing import TYPE_CHECKING
 
 from ..checks import check_timeout
@@ -22,27 +25,30 @@ from ..flags import (
 )
 from .active import ActiveQueues
 from .evmap import DebugEvMap, EvMap
+from .signals import count_calls, forget_calls
 from .timers import TimerHeap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ..backends import Backend
     from ..errors import SocketError
-    from .event import Event
+    from .record import EventRecord
     from .signals import SignalMap
     from .wakeup import Wakeup
 
 
 class Registry:
-    """The pending and active events of one base, which calls `connect` before anything else.
+    """The pending and active events of one base, whose reactor calls `connect` first of all.
 
     running: the event whose callback is running, or None.
     guard: held while several things are looked at together; without locking it does nothing.
+    batch: what the wait found ready and the loop has not come to, or None.
     """
 
     __slots__ = (
         "active",
+        "batch",
         "evmap",
         "guard",
         "inserted_count",
@@ -60,7 +66,8 @@ class Registry:
         self.evmap = DebugEvMap(backend) if debug else EvMap(backend)
         self.timers = TimerHeap()
         self.active = ActiveQueues()
-        self.running: Event | None = None
+        self.running: EventRecord | None = None
+        self.batch: Iterator[tuple[int, int]] | None = None
         self.guard: AbstractContextManager[object] = nullcontext()
         self.inserted_count = 0
         self.most_active = self.most_added = 0
@@ -70,12 +77,12 @@ class Registry:
         """Know the base's signals, and how to wake its loop."""
         self.signals = wakeup.signals
 
-    def add(self, event: Event, timeout: float | None, now: float) -> None:
+    def add(self, event: EventRecord, timeout: float | None, now: float) -> None:
         """Make an event pending; see `Event.add`."""
         deadline = now
         if timeout is not None:
             try:
-                if not timeout >= 0:
+                if not 0 <= timeout < inf:
                     check_timeout(timeout)
                 deadline += timeout
             except (TypeError, OverflowError) as exc:
@@ -84,12 +91,12 @@ class Registry:
         flags = event.flags
         active = self.active
         if flags & (IO | SIGNAL) and not (event.inserted or event.is_active):
+            event.born = self.pass_number
             if flags & SIGNAL:
                 self.signals.add(event)
             elif event.number != -1:
                 self.evmap.add(event)
             event.inserted = True
-            event.born = self.pass_number
             self.inserted_count += not event.internal
         if timeout is not None:
             if event.is_active and event.result & TIMEOUT:
@@ -98,7 +105,6 @@ class Registry:
                 event.interval = timeout or None  # as in libevent, 0 is once and not for ever
                 if flags & IO:
                     self.evmap.note_interval(event)
-            event.due_at = deadline
             self.timers.push(event, deadline, timeout)
         added = self.inserted_count + self.timers.live + active.count
         if added > self.most_added:
@@ -109,15 +115,59 @@ class Registry:
         self.evmap.find_sole()
         self.timers.drop_dead()
 
-    def activate(self, event: Event, what: int) -> None:
-        """Make an event active by hand; see `Event.active`."""
+    def activate(self, event: EventRecord, what: int) -> None:
+        """Make an event active, for this pass where one is under way."""
+        if self.batch is not None:
+            self.queue_batch()
         self.active.activate(event, what)
         self.note(self.active.count)
 
-    def activate_later(self, event: Event, what: int) -> None:
+    def activate_later(self, event: EventRecord, what: int) -> None:
         """Do as `activate` does, but for the next pass."""
+        if self.batch is not None:
+            self.queue_batch()
         self.active.activate_later(event, what)
         self.note(self.active.count)
+
+    def activate_in_turn(self, event: EventRecord, what: int, calls: int = 1) -> None:
+        """Do as `activate` does, for the next pass if callbacks run now; see `Event.active`.
+
+        calls: how often a signal's callback is to run, besides what is outstanding.
+        """
+        if self.batch is not None:
+            self.queue_batch()
+        if event.flags & SIGNAL:
+            count_calls(event, calls)
+        self.active.activate_in_turn(event, what)
+        self.note(self.active.count)
+
+    def activate_ready(self, ready: Iterable[tuple[int, int]]) -> None:
+        """Queue the events of what is ready, but for those that were added since it was found."""
+        by_fd = self.evmap.by_fd
+        number = self.pass_number
+        for fd, mask in ready:
+            interest = by_fd.get(fd)
+            if interest is None:
+                continue
+            for event in interest.events:
+                told = event.told[mask]
+                if told is not None and event.born != number:
+                    self.active.activate(event, told._value_)
+
+    def queue_batch(self) -> None:
+        """Queue what the loop would have called without a queue."""
+        batch, self.batch = self.batch, None
+        if batch is not None:
+            self.activate_ready(batch)
+
+    def activate_expired(self, now: float) -> None:
+        """Queue the events whose time is over."""
+        while (event := self.timers.pop_due(now)) is not None:
+            flags = event.flags
+            if flags & IO and event.inserted and not (flags & PERSIST or event.is_active):
+                # As in libevent: what becomes ready before the callback runs is not merged in.
+                self.unlist(event)
+            self.active.activate(event, TIMEOUT)
 
     @property
     def pending_count(self) -> int:
@@ -132,7 +182,14 @@ class Registry:
         if added > self.most_added:
             self.most_added = added
 
-    def delete(self, event: Event) -> None:
+    def forget_most(self, *, active: bool, added: bool) -> None:
+        """Let the highest counts begin again from 0."""
+        if active:
+            self.most_active = 0
+        if added:
+            self.most_added = 0
+
+    def delete(self, event: EventRecord) -> None:
         """Make an event neither pending nor active; see `Event.delete`."""
         if event.timer_key:
             self.timers.remove(event)
@@ -141,44 +198,48 @@ class Registry:
         if event.is_active:
             self.active.deactivate(event)
         event.interval = None
-        event.calls = 0
+        if event.flags & SIGNAL:
+            forget_calls(event)
 
-    def delete_block(self, event: Event) -> None:
+    def delete_block(self, event: EventRecord) -> None:
         """Delete, and wait for its callback; see `Event.delete_block`."""
         self.delete(event)
 
-    def delete_noblock(self, event: Event) -> None:
+    def delete_noblock(self, event: EventRecord) -> None:
         """Delete, and do not wait; see `Event.delete_noblock`."""
         self.delete(event)
 
-    def remove_timer(self, event: Event) -> None:
+    def remove_timer(self, event: EventRecord) -> None:
         """Forget a pending timeout; see `Event.remove_timer`."""
         if event.timer_key:
             self.timers.remove(event)
             event.interval = None
 
-    def unlist(self, event: Event) -> None:
+    def unlist(self, event: EventRecord) -> None:
         """Make a pending event idle; an activation stays."""
         if event.inserted:
             self._take_out(event)
         if event.timer_key:
             self.timers.remove(event)
 
-    def _take_out(self, event: Event) -> None:
+    def _take_out(self, event: EventRecord) -> None:
         if event.flags & SIGNAL:
             self.signals.remove(event)
-        elif event.number != -1:
-            self.evmap.remove(event)
         event.inserted = False
         self.inserted_count -= not event.internal
+        if event.number != -1 and not event.flags & SIGNAL:
+            self.evmap.remove(event)
 
-    def set_priority(self, event: Event, priority: int) -> None:
+    def set_priority(self, event: EventRecord, priority: int) -> None:
         """Move an event; see `Event.priority`."""
+        self.queue_batch()
         self.active.set_priority(event, priority)
 
-    def drop_stale(self, event: Event) -> None:
+    def drop_stale(self, event: EventRecord) -> None:
         """Forget an idle event altogether."""
         self.active.drop_stale(event)
+        if event.flags & SIGNAL:
+            forget_calls(event)
 
     def wake(self) -> None:
         """Have the loop see at once what another thread has changed."""
@@ -188,6 +249,10 @@ class Registry:
 
     def take_back(self) -> None:
         """End what `give_up` began."""
+
+    def end_loop(self) -> None:
+        """No callback is running any more, and no lock is held for the loop."""
+        self.running = None
 
     def renew_lock(self) -> None:
         """Be rid of a lock that a thread of the parent process may hold for ever."""
@@ -203,19 +268,34 @@ class Registry:
             self.inserted_count -= not event.internal
         return refusal
 
+    def repair(self) -> None:
+        """Make good what an interrupt cut off in the middle, wherever it was.
+
+        A mark and its count change between two points at which the interpreter looks for signals,
+        so they always agree; the entries of the maps and queues may not.
+        """
+        self.queue_batch()
+        self.active.repair()
+        self.timers.repair()
+        self.evmap.repair()
+        for event in [event for event in self.signals if not event.inserted]:
+            self.signals.remove(event)
+
     def clear(self) -> None:
         """Delete every event, and drop what deleted ones have left behind."""
-        for event in [*self.signals, *self.active, *self.evmap, *self.timers]:
+        for event in list(self):
             self.delete_noblock(event)
+            event.let_go()
         self.active.clear()
         self.timers.clear()
 
     def __bool__(self) -> bool:
-        """Whether anything could still happen."""
+        """Return True when anything could still happen."""
         return bool(self.inserted_count or self.active.count or self.timers.live)
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[EventRecord]:
         """Each pending or active event, once: by descriptor, by signal, timers, the rest."""
+        self.queue_batch()
         seen: set[int] = set()
         for events in (self.evmap, self.signals, self.timers, self.active):
             for event in events:

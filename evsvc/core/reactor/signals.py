@@ -23,13 +23,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError, StateError
 from ..flags import EVENT_FLAGS, SIGNAL, TIMEOUT
-from .event import check_signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .event import Event
-    from .passes import Passes
+    from .reactor import Reactor
+    from .record import EventRecord
     from .registry import Registry
 
 logger = logging.getLogger("evsvc.core")
@@ -75,14 +74,14 @@ class SignalMap:
     def __init__(self, wakeup_fd: int) -> None:
         self._wakeup_fd = wakeup_fd
         self._old_wakeup = _NO_WAKEUP
-        self._events: dict[int, list[Event]] = {}
+        self._events: dict[int, list[EventRecord]] = {}
         self._catchers: dict[int, _Catcher] = {}
 
-    def add(self, event: Event) -> None:
+    def add(self, event: EventRecord) -> None:
         """Catch the event's signal.  Raises ArgumentError for a number that is no signal or
         cannot be caught, StateError outside the main thread."""
         signum = event.number
-        check_signal(signum)
+        _check_signal(signum)
         _require_main_thread(signum)
         if signum not in self._events:
             catcher = _Catcher()
@@ -109,7 +108,7 @@ class SignalMap:
         theirs = [each for each in handlers if isinstance(each, _Catcher) and each.live]
         return len(theirs) > len(self._catchers)
 
-    def remove(self, event: Event) -> None:
+    def remove(self, event: EventRecord) -> None:
         """Forget the event, and with the last one of a signal restore what was there before.
 
         Raises StateError outside the main thread.
@@ -159,11 +158,10 @@ class SignalMap:
         """Activate the events of the signals that came, each as often as it came."""
         for signum, times in Counter(numbers).items():
             for event in self._events.get(signum, ()):
-                counts = event.is_active and event.result != TIMEOUT  # a time-out has no calls
-                event.calls = event.calls + times if counts else times
+                count_calls(event, times)
                 registry.activate(event, SIGNAL)
 
-    def call(self, base: Passes, event: Event, what: int) -> None:
+    def call(self, reactor: Reactor, event: EventRecord, what: int) -> None:
         """Call back as often as the signal came, until the event is deleted or the loop broken.
 
         Calls that an exception cut off come in the next pass.
@@ -173,15 +171,31 @@ class SignalMap:
             while event.calls > 0:
                 event.calls -= 1
                 event.call(event.number, flags, event.arg)
-                if base._break:
+                if reactor.broken:
                     event.calls = 0
         finally:
             if event.calls > 0:
-                base._registry.activate_later(event, what)
+                reactor.registry.activate_later(event, what)
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[EventRecord]:
         for events in self._events.values():
             yield from events
+
+
+def count_calls(event: EventRecord, times: int) -> None:
+    """Have the callback of a signal event run `times` times, besides what is outstanding."""
+    counts = event.is_active and event.result != TIMEOUT  # a time-out has no calls
+    event.calls = event.calls + times if counts else times
+
+
+def forget_calls(event: EventRecord) -> None:
+    """Have the callback of a signal event run no more; that which runs now is the last."""
+    event.calls = 0
+
+
+def _check_signal(signum: int) -> None:
+    if signum not in signal.valid_signals():
+        raise ArgumentError(f"no such signal: {signum!r}")
 
 
 def _open_file(fd: int) -> tuple[int, int, int]:

@@ -13,6 +13,8 @@ Invariants
       takes its place.  Dead entries are bounded as in the heap.
     * A deadline before the last of its queue (a persistent event that keeps its beat while another
       was added late) goes into the heap as any other.
+    * An entry comes before the mark that speaks of it, `timer_key`, and goes after it.  What an
+      interrupt cuts off in the middle is then a dead entry, and `repair` counts anew.
 """
 
 from __future__ import annotations
@@ -28,14 +30,14 @@ from ..errors import StateError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .event import Event
+    from .record import EventRecord
 
 SLACK = 64
 
 # libevent's number: each needs a place in the heap, and none is ever given back.
 MAX_COMMON_TIMEOUTS = 256
 
-_Entry = tuple[float, int, "Event"]
+_Entry = tuple[float, int, "EventRecord"]
 
 
 class CommonTimeout(float):
@@ -44,10 +46,15 @@ class CommonTimeout(float):
     Made by `EventBase.init_common_timeout`, for that base; anywhere else it is the plain number.
     """
 
-    __slots__ = ("_queue",)
+    __slots__ = ("mark", "waiting")
 
-    def __init__(self, seconds: float) -> None:
-        self._queue = CommonQueue()
+    def __init__(self, seconds: float, mark: object = None) -> None:
+        self.mark = mark  # the heap's whose it is
+        self.waiting = CommonQueue()
+
+    def __new__(cls, seconds: float, mark: object = None) -> CommonTimeout:
+        """Return a new one, which is no base's but for the mark of its heap."""
+        return super().__new__(cls, seconds)
 
 
 class CommonQueue:
@@ -81,18 +88,19 @@ class CommonQueue:
 
 
 class TimerHeap:
-    """Events by deadline.  An event carries `_timer_key`, its live entry's number, or 0, and
-    `_queue`, the common timeout's queue that the entry is in, or None."""
+    """Events by deadline.  An event carries `due_at`, its deadline; `timer_key`, its live entry's
+    number, or 0; and `queue`, the common timeout's queue that the entry is in, or None."""
 
-    __slots__ = ("_common", "_dead", "_heap", "_last_key", "_waiting", "live")
+    __slots__ = ("_common", "_dead", "_heap", "_last_key", "_mark", "_waiting", "live")
 
     def __init__(self) -> None:
         self._heap: list[_Entry] = []
         self._last_key = 0
+        self._mark = object()  # what our common timeouts have, and no other heap's
         self._dead = 0  # entries in the heap that a removal left behind
         self.live = 0  # how many events have a deadline here
         self._waiting = 0  # how many of those wait behind the head of a queue
-        self._common: dict[float, CommonTimeout] = {}
+        self._common: dict[int, CommonTimeout] = {}  # by microseconds
 
     def __len__(self) -> int:
         return self.live
@@ -100,14 +108,16 @@ class TimerHeap:
     def init_common(self, seconds: float) -> CommonTimeout:
         """Return the common timeout of `seconds`; see `EventBase.init_common_timeout`."""
         check_timeout(seconds)
-        common = self._common.get(seconds)
+        microseconds = round(seconds * 1_000_000)
+        common = self._common.get(microseconds)
         if common is None:
             if len(self._common) >= MAX_COMMON_TIMEOUTS:
                 raise StateError(f"{seconds!r} s: {MAX_COMMON_TIMEOUTS} common timeouts are there")
-            common = self._common[float(seconds)] = CommonTimeout(seconds)
+            common = CommonTimeout(microseconds / 1_000_000, self._mark)
+            self._common[microseconds] = common
         return common
 
-    def push(self, event: Event, deadline: float, timeout: float = 0.0) -> None:
+    def push(self, event: EventRecord, deadline: float, timeout: float = 0.0) -> None:
         """Schedule `event`, in the queue of `timeout` if it is one of this heap's common ones.
 
         An event that is already here is moved.
@@ -116,18 +126,19 @@ class TimerHeap:
             self.remove(event)
         if self._dead > SLACK:
             self.drop_dead()
-        self._last_key = event.timer_key = key = self._last_key + 1
-        self.live += 1
+        self._last_key = key = self._last_key + 1
+        event.due_at = deadline
         entry = (deadline, key, event)
-        if type(timeout) is CommonTimeout and self._waits_behind(entry, timeout):
-            return
-        heappush(self._heap, entry)
+        if not (type(timeout) is CommonTimeout and self._waits_behind(entry, timeout)):
+            heappush(self._heap, entry)
+        event.timer_key = key
+        self.live += 1
 
     def _waits_behind(self, entry: _Entry, timeout: CommonTimeout) -> bool:
         """Put an entry into the queue of its common timeout; whether others are before it."""
-        if self._common.get(timeout) is not timeout:
-            return False  # another base's
-        queue = timeout._queue
+        if timeout.mark is not self._mark:
+            return False
+        queue = timeout.waiting
         first = not queue.entries
         if not first and queue.entries[-1][0] > entry[0]:
             return False
@@ -137,18 +148,15 @@ class TimerHeap:
             self._waiting += 1
         return not first
 
-    def restart(self, event: Event, now: float, *, on_beat: bool) -> None:
+    def restart(self, event: EventRecord, interval: float, now: float, *, on_beat: bool) -> None:
         """Schedule a persistent event anew: one interval after its deadline, or from now on when
         something else than the deadline woke it, or a beat was missed."""
-        interval = event.interval
-        assert interval is not None
         deadline = (event.due_at if on_beat else now) + interval
         if deadline < now:
             deadline = now + interval
-        event.due_at = deadline
         self.push(event, deadline, interval)
 
-    def remove(self, event: Event) -> None:
+    def remove(self, event: EventRecord) -> None:
         """Forget `event`'s deadline, if it has one."""
         key = event.timer_key
         if not key:
@@ -190,32 +198,55 @@ class TimerHeap:
             self._dead -= 1
         return None
 
-    def pop_due(self, now: float) -> Event | None:
+    def pop_due(self, now: float) -> EventRecord | None:
         """Take the earliest event that is due at `now`, or None."""
-        deadline = self.next_deadline()
-        if deadline is None or deadline > now:
-            return None
-        event = heappop(self._heap)[2]
-        event.timer_key = 0
-        self.live -= 1
-        queue = event.queue
-        if queue is not None:
+        heap = self._heap
+        while heap:
+            deadline, key, event = heap[0]
+            if event.timer_key != key:
+                heappop(heap)
+                self._dead -= 1
+                continue
+            if deadline > now:
+                return None
+            event.timer_key = 0
+            self.live -= 1
+            heappop(heap)
+            queue = event.queue
+            if queue is not None:
+                event.queue = None
+                self._promote(queue)
+            return event
+        return None
+
+    def repair(self) -> None:
+        """Make good what an interrupt cut off: the live entries, and how many there are."""
+        queues = [common.waiting for common in self._common.values()]
+        entries = list(self._heap)
+        for queue in queues:
+            entries += queue.entries
+            queue.entries.clear()
+            queue.live = 0
+        for _, _, event in entries:
             event.queue = None
-            self._promote(queue)
-        return event
+        live = {entry[1]: entry for entry in entries if entry[2].timer_key == entry[1]}
+        self._heap = list(live.values())
+        heapify(self._heap)
+        self.live = len(live)
+        self._dead = self._waiting = 0
 
     def clear(self) -> None:
         """Drop the dead entries, and with them what they keep alive; none may be live."""
         self._heap.clear()
         self._dead = 0
         for common in self._common.values():
-            common._queue.entries.clear()
+            common.waiting.entries.clear()
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[EventRecord]:
         for _, key, event in self._heap:
             if event.timer_key == key:
                 yield event
         for common in self._common.values():
-            for _, key, event in islice(common._queue.entries, 1, None):
+            for _, key, event in islice(common.waiting.entries, 1, None):
                 if event.timer_key == key:
                     yield event

@@ -47,13 +47,13 @@ class Wakeup:
         self.thread_id = 0  # of the thread in the loop; 0 when there is none
         self.waits = False  # the loop is in the backend: see `wake`
         self._sent = False
-        self._registry = base._registry
+        self._registry = base.reactor.registry
         self._open_sockets()
         self.signals = SignalMap(self._writer.fileno())
         self._post_event = Event(base, -1, 0, self._run_posted)
         self._event = Event(base, self._reader, READ | PERSIST, self._on_wake)
         self._event.internal = True
-        self._event.rank = 0
+        self._event.priority = 0
 
     def start(self) -> None:
         """Have the base watch for wake-ups.  Raises SocketError when it cannot."""
@@ -99,6 +99,12 @@ class Wakeup:
         self.signals.move_wakeup_fd(self._writer.fileno())
         for sock in old:
             sock.close()
+        self._sent = False
+        if self.posted:
+            self._registry.activate_later(self._post_event, 0)
+
+    def repair(self) -> None:
+        """Make good what an interrupt cut off: a byte was read, or calls have no event."""
         self._sent = False
         if self.posted:
             self._registry.activate_later(self._post_event, 0)

@@ -7,43 +7,31 @@ are measured from.  A watcher keeps no loop alive.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
+from ..checks import require_callable
 from ..closing import Closing
 from ..errors import ArgumentTypeError, StateError
-
-if TYPE_CHECKING:
-    from .base import EventBase
-
-
-class PrepareInfo(NamedTuple):
-    """What a prepare watcher is told: the seconds of the wait to come, None for no limit.
-
-    Source: evwatch_prepare_get_timeout.
-    """
-
-    timeout: float | None
-
-
-class CheckInfo(NamedTuple):
-    """What a check watcher is told: so far nothing, as in libevent."""
-
+from .base import EventBase
+from .reactor import CheckInfo, PrepareInfo, Reactor, Watching
 
 WatchCallback = Callable[[Any, Any, Any], object]
 """Called as `cb(watcher, info, arg)`."""
 
 
 class Watcher(Closing):
-    """What both kinds of watcher have in common.  Raises StateError when the base is closed."""
+    """What both kinds of watcher have in common.
+
+    Raises ArgumentTypeError for what is no base or no callback, StateError when the base is closed.
+    """
 
     __slots__ = ("_arg", "_base", "_cb", "_list")
 
     def __init__(
-        self, base: EventBase, watchers: list[Watcher], cb: WatchCallback, arg: object
+        self, base: EventBase, watchers: list[Watching], cb: WatchCallback, arg: object
     ) -> None:
         base.reactor.require_open()
-        if not callable(cb):
-            raise ArgumentTypeError(f"the callback cannot be called: {cb!r}")
+        require_callable(cb)
         self._base: EventBase | None = base
         self._list = watchers
         self._cb: WatchCallback | None = cb
@@ -76,7 +64,7 @@ class PrepareWatcher(Watcher):
     __slots__ = ()
 
     def __init__(self, base: EventBase, cb: WatchCallback, arg: object = None) -> None:
-        super().__init__(base, base.reactor.prepare_watchers, cb, arg)
+        super().__init__(base, _reactor_of(base).prepare_watchers, cb, arg)
 
 
 class CheckWatcher(Watcher):
@@ -88,4 +76,10 @@ class CheckWatcher(Watcher):
     __slots__ = ()
 
     def __init__(self, base: EventBase, cb: WatchCallback, arg: object = None) -> None:
-        super().__init__(base, base.reactor.check_watchers, cb, arg)
+        super().__init__(base, _reactor_of(base).check_watchers, cb, arg)
+
+
+def _reactor_of(base: EventBase) -> Reactor:
+    if not isinstance(base, EventBase):
+        raise ArgumentTypeError(f"an event base is wanted, not {base!r}")
+    return base.reactor

@@ -29,6 +29,7 @@ _REUSEPORT_LB = 0x00010000
 _NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
 _CLOEXEC = getattr(socket, "SOCK_CLOEXEC", 0)
 
+_MAX_INT = 2**31 - 1  # setsockopt(2) takes an int
 _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
@@ -48,7 +49,10 @@ def _descriptor(sock: int | HasFileno) -> int:
         return sock
     if not hasattr(sock, "fileno"):
         raise ArgumentTypeError(f"a socket or a descriptor is wanted, not {type(sock).__name__}")
-    return sock.fileno()
+    try:
+        return sock.fileno()
+    except ValueError as exc:  # a file object that is closed, or is over no descriptor
+        raise ArgumentError(f"no descriptor: {sock!r}: {exc}") from exc
 
 
 def _require_socket(sock: object) -> None:
@@ -142,6 +146,8 @@ def set_tcp_keepalive(sock: socket.socket, on: bool, timeout: int) -> None:
     _require_socket(sock)
     if whole_number(timeout, "a time of keep-alive") <= 0:
         return
+    if timeout > _MAX_INT:
+        raise ArgumentError(f"a time of keep-alive is {_MAX_INT} seconds at most: {timeout!r}")
     with _refusals("set keep-alive"):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(on))
         if not on:
@@ -165,8 +171,12 @@ def set_tcp_nodelay(sock: socket.socket, on: bool = True) -> None:
     """
     _require_socket(sock)
     if _is_tcp(sock):
-        with _refusals("switch Nagle's algorithm"):
+        try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, bool(on))
+        except OSError as exc:  # not with _refusals(): that costs as much as all the rest
+            raise SocketError(
+                exc.errno, f"cannot switch Nagle's algorithm: {exc.strerror}"
+            ) from exc
 
 
 def _is_tcp(sock: socket.socket) -> bool:

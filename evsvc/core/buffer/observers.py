@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..checks import whole_number
-from ..errors import ArgumentError, ArgumentTypeError
+from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..flags import FINALIZE, BufferCallbackFlag
 from ..reactor.base import EventBase
 from ..reactor.event import Event
+from ..thread import call_unlocked
 
 if TYPE_CHECKING:
     from .evbuffer import EvBuffer
@@ -31,18 +32,14 @@ BufferCallback = Callable[["EvBuffer", ChangeInfo, Any], object]
 
 
 class CallbackEntry:
-    """A registered callback (struct evbuffer_cb_entry); while not `enabled` it is not called.
+    """A registered callback (struct evbuffer_cb_entry); while not `enabled` it is not called."""
 
-    immediate: called at once by a buffer that defers its callbacks, too.
-    """
+    __slots__ = ("arg", "attached", "callback", "enabled")
 
-    __slots__ = ("arg", "callback", "enabled", "immediate")
-
-    def __init__(self, callback: BufferCallback, arg: object, *, immediate: bool = False) -> None:
+    def __init__(self, callback: BufferCallback, arg: object) -> None:
         self.callback = callback
         self.arg: Any = arg
-        self.enabled = True
-        self.immediate = immediate
+        self.attached = self.enabled = True
 
     def switch(self, flags: int, enabled: bool) -> None:
         """Turn on or off what is in `flags`.  Raises ArgumentError for any but CB_ENABLED."""
@@ -53,93 +50,99 @@ class CallbackEntry:
             self.enabled = enabled
 
 
-class CallbackList(list[CallbackEntry]):
+class Observers:
     """The callbacks of one buffer, newest first."""
 
-    __slots__ = ("_deferral",)
+    __slots__ = ("_deferral", "_entries")
 
     def __init__(self) -> None:
-        super().__init__()
+        self._entries: list[CallbackEntry] = []
         self._deferral: Deferral | None = None
 
-    def forget(self, entry: CallbackEntry) -> None:
+    def add(self, callback: BufferCallback, arg: object) -> CallbackEntry:
+        """Add one, to be called first."""
+        entry = CallbackEntry(callback, arg)
+        self._entries.insert(0, entry)
+        return entry
+
+    def remove(self, entry: CallbackEntry) -> None:
         """Remove one.  Raises ArgumentError when it is not in.
 
         With the last goes what waits: changes that nobody sees are not in the sums.
         """
         self.require(entry)
-        self.remove(entry)
-        if not self and self._deferral is not None:
+        self._entries.remove(entry)
+        entry.attached = False
+        if not self._entries and self._deferral is not None:
             self._deferral.drop()
 
     def require(self, entry: CallbackEntry) -> None:
-        """Raise ArgumentError when it is not in."""
-        if entry not in self:
+        """Raise ArgumentError when it is not in, ArgumentTypeError for what is no entry."""
+        if not isinstance(entry, CallbackEntry):
+            raise ArgumentTypeError(f"what add_cb returned is wanted, not {entry!r}")
+        if entry not in self._entries:
             raise ArgumentError(f"not a callback of this buffer: {entry!r}")
 
     def newest(self, callback: BufferCallback, arg: object) -> CallbackEntry:
         """Return the newest with this function and argument.  Raises ArgumentError for none."""
-        for entry in self:
+        for entry in self._entries:
             if entry.callback == callback and entry.arg is arg:
                 return entry
         raise ArgumentError(f"not a callback of this buffer: {callback!r}")
 
-    @property
-    def deferred(self) -> bool:
-        """Whether callbacks run from a loop."""
-        return self._deferral is not None
-
     def defer(self, base: EventBase) -> None:
-        """From now on, run callbacks from the loop of `base`.
+        """From now on, call them from the loop of `base`.
 
-        Raises ArgumentTypeError for what is no base.
+        Raises StateError when they are deferred already, ArgumentTypeError for what is no base.
         """
+        if self._deferral is not None:
+            raise StateError("the callbacks of the buffer are deferred already")
         if not isinstance(base, EventBase):
             raise ArgumentTypeError(f"a base is wanted, not {base!r}")
         self._deferral = Deferral(base)
 
-    def report(self, buffer: Any, added: int, deleted: int) -> None:
-        """Tell all of a change that is done; one may remove itself or another meanwhile.
-
-        What one raises goes on when all know, or will.
-        """
-        info = ChangeInfo(len(buffer) - added + deleted, added, deleted)
-        if self._deferral is None:
-            self._tell(tuple(self), buffer, info)
+    def report(self, buffer: EvBuffer, added: int, deleted: int) -> None:
+        """Have all told of a change that is done: now, without a lock of ours, or by the loop."""
+        if not self._entries:
             return
-        try:
-            self._tell([entry for entry in self if entry.immediate], buffer, info)
-        finally:
-            if self and self._deferral is not None:
-                self._deferral.note(buffer, self, info)
+        if self._deferral is not None:
+            self._deferral.note(buffer, self, added, deleted)
+            return
+        info = ChangeInfo(buffer.length - added + deleted, added, deleted)
+        call_unlocked(_tell, iter(tuple(self._entries)), buffer, info)
 
-    def report_deferred(self, buffer: EvBuffer, info: ChangeInfo) -> None:
-        """Tell those that wait for the loop."""
-        self._tell([entry for entry in self if not entry.immediate], buffer, info)
+    def tell(self, buffer: EvBuffer, info: ChangeInfo) -> None:
+        """Call each, newest first; one may remove itself or another meanwhile.
+
+        What one raises goes on when all have been called.
+        """
+        _tell(iter(tuple(self._entries)), buffer, info)
 
     def close(self) -> None:
         """Forget all, and what waits."""
-        self.clear()
+        for entry in self._entries:
+            entry.attached = False
+        self._entries.clear()
         if self._deferral is not None:
             self._deferral.close()
             self._deferral = None
 
-    def _tell(self, entries: Iterable[CallbackEntry], buffer: EvBuffer, info: ChangeInfo) -> None:
-        """Call each, whatever another raises; the first exception goes on, with the others noted.
 
-        What ends the program, such as KeyboardInterrupt, is never only noted.
-        """
-        rest = iter(entries)
-        for entry in rest:
-            if entry.enabled and entry in self:
+def _tell(entries: Iterator[CallbackEntry], buffer: EvBuffer, info: ChangeInfo) -> None:
+    """Call each, whatever another raises; the first exception goes on, with the others noted.
+
+    What ends the program, such as KeyboardInterrupt, is never only noted.
+    """
+    for entry in entries:
+        if entry.enabled and entry.attached:
+            try:
+                entry.callback(buffer, info, entry.arg)
+            except BaseException as exc:
                 try:
-                    entry.callback(buffer, info, entry.arg)
-                except BaseException as exc:
-                    try:
-                        self._tell(rest, buffer, info)
-                    except Exception as later:
-                        exc.add_note(f"an older callback of the buffer raised, too: {later!r}")
-                    raise
+                    _tell(entries, buffer, info)
+                except Exception as later:
+                    exc.add_note(f"an older callback of the buffer raised, too: {later!r}")
+                raise
 
 
 class Deferral:
@@ -156,14 +159,14 @@ class Deferral:
         # EV_FINALIZE: a thread that closes the buffer has its lock, and must not wait for `_run`.
         self._event = Event(base, -1, FINALIZE, self._run)
         self._added = self._deleted = 0
-        self._waiting: tuple[EvBuffer, CallbackList] | None = None
+        self._waiting: tuple[EvBuffer, Observers] | None = None
 
-    def note(self, buffer: EvBuffer, callbacks: CallbackList, info: ChangeInfo) -> None:
+    def note(self, buffer: EvBuffer, observers: Observers, added: int, deleted: int) -> None:
         """Add a change to those that wait."""
-        self._added += info.n_added
-        self._deleted += info.n_deleted
+        self._added += added
+        self._deleted += deleted
         if self._waiting is None:
-            self._waiting = buffer, callbacks
+            self._waiting = buffer, observers
             self._schedule()
 
     def drop(self) -> None:
@@ -190,19 +193,18 @@ class Deferral:
             self._base.reactor.registry.activate_later(self._event, 0)
 
     def _run(self, fd: int, what: int, arg: object) -> None:
+        """Take what waits with the buffer's lock held, and tell it without."""
         waiting = self._waiting
-        if waiting is not None:
-            buffer, callbacks = waiting
-            buffer.lock()
-            try:
-                if self._waiting is waiting:  # else closed by the thread that had the lock
-                    self._report(buffer, callbacks)
-            finally:
-                buffer.unlock()
-
-    def _report(self, buffer: EvBuffer, callbacks: CallbackList) -> None:
-        self._waiting = None
-        added, self._added = self._added, 0
-        deleted, self._deleted = self._deleted, 0
-        info = ChangeInfo(len(buffer) - added + deleted, added, deleted)
-        callbacks.report_deferred(buffer, info)
+        if waiting is None:
+            return
+        buffer, observers = waiting
+        buffer.lock()
+        try:
+            if self._waiting is not waiting:  # it was closed by the thread that had the lock
+                return
+            added, deleted = self._added, self._deleted
+            self.drop()
+            info = ChangeInfo(buffer.length - added + deleted, added, deleted)
+        finally:
+            buffer.unlock()
+        observers.tell(buffer, info)
