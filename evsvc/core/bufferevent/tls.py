@@ -27,6 +27,7 @@ Invariants
 from __future__ import annotations
 
 import enum
+import errno
 import select
 import ssl
 from collections import deque
@@ -506,11 +507,16 @@ class TlsBufferEvent(AbstractBufferEvent):
 
     def _on_news(self, below: AbstractBufferEvent, what: int, ctx: object) -> None:
         what = int(what)
+        if not below.carries_bytes and self._phase is Phase.WAITING:
+            self._tell_news(what, below.error)  # there is no connection, and may never be one
+            return
         # One whose callbacks are deferred may tell several things in one.
         cannot_write = what & (ERROR | WRITING | TIMEOUT) == ERROR | WRITING
         cannot_read = what & (ERROR | READING) == ERROR | READING and (
             cannot_write or not what & WRITING
         )
+        if what == ERROR:  # TLS that is cut off over another bufferevent says no more
+            cannot_read = True
         if what & EOF or cannot_read:
             self._no_more_comes(below.error if cannot_read else None)
         if cannot_write:
@@ -546,7 +552,10 @@ class TlsBufferEvent(AbstractBufferEvent):
         self._schedule()
 
     def _asked_to_write(self) -> None:
-        if self._phase is Phase.OPEN and not self.output.length and self._encrypted is None:
+        engine = self._engine
+        if engine is None or self._phase is not Phase.OPEN or engine.writing is Writing.FAILED:
+            return
+        if not self.output.length and self._encrypted is None:
             self._encrypted = 0  # it gets one callback even so
             self._schedule()
 
@@ -620,6 +629,7 @@ class TlsBufferEvent(AbstractBufferEvent):
                 moved = self._encrypt(engine) or moved
             elif self.output.frozen_end:
                 self._end_output_if_due()
+                moved = moved or self._encrypted is not None
         return moved
 
     def _round_before(self, engine: TlsEngine) -> bool:
@@ -781,6 +791,10 @@ class TlsBufferEvent(AbstractBufferEvent):
             size = min(size, room)
         if size <= 0:
             return False
+        if engine.writing is Writing.CLOSED:  # by a program that drives it, too
+            gone = BrokenPipeError(errno.EPIPE, "the engine has sent its close_notify")
+            self._break_down(WRITE, engine, gone)
+            return True
         pieces: Iterable[bytes | memoryview] = output.views(0, size)
         try:
             if self._ssl_flags & _BATCH_WRITE:
@@ -819,26 +833,26 @@ class TlsBufferEvent(AbstractBufferEvent):
             self.output.drop(size)
         if self.output.frozen_end:
             self._end_output_if_due()
-        if self._encrypted is None:  # else that is told with the close_notify
-            self._bytes_left()
+        if self._encrypted is None and self._phase is Phase.OPEN:
+            self._bytes_left()  # else that is told with the close_notify
         return True
 
     def _end_output(self) -> bool:
         """Write the close_notify, where the engine can; return False when it is too early."""
         engine = self._engine
-        if engine is None or self._phase is not Phase.OPEN or self._encrypted is not None:
+        is_turn = self._running and self._phase is Phase.OPEN and self._encrypted is None
+        if engine is None or not is_turn:
             self._schedule()
             return False
-        if engine.close_notify():
-            self._push(engine)
-            self._encrypted = 0
-            if self.closed:  # by `finish`: nothing else is to be said below, either
-                self._below.bev.shutdown_write()
-            self._schedule()
-            return True
-        if engine.is_failed:
-            self._break_down(WRITE, engine)
-        return False
+        if not engine.close_notify():
+            if engine.is_failed:
+                self._break_down(WRITE, engine)
+            return False
+        self._push(engine)
+        self._encrypted = 0
+        if self.closed:  # by `finish`: nothing else is to be said below, either
+            self._below.bev.shutdown_write()
+        return True
 
     def _can_finish(self) -> bool:
         return self._engine is not None and self._phase is not Phase.DEAD
