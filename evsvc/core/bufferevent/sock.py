@@ -389,7 +389,7 @@ class BufferEvent(AbstractBufferEvent):
         if flow.enabled & READ:
             if flow.read_suspended and not flow.read_suspended & ~_BANDWIDTH:
                 return  # `_update_reading` comes back to it
-            if flow.wanted & READ and words.left and _is_readable(self.fd):
+            if flow.wanted & READ and words.left and is_readable(self.fd):
                 words.left -= 1
                 self._base.reactor.defer(words.turn, to_next_pass=True)
                 self._on_readable(self.fd, READ, None)
@@ -738,7 +738,7 @@ def _is_terminal(stream: object) -> bool:
     return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
 
 
-def _is_readable(fd: int) -> bool:
+def is_readable(fd: int) -> bool:
     """Whether a descriptor has bytes or an end to read at this moment."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import enum
 import errno
-import select
 import ssl
 from collections import deque
 from typing import TYPE_CHECKING, Self
@@ -52,7 +51,7 @@ from ..tls_engine import (
 from .abstract import FINISH_TIMEOUT_S, AbstractBufferEvent, options_of
 from .below import Below
 from .flow import SUSPENDED_BANDWIDTH, SUSPENDED_GROUP
-from .sock import BufferEvent
+from .sock import BufferEvent, is_readable
 from .timeouts import Deadline
 
 if TYPE_CHECKING:
@@ -621,7 +620,7 @@ class TlsBufferEvent(AbstractBufferEvent):
             moved = self._tell_ends(engine) or moved
         if self._encrypted is not None:
             if engine.writing is Writing.WAITING:
-                moved = self._retry(engine) or moved
+                moved = self._retry(engine, moved)
             elif not below.unsent() or self._write_error is not None:
                 moved = self._release(engine) or moved
         if self._encrypted is None and flow.wanted & WRITE and self._phase is Phase.OPEN:
@@ -739,9 +738,10 @@ class TlsBufferEvent(AbstractBufferEvent):
 
     def _tell_ends(self, engine: TlsEngine) -> bool:
         """Tell what has ended, if all that comes before it is told; return True when it is."""
-        told = self._engine is engine and self._tell_write_error(engine)
+        told = self._engine is engine and self._tell_end(engine)
         # Each callback may have closed it, or begun anew.
-        return (self._engine is engine and self._tell_end(engine)) or told
+        is_over = self._engine is not engine or self._phase is Phase.DEAD
+        return (not is_over and self._tell_write_error(engine)) or told
 
     def _tell_end(self, engine: TlsEngine) -> bool:
         """Tell the end of what the peer sends."""
@@ -813,14 +813,15 @@ class TlsBufferEvent(AbstractBufferEvent):
             self._push(engine)
         return True
 
-    def _retry(self, engine: TlsEngine) -> bool:
-        """Go on with a batch that waits for bytes of the peer; return True when that is of use."""
-        fed = 0 if self.flow.wanted & READ else self._feed_and_charge(engine, RECORD_BYTES)
+    def _retry(self, engine: TlsEngine, was_fed: bool) -> bool:
+        """Go on with a batch that waits for bytes of the peer; return True when some have come."""
+        if not was_fed and not self._feed_and_charge(engine, RECORD_BYTES):
+            return False
         engine.retry()
         self._push(engine)
         if engine.is_failed:
             self._break_down(WRITE, engine)
-        return fed > 0 or engine.writing is not Writing.WAITING
+        return True
 
     def _release(self, engine: TlsEngine) -> bool:
         """Take from the output what is sent, and tell; return True when it is."""
@@ -902,7 +903,7 @@ class TlsBufferEvent(AbstractBufferEvent):
             return True
         if engine.reading not in WANTS_BYTES or not below.flow.enabled & READ:
             return False
-        return _is_readable(below.fd)
+        return below.fd != -1 and is_readable(below.fd)
 
     def _waits_for_bandwidth(self) -> bool:
         reasons = self.flow.read_suspended
@@ -997,12 +998,3 @@ def _engine_over(fd: Socket | int | None, maker: EngineMaker) -> TlsEngine | Non
     """Return an engine, or None where there is time to tell the host name with a `connect`."""
     is_later = fd is None or fd == -1
     return None if is_later and maker.lacks_name else maker.make()
-
-
-def _is_readable(fd: int) -> bool:
-    """Whether a descriptor has bytes or an end to read at this moment; -1 has none."""
-    if fd == -1:
-        return False
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))
