@@ -41,6 +41,7 @@ CORE_ORDER = [
     "backends",
     "reactor",
     "util",
+    "tls_engine",
     "tls",
     "buffer",
     "bufferevent",
