@@ -182,8 +182,8 @@ class TlsBufferEvent(AbstractBufferEvent):
         self._below = Below(
             below,
             owns_below or bool(self._options & BevOption.BEV_OPT_CLOSE_ON_FREE),
-            self._guarded(self._on_read),
-            self._guarded(self._on_wrote),
+            self._guarded(self._on_moved),
+            self._guarded(self._on_moved),
             self._guarded(self._on_news),
             self._on_drained,
         )
@@ -489,10 +489,8 @@ class TlsBufferEvent(AbstractBufferEvent):
 
     # What comes from below, and from the program.
 
-    def _on_read(self, below: AbstractBufferEvent, ctx: object) -> None:
-        self._run()
-
-    def _on_wrote(self, below: AbstractBufferEvent, ctx: object) -> None:
+    def _on_moved(self, below: AbstractBufferEvent, ctx: object) -> None:
+        """It has read, or written."""
         self._run()
 
     def _on_drained(self) -> None:
