@@ -564,7 +564,11 @@ class Reactor:
         """Delete every event and give the kernel's objects back; no finalizer runs."""
         self.require_not_looping()
         self.closed = True  # nothing may be added for what is let go of now
-        self.registry.clear()
+        try:
+            self.registry.clear()
+        except BaseException:  # signals are the main thread's
+            self.closed = False
+            raise
         self.wakeup.close()
         self._waiting.clear()
         for watcher in (*self.prepare_watchers, *self.check_watchers):
