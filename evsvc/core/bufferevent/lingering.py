@@ -118,25 +118,29 @@ def _may_linger(base: EventBase, sock: socket.socket) -> bool:
     return not resets
 
 
-class _Silent(socket.socket):
-    """A socket that nobody misses when it is forgotten: with its base, for instance."""
+class Lingering(Event):
+    """A socket that the program has closed, until what was sent is confirmed.
 
-    __slots__ = ()
+    Or until the event base is closed, as no loop sees to it then.
+    """
 
-    def __del__(self) -> None:
-        self.close()
-
-
-class Lingering:
-    """A socket that the program has closed, until what was sent is confirmed."""
-
-    __slots__ = ("_event", "_sock", "_until")
+    __slots__ = ("_sock", "_until")
 
     def __init__(self, base: EventBase, sock: socket.socket) -> None:
-        self._sock = _Silent(fileno=sock.detach())
+        super().__init__(base, sock, READ | PERSIST, self._on_event)
+        self._sock = sock
         self._until = base.reactor.monotonic() + CLOSE_LINGER_S
-        self._event = Event(base, self._sock, READ | PERSIST, self._on_event)
-        self._event.add(CLOSE_CHECK_S)
+        self.add(CLOSE_CHECK_S)
+
+    def close(self) -> None:
+        """Close the socket."""
+        super().close()
+        self._sock.close()
+
+    def let_go(self) -> None:
+        """Be closed with the base."""
+        super().let_go()
+        self.close()
 
     def _on_event(self, fd: int, what: int, arg: object) -> None:
         try:
@@ -144,6 +148,5 @@ class Lingering:
             goes_on = not is_over and _count(self._sock, termios.TIOCOUTQ) > 0
         except OSError:
             goes_on = False
-        if not goes_on or self._event.base.reactor.monotonic() >= self._until:
-            self._event.close()
-            self._sock.close()
+        if not goes_on or self.base.reactor.monotonic() >= self._until:
+            self.close()

@@ -4,10 +4,11 @@ Reading: one recv() a readiness, straight into the input.  Writing: the output i
 kernel once, after the callbacks of the pass; EV_WRITE is armed only for what it did not take.
 
 When sending fails, the peer may have said why before it went.  So what has arrived is read and told
-first, and the end of it, and only then the error of writing; while EV_READ is enabled, that is, and
-below the high watermark: where the program does not read on, or what stands above holds the
-reading, the error comes at once.  A rate limit is waited for.  A peer that goes on sending for
-MAX_LAST_READS does not keep the error from the program.  After a reset the end of the input is that
+first, and the end of it, and only then the error of writing; while EV_READ is enabled, that is.
+Where the input is full, or what stands above holds the reading, and nothing is taken for a few
+passes, the error comes all the same: a program may wait for room to write before it takes more.  A
+rate limit is waited for.  A peer that goes on sending for MAX_LAST_READS does not keep the error
+from the program.  After a reset the end of the input is that
 error, too, never an end of file: what is missing is not known.
 """
 
@@ -63,6 +64,9 @@ Socket = socket.socket
 MAX_LAST_READS = 1024
 """How often is read at most, `max_single_read` each time, before an error of writing is told."""
 
+MAX_HELD_TURNS = 8
+"""For how many passes an input that is full, and not taken from, holds such an error up."""
+
 _BANDWIDTH = SUSPENDED_BANDWIDTH | SUSPENDED_GROUP
 
 
@@ -86,12 +90,14 @@ class _LockedTurn:
 class _LastWords:
     """The error of writing, which waits until what the peer has said before is told."""
 
-    __slots__ = ("error", "left", "turn")
+    __slots__ = ("error", "held", "input_bytes", "left", "turn")
 
     def __init__(self, error: OSError, turn: Event) -> None:
         self.error = error
         self.turn = turn
         self.left = MAX_LAST_READS
+        self.held = 0  # passes in which reading was held, and nothing taken
+        self.input_bytes = 0
 
 
 class BufferEvent(AbstractBufferEvent):
@@ -389,14 +395,27 @@ class BufferEvent(AbstractBufferEvent):
         if flow.enabled & READ:
             if flow.read_suspended and not flow.read_suspended & ~_BANDWIDTH:
                 return  # `_update_reading` comes back to it
-            if flow.wanted & READ and words.left and is_readable(self.fd):
+            if self._more_is_to_come(words):
                 words.left -= 1
                 self._base.reactor.defer(words.turn, to_next_pass=True)
-                self._on_readable(self.fd, READ, None)
+                if flow.wanted & READ:
+                    self._on_readable(self.fd, READ, None)
                 return
         self._last_words = None
         words.turn.close()
         self._failed(WRITE, words.error)
+
+    def _more_is_to_come(self, words: _LastWords) -> bool:
+        """Return True while there is something to read, and it is worth while to wait for it."""
+        size = self.input.length
+        if self.flow.wanted & READ or size != words.input_bytes:
+            words.held = 0
+        else:
+            words.held += 1
+        words.input_bytes = size
+        if not words.left or words.held > MAX_HELD_TURNS:
+            return False
+        return is_readable(self.fd) or bool(words.held and size)
 
     def _asked_to_write(self) -> None:
         if not self._open:

@@ -563,9 +563,13 @@ class Reactor:
     def close(self) -> None:
         """Delete every event and give the kernel's objects back; no finalizer runs."""
         self.require_not_looping()
-        self.registry.clear()
+        self.closed = True  # nothing may be added for what is let go of now
+        try:
+            self.registry.clear()
+        except BaseException:  # signals are the main thread's
+            self.closed = False
+            raise
         self.wakeup.close()
-        self.closed = True
         self._waiting.clear()
         for watcher in (*self.prepare_watchers, *self.check_watchers):
             watcher.close()
