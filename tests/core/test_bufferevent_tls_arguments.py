@@ -21,7 +21,6 @@ from evsvc.core import (
     BUFFEREVENT_SSL_OPEN,
     EV_READ,
     EVLOOP_NONBLOCK,
-    AbstractBufferEvent,
     ArgumentError,
     ArgumentTypeError,
     BufferEvent,
@@ -176,15 +175,19 @@ def test_what_the_kernel_refuses_leaves_no_trace(
         assert os.get_blocking(pair[0].fileno())
 
 
+def count_bufferevents() -> int:
+    return sum(type(each) in (BufferEvent, TlsBufferEvent) for each in gc.get_objects())
+
+
 @contextmanager
 def no_bufferevent_stays() -> Iterator[None]:
     """Check that none is left of those that are made meanwhile, without the cyclic collector."""
     gc.collect()
     gc.disable()
     try:
-        before = sum(isinstance(each, AbstractBufferEvent) for each in gc.get_objects())
+        before = count_bufferevents()
         yield
-        assert sum(isinstance(each, AbstractBufferEvent) for each in gc.get_objects()) == before
+        assert count_bufferevents() == before
     finally:
         gc.enable()
 

@@ -103,6 +103,7 @@ from ..reactor.base import EventBase
 from ..reactor.event import Event
 from ..thread import CallbackLock, call_unlocked, holding_lock
 from .deferral import Deferral
+from .finishing import Finish
 from .flow import (
     MAX_SINGLE_READ_BYTES,
     MAX_SINGLE_WRITE_BYTES,
@@ -320,7 +321,13 @@ class AbstractBufferEvent(Closing):
         flow = self.flow
         flow.read_low = flow.read_high = flow.write_low = 0
         self._bounded = self._limiter is not None
-        finish = _Finish(self, timeout, self._ends & _INPUT_OVER)
+        finish = Finish(
+            self._base,
+            timeout,
+            bool(self._ends & _INPUT_OVER),
+            self._has_sent_all,
+            self._guarded(self._finished),
+        )
         self._readcb, self._writecb, self._eventcb = finish.read, finish.wrote, finish.told
         self._ctx = finish
         try:
@@ -331,7 +338,10 @@ class AbstractBufferEvent(Closing):
         except (OSError, StateError):  # such as a descriptor that is gone
             self._finished()
         else:
-            finish.look(self)
+            finish.look()
+
+    def _has_sent_all(self) -> bool:
+        return bool(self._ends & _OUTPUT_ENDED) and not self.unsent()
 
     def _can_finish(self) -> bool:
         """Return True when there is, or is to be, a peer to send the rest to."""
@@ -340,10 +350,10 @@ class AbstractBufferEvent(Closing):
     def _finished(self) -> None:
         """`finish` is over, in whichever way."""
         finish = self._ctx
-        if isinstance(finish, _Finish):
+        if isinstance(finish, Finish):
             self._ends |= _INPUT_OVER  # nothing more is waited for
             self._forget_callbacks()
-            finish.timer.close()
+            finish.close()
             self._give_back()
 
     @holding_lock
@@ -1169,60 +1179,6 @@ class AbstractBufferEvent(Closing):
         """How many bytes one system call may write now."""
         most = self._max_single_write
         return most if self._limiter is None else self._limiter.max_to_write(most)
-
-
-class _Until(Event):
-    """The time that `finish` has: it is over, too, when the event base is closed."""
-
-    __slots__ = ("_end",)
-
-    def __init__(self, bev: AbstractBufferEvent) -> None:
-        super().__init__(bev.base, -1, 0, self._on_timer)
-        self._end = bev._guarded(bev._finished)
-
-    def _on_timer(self, fd: int, what: int, arg: object) -> None:
-        self._end()
-
-    def let_go(self) -> None:
-        """End it now: the base is closed, and no loop will."""
-        super().let_go()
-        self._end()
-
-
-class _Finish:
-    """What `finish` waits for: the callbacks of a bufferevent that the program has let go."""
-
-    __slots__ = ("input_over", "timer")
-
-    def __init__(self, bev: AbstractBufferEvent, timeout: float, input_over: int) -> None:
-        self.input_over = bool(input_over)
-        self.timer = _Until(bev)
-        self.timer.add(timeout)
-
-    def read(self, bev: AbstractBufferEvent, ctx: object) -> None:
-        """Throw away what has come."""
-        bev.input.drop(bev.input.length)
-
-    def wrote(self, bev: AbstractBufferEvent, ctx: object) -> None:
-        """Look whether it was the last."""
-        self.look(bev)
-
-    def told(self, bev: AbstractBufferEvent, what: int, ctx: object) -> None:
-        """Note the peer's end; a failure is the end of all."""
-        if what & ERROR and not _is_of_reading(what):
-            bev._guarded(bev._finished)()
-        elif what & (EOF | ERROR):
-            self.input_over = True
-            self.look(bev)
-
-    def look(self, bev: AbstractBufferEvent) -> None:
-        """End it when both sides have ended."""
-        if self.input_over and bev._ends & _OUTPUT_ENDED and not bev.unsent():
-            bev._guarded(bev._finished)()
-
-
-def _is_of_reading(what: int) -> bool:
-    return what & _BOTH_WAYS == READING
 
 
 def options_of(options: int, always: int = 0) -> int:

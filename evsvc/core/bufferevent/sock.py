@@ -415,7 +415,7 @@ class BufferEvent(AbstractBufferEvent):
         words.input_bytes = size
         if not words.left or words.held > MAX_HELD_TURNS:
             return False
-        return _is_readable(self.fd) or bool(words.held and size)
+        return is_readable(self.fd) or bool(words.held and size)
 
     def _asked_to_write(self) -> None:
         if not self._open:
@@ -757,7 +757,7 @@ def _is_terminal(stream: object) -> bool:
     return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
 
 
-def _is_readable(fd: int) -> bool:
+def is_readable(fd: int) -> bool:
     """Whether a descriptor has bytes or an end to read at this moment."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)

@@ -581,7 +581,11 @@ class Reactor:
         """Delete every event and give the kernel's objects back; no finalizer runs."""
         self.require_closable()
         self.closed = True  # nothing may be added for what is let go of now
-        self.registry.clear()
+        try:
+            self.registry.clear()
+        except BaseException:  # signals are the main thread's
+            self.closed = False
+            raise
         self.wakeup.close()
         leave_at_fork(self)
         self._waiting.clear()
