@@ -13,7 +13,7 @@ from evsvc.dns import (
     DNS_IPv4_A,
     ResolverOptions,
 )
-from evsvc.dns.transport import local_address, open_udp_socket
+from evsvc.dns.resolver.transport import local_address, open_udp_socket
 
 
 def test_a_lost_query_is_sent_again(nameserver, make_resolver, answer_a, results, clock) -> None:

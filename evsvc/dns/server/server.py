@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import dns.rcode
 
-from ..core import (
+from ...core import (
     LEV_OPT_CLOSE_ON_FREE,
     LEV_OPT_REUSEABLE,
     ConnListener,
     SocketError,
 )
-from ..core.closing import Closing
-from .addresses import (
+from ...core.closing import Closing
+from ..addresses import (
     SocketAddress,
     check_port,
     make_sockaddr,
     parse_ip,
 )
-from .errors import DnsArgumentError, DnsStateError
-from .options import DnsServerOptions
+from ..errors import DnsArgumentError, DnsStateError
+from ..options import DnsServerOptions
+from ..wire.queries import build_refusal, read_query
 from .ports import TcpServerPort, UdpServerPort
-from .query import build_refusal, read_query
 from .request import DnsServerRequest
 
 if TYPE_CHECKING:
-    from ..core import EventBase
+    from ...core import EventBase
     from .request import ReplyPath
 
 log = logging.getLogger("evsvc.dns")

@@ -15,7 +15,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 
-from .message import HEADER_BYTES, OPCODE_MASK, QR
+from .replies import HEADER_BYTES, OPCODE_MASK, QR
 
 _HEADER = struct.Struct("!6H")
 _RD_CD = dns.flags.RD | dns.flags.CD

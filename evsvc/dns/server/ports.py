@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..core import (
+from ...core import (
     BEV_EVENT_EOF,
     BEV_OPT_CLOSE_ON_FREE,
     EV_PERSIST,
@@ -17,21 +17,17 @@ from ..core import (
     BufferEvent,
     Event,
 )
-from .constants import EVDNS_SOPT_TCP_IDLE_TIMEOUT, EVDNS_SOPT_TCP_MAX_CLIENTS
-from .errors import DnsArgumentError
-from .framing import (
-    LENGTH_BYTES,
-    add_length,
-    take_message,
-)
-from .options import MAX_MESSAGE_BYTES, MIN_UDP_BYTES, DnsServerOptions
+from ..constants import EVDNS_SOPT_TCP_IDLE_TIMEOUT, EVDNS_SOPT_TCP_MAX_CLIENTS
+from ..errors import DnsArgumentError
+from ..options import MAX_MESSAGE_BYTES, MIN_UDP_BYTES, DnsServerOptions
+from ..wire.framing import LENGTH_BYTES, add_length, take_message
 
 if TYPE_CHECKING:
     import socket
 
     import dns.message
 
-    from ..core import (
+    from ...core import (
         BevEvent,
         ConnListener,
         EventBase,

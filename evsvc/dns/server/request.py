@@ -15,7 +15,7 @@ import dns.rdtypes.ANY.NS
 import dns.rdtypes.ANY.PTR
 import dns.rrset
 
-from .constants import (
+from ..constants import (
     EVDNS_ANSWER_SECTION,
     EVDNS_CLASS_INET,
     EVDNS_FLAGS_AA,
@@ -27,9 +27,9 @@ from .constants import (
     EVDNS_TYPE_PTR,
     Section,
 )
-from .errors import DNS_ERR_SERVERFAILED, DnsArgumentError, DnsStateError
-from .message import name_to_text, parse_name
-from .query import start_reply
+from ..errors import DNS_ERR_SERVERFAILED, DnsArgumentError, DnsStateError
+from ..wire.queries import start_reply
+from ..wire.replies import name_to_text, parse_name
 
 if TYPE_CHECKING:
     import dns.message
