@@ -25,6 +25,8 @@ ROOMS_BELOW: dict[str, frozenset[str]] = {
 }
 # The one room that may import each run-time dependency.
 DEPENDENCY_ROOM = {"h11": "http", "dns": "dns", "msgpack": "rpc"}
+# Extras, each for one package that nothing else of ours imports.
+EXTRA_PACKAGE = {"wsproto": "evsvc.http.websocket"}
 
 # The rooms and modules of core, from the bottom up; at run time each imports from below alone.
 CORE_ORDER = [
@@ -36,11 +38,11 @@ CORE_ORDER = [
     "thread",
     "log",
     "debug",
-    "ratelimit",
     "resolver",
     "backends",
     "reactor",
     "util",
+    "tls_engine",
     "tls",
     "buffer",
     "bufferevent",
@@ -48,6 +50,7 @@ CORE_ORDER = [
 ]
 REACTOR_ORDER = [
     "record",
+    "fork",
     "clock",
     "config",
     "evmap",
@@ -150,6 +153,8 @@ def is_allowed(found: Import) -> bool:
     foreign = found.target.split(".")[0]
     if foreign in sys.stdlib_module_names:
         return True
+    if foreign in EXTRA_PACKAGE:
+        return found.importer.startswith(EXTRA_PACKAGE[foreign])
     return foreign in DEPENDENCY_ROOM and DEPENDENCY_ROOM[foreign] == importer_room
 
 
@@ -228,6 +233,18 @@ def test_no_arrow_runs_back_up_in_core(
     tree_imports: list[Import], room: str, order: list[str]
 ) -> None:
     assert [str(found) for found in tree_imports if runs_back_up(found, room, order)] == []
+
+
+@pytest.mark.parametrize("package", EXTRA_PACKAGE.values())
+def test_nothing_else_imports_a_package_that_wants_an_extra(
+    tree_imports: list[Import], package: str
+) -> None:
+    outside = [
+        str(found)
+        for found in tree_imports
+        if found.target.startswith(package) and not found.importer.startswith(package)
+    ]
+    assert outside == []
 
 
 def test_no_import_stands_in_a_function(tree_imports: list[Import]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf
 
 from .errors import ArgumentError, ArgumentTypeError
 
@@ -44,5 +44,5 @@ def check_timeout(seconds: object) -> None:
         raise ArgumentTypeError(f"a timeout is a number of seconds, not {seconds!r}")
     if not seconds >= 0:
         raise ArgumentError(f"a timeout is seconds, 0 or more: {seconds!r}")
-    if isinstance(seconds, float) and not isfinite(seconds):
-        raise ArgumentError(f"a timeout ends some day: {seconds!r}")
+    if seconds == inf:
+        raise ArgumentError(f"a timeout comes to an end; None is for none: {seconds!r}")

@@ -39,16 +39,16 @@ def fd_of(fd: int | HasFileno) -> int:
 
     Raises ArgumentError when the object is closed or has none, ArgumentTypeError for anything else.
     """
+    if isinstance(fd, bool) or not (isinstance(fd, int) or callable(getattr(fd, "fileno", None))):
+        raise ArgumentTypeError(f"a descriptor is wanted, not {fd!r} ({type(fd).__name__})")
     if isinstance(fd, int):
-        return fd
-    if not callable(getattr(fd, "fileno", None)):
-        raise ArgumentTypeError(f"a descriptor is wanted, not {type(fd).__name__}")
+        return int(fd)
     try:
         number = fd.fileno()
-    except ValueError as exc:  # a file object that is closed, or is over no descriptor
-        raise ArgumentError(f"no descriptor: {fd!r}: {exc}") from exc
+    except (OSError, ValueError) as exc:  # a file that is closed, or has no descriptor
+        raise ArgumentError(f"the object has no descriptor: {fd!r}: {exc}") from exc
     if not isinstance(number, int):
-        raise ArgumentTypeError(f"a descriptor is a whole number, not {number!r}: {fd!r}")
+        raise ArgumentTypeError(f"`fileno()` of {fd!r} gives no number: {number!r}")
     if number < 0:
         raise ArgumentError(f"the object is closed: {fd!r}")
     return number

@@ -160,6 +160,8 @@ def set_log_callback(cb: LogCallback | None) -> None:
 def set_fatal_callback(cb: FatalCallback | None) -> None:
     """Have `cb(code)` called before a FatalError is raised; None: nothing is called.
 
+    Nothing that evsvc does is fatal so far: where libevent would exit, for a misuse that debug mode
+    finds, an error is raised at the call.
     A callback that raises, SystemExit say, has its own exception go on instead.  Raises
     ArgumentTypeError for what cannot be called.  Source: event_set_fatal_callback.
     """
@@ -168,15 +170,28 @@ def set_fatal_callback(cb: FatalCallback | None) -> None:
         handler.fatal_cb = cb
 
 
+class _Topics:
+    """Whether what is too frequent to ask the logger about each time is logged at all."""
+
+    __slots__ = ("on",)
+
+    def __init__(self) -> None:
+        self.on = False
+
+
+debug_topics = _Topics()
+
+
 def enable_debug_logging(which: int) -> None:
     """Log at DEBUG, too, with EVENT_DBG_ALL; not with EVENT_DBG_NONE, the default.
 
-    Raises ArgumentError for anything else.  Source: event_enable_debug_logging.
+    Then `evsvc.core` tells of each `Event.add` and `Event.delete`.  Raises ArgumentError for
+    anything else.  Source: event_enable_debug_logging.
     """
     if which not in (EVENT_DBG_ALL, EVENT_DBG_NONE):
         raise ArgumentError(f"either EVENT_DBG_ALL or EVENT_DBG_NONE: {which!r}")
     with _handler() as handler:
-        handler.debug = which == EVENT_DBG_ALL
+        handler.debug = debug_topics.on = which == EVENT_DBG_ALL
 
 
 def fatal(code: int, text: str, cause: BaseException | None = None) -> NoReturn:

@@ -91,15 +91,22 @@ class DebugLock:
         self.release()
 
 
-class _Held(threading.local):
-    """What this thread holds of locks of ours, and what it is to call when it holds none."""
+class _Held:
+    """What a thread holds of locks of ours, and what it is to call when it holds none."""
+
+    __slots__ = ("calls", "count")
 
     def __init__(self) -> None:
         self.count = 0
         self.calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
 
 
-_held = _Held()
+class _PerThread(threading.local):
+    def __init__(self) -> None:
+        self.held = _Held()
+
+
+_this_thread = _PerThread()
 
 
 def call_unlocked(function: Callable[..., object], *args: object) -> None:
@@ -108,21 +115,22 @@ def call_unlocked(function: Callable[..., object], *args: object) -> None:
     In the order of the calls.  What one raises comes out of `call_unlocked`, or of the release,
     when all have been called; the first, where several raise.
     """
-    if _held.count:
-        _held.calls.append((function, args))
+    held = _this_thread.held
+    if held.count:
+        held.calls.append((function, args))
     else:
         function(*args)
 
 
-def _run_held_calls() -> None:
-    calls = _held.calls
-    while calls and not _held.count:
+def _run_calls(held: _Held) -> None:
+    calls = held.calls
+    while calls and not held.count:
         function, args = calls.popleft()
         try:
             function(*args)
         except BaseException as exc:
             try:
-                _run_held_calls()
+                _run_calls(held)
             except Exception as later:
                 exc.add_note(f"a later callback raised, too: {later!r}")
             raise
@@ -147,7 +155,7 @@ class CallbackLock:
         """Take the lock; the owner may take it again."""
         taken = self._inner.acquire(blocking, timeout)
         if taken:
-            _held.count += 1
+            _this_thread.held.count += 1
         return taken
 
     def release(self) -> None:
@@ -159,12 +167,15 @@ class CallbackLock:
             self._inner.release()
         except RuntimeError as exc:
             raise StateError("not locked by this thread") from exc
-        _held.count -= 1
-        if not _held.count and _held.calls:
-            _run_held_calls()
+        held = _this_thread.held
+        held.count -= 1
+        if not held.count and held.calls:
+            _run_calls(held)
 
     def __enter__(self) -> bool:
-        return self.acquire()
+        self._inner.acquire()
+        _this_thread.held.count += 1
+        return True
 
     def __exit__(
         self,

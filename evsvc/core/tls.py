@@ -1,6 +1,7 @@
-"""TLS without a connection: contexts with sane settings, and an engine between bytes and bytes.
+"""Contexts of TLS with sane settings, for clients and servers.
 
-`TlsBufferEvent` takes both.  Does no I/O but for reading the files that it is told to.
+`TlsBufferEvent` takes them, as does the engine without a connection, TlsEngine.  Does no I/O but
+for reading the files that it is told to.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from os import PathLike, fsencode
 from typing import NoReturn
 
 from .errors import ArgumentError, ArgumentTypeError, SocketError
-from .flags import SslState
+from .tls_engine import TlsEngine, check_context
 
 __all__ = ["TlsEngine", "client_context", "reload_certificate", "server_context"]
 
@@ -99,127 +100,6 @@ def reload_certificate(
     check_context(context)
     _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key, password)
     _load(context, cert, key, password)
-
-
-class TlsEngine:
-    """TLS between bytes and bytes: an SSLObject, and the two ends of its wire.
-
-    incoming: takes what has come from the peer.  outgoing: gives what is to go to it.
-    ssl:      the SSLObject, to shake hands, read and write with.
-
-    Raises ArgumentError when the context is not for this side, has to check a host name that is
-    not given, or did not make the session; ArgumentTypeError for what is no context or name.
-    """
-
-    __slots__ = ("incoming", "outgoing", "ssl")
-
-    def __init__(
-        self,
-        context: ssl.SSLContext,
-        *,
-        server_side: bool,
-        server_hostname: str | None = None,
-        session: ssl.SSLSession | None = None,
-    ) -> None:
-        check_context(context)
-        check_host(server_hostname)
-        self.incoming = ssl.MemoryBIO()
-        self.outgoing = ssl.MemoryBIO()
-        if not server_side and context.check_hostname and not server_hostname:
-            raise ArgumentError("the context checks the host name: server_hostname is wanted")
-        try:
-            self.ssl = context.wrap_bio(
-                self.incoming,
-                self.outgoing,
-                server_side=server_side,
-                server_hostname=None if server_side else server_hostname,
-                session=session,
-            )
-        except (TypeError, ValueError, ssl.SSLError) as exc:
-            name = f" for {server_hostname!r}" if server_hostname else ""
-            raise ArgumentError(f"the context cannot be used{name}: {exc}") from exc
-
-    def close_notify(self) -> None:
-        """Write the end of our data (RFC 8446 section 6.1); the peer may go on sending.
-
-        Raises ssl.SSLError when the connection is not in a state to be ended.
-        """
-        # unwrap() would go on to wait for the peer's own end, and fail on data before it.
-        waiting = self.incoming.read()
-        try:
-            self.ssl.unwrap()
-        except ssl.SSLWantReadError:
-            pass
-        finally:
-            self.incoming.write(waiting)
-
-
-class EngineMaker:
-    """Makes the engines of one bufferevent: one for each connection that it has in turn.
-
-    Raises ArgumentError for an unknown state, and when a TlsEngine is not what goes with it;
-    ArgumentTypeError for what is no context or name.
-    """
-
-    __slots__ = ("_context", "_host", "_session", "state")
-
-    def __init__(
-        self,
-        context: ssl.SSLContext | TlsEngine,
-        state: int,
-        server_hostname: str | None,
-        session: ssl.SSLSession | None,
-    ) -> None:
-        try:
-            self.state = SslState(state)
-        except ValueError:
-            raise ArgumentError(f"a BUFFEREVENT_SSL_ state is wanted: {state!r}") from None
-        if not isinstance(context, TlsEngine):
-            check_context(context)
-        check_host(server_hostname)
-        is_open = self.state is SslState.BUFFEREVENT_SSL_OPEN
-        if isinstance(context, TlsEngine) is not is_open:
-            raise ArgumentError(f"a TlsEngine goes with BUFFEREVENT_SSL_OPEN: {context!r}")
-        self._context = context
-        self._host = server_hostname
-        self._session = session
-
-    @property
-    def lacks_name(self) -> bool:
-        """Whether the context checks a host name that is yet to be said."""
-        return (
-            self.state is SslState.BUFFEREVENT_SSL_CONNECTING
-            and not self._host
-            and isinstance(self._context, ssl.SSLContext)
-            and self._context.check_hostname
-        )
-
-    def make(self, host: str | None = None) -> TlsEngine:
-        """Return an engine for a connection to `host`, where no other name was given before.
-
-        Raises as TlsEngine does.
-        """
-        context = self._context
-        if isinstance(context, TlsEngine):
-            return context
-        return TlsEngine(
-            context,
-            server_side=self.state is SslState.BUFFEREVENT_SSL_ACCEPTING,
-            server_hostname=self._host or host,
-            session=self._session,
-        )
-
-
-def check_context(context: object) -> None:
-    """Raise ArgumentTypeError for what is no ssl.SSLContext."""
-    if not isinstance(context, ssl.SSLContext):
-        raise ArgumentTypeError(f"an ssl.SSLContext is wanted, not {context!r}")
-
-
-def check_host(host: object) -> None:
-    """Raise ArgumentTypeError for what is no host name, where None stands for no name."""
-    if host is not None and not isinstance(host, (str, bytes)):
-        raise ArgumentTypeError(f"a host name is text, not {host!r}")
 
 
 def _settled(

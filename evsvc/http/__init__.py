@@ -3,18 +3,8 @@
 Everything public is here; the modules inside are private.
 """
 
-from .client import HttpConnection
-from .client_request import HttpRequest
-from .encoding import (
-    EVHTTP_URI_QUERY_LAST_VAL,
-    EVHTTP_URI_QUERY_NONCONFORMANT,
-    QueryFlag,
-    encode_uri,
-    htmlescape,
-    parse_query_str,
-    uridecode,
-    uriencode,
-)
+from .client.connection import HttpConnection
+from .client.request import HttpRequest
 from .errors import (
     EVREQ_HTTP_BUFFER_ERROR,
     EVREQ_HTTP_DATA_TOO_LONG,
@@ -34,13 +24,32 @@ from .errors import (
     RequestTimeout,
     ResolveFailed,
 )
-from .headers import Headers, KeyValues
-from .limits import ReaderLimits
+from .files import DirectoryOptions, FileHandler
 from .options import ClientOptions, ServerOptions
-from .server import BoundSocket, HttpServer
-from .server_connection import ServerConnection
-from .server_request import ServerRequest
-from .status import (
+from .query import (
+    EVHTTP_URI_QUERY_LAST_VAL,
+    EVHTTP_URI_QUERY_NONCONFORMANT,
+    QueryFlag,
+    encode_uri,
+    htmlescape,
+    parse_query_str,
+    uridecode,
+    uriencode,
+)
+from .server.handle import ServerConnection
+from .server.request import ServerRequest
+from .server.server import BoundSocket, HttpServer
+from .uri import (
+    EVHTTP_URI_HOST_STRIP_BRACKETS,
+    EVHTTP_URI_NONCONFORMANT,
+    EVHTTP_URI_UNIX_SOCKET,
+    HttpUri,
+    UriFlag,
+    parse_query,
+)
+from .wire.headers import Headers, KeyValues
+from .wire.limits import ReaderLimits
+from .wire.status import (
     EVHTTP_METHOD_HAS_BODY,
     EVHTTP_REQ_CONNECT,
     EVHTTP_REQ_COPY,
@@ -87,14 +96,6 @@ from .status import (
     method_bit,
     method_name,
     reason_phrase,
-)
-from .uri import (
-    EVHTTP_URI_HOST_STRIP_BRACKETS,
-    EVHTTP_URI_NONCONFORMANT,
-    EVHTTP_URI_UNIX_SOCKET,
-    HttpUri,
-    UriFlag,
-    parse_query,
 )
 
 __all__ = [
@@ -156,6 +157,8 @@ __all__ = [
     "ClientOptions",
     "ConnectFailed",
     "ConnectionClosed",
+    "DirectoryOptions",
+    "FileHandler",
     "Headers",
     "HttpConnection",
     "HttpError",

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, fields
 
 from ..core.errors import ArgumentError
-from .headers import Headers
-from .limits import ReaderLimits
-from .status import Method
+from .wire.headers import Headers
+from .wire.limits import ReaderLimits
+from .wire.status import Method
 
 _DEFAULT_METHODS = (
     Method.EVHTTP_REQ_GET
@@ -26,11 +26,16 @@ class ServerOptions:
     allowed_methods:      EVHTTP_REQ_* bits; any other method is answered 501.
     default_content_type: for a reply with a body and no Content-Type; None adds none.
     max_connections:      at once; one more is answered 503 and closed.
+    max_refused:          of those, how many are told so at once; one more is closed without.
     max_requests:         on one connection; the last one's reply closes it.
+    max_stream_bytes:     a body that a path takes as it comes; None is unlimited.
+    max_skip_bytes:       of a body whose request is answered before its end, this much more is
+                          read, so that the connection can live on.
     max_output_bytes:     no further request is read while more than this waits to be sent.
     head_s:               from a request's first byte to the end of its head; then 408.
     body_s:               silence inside a request's body; then 408.
-    idle_s:               a connection without a request is closed after this.
+    idle_s:               a connection without a request is closed after this; so is one whose
+                          client has ended its side, while the program has its request.
     write_s:              a client that takes nothing of a reply for so long is dropped.
     linger_s:             how long what a refused client still sends is read and thrown away, so
                           that the refusal reaches it (RFC 9112 9.6).
@@ -40,7 +45,10 @@ class ServerOptions:
     allowed_methods: int = _DEFAULT_METHODS
     default_content_type: str | None = "text/html; charset=ISO-8859-1"
     max_connections: int = 10_000
+    max_refused: int = 100
     max_requests: int = 1_000_000
+    max_stream_bytes: int | None = None
+    max_skip_bytes: int = 256 * 1024
     max_output_bytes: int = 1024 * 1024
     head_s: float = 30.0
     body_s: float = 30.0
@@ -64,7 +72,13 @@ class ClientOptions:
     write_s:      silence while a request cannot be sent; libevent's 50.
     continue_s:   how long a body that goes with `Expect: 100-continue` waits for the server's
                   consent; then it is sent anyway (RFC 9110 10.1.1).
+    exchange_s:   all of one request, from `make_request` to the end of the response, the wait in
+                  line included; None is as long as the others allow.
     max_queued:   requests that may wait for their turn on the connection.
+    max_interim:  interim responses (1xx) to one request; a server that sends more has failed.
+    retry:        whether a request goes once more, over a new connection, when nothing of it was
+                  sent, or when a connection that was kept alive ends without a byte of an answer
+                  and the method is idempotent (RFC 9112 9.3.1).
     """
 
     limits: ReaderLimits = field(default_factory=ReaderLimits)
@@ -72,7 +86,10 @@ class ClientOptions:
     read_s: float = 50.0
     write_s: float = 50.0
     continue_s: float = 1.0
+    exchange_s: float | None = None
     max_queued: int = 1024
+    max_interim: int = 32
+    retry: bool = True
 
     def __post_init__(self) -> None:
         _check_positive(self)
@@ -81,5 +98,5 @@ class ClientOptions:
 def _check_positive(options: ServerOptions | ClientOptions) -> None:
     for each in fields(options):
         value = getattr(options, each.name)
-        if isinstance(value, (int, float)) and not value > 0:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not value > 0:
             raise ArgumentError(f"{each.name} must be positive: {value!r}")

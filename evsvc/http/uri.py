@@ -9,9 +9,9 @@ from enum import IntFlag
 from typing import Final, Self
 
 from ..core.errors import ArgumentError
-from .encoding import parse_query_str
-from .grammar import is_uri_host
-from .headers import KeyValues
+from .query import parse_query_str
+from .wire.grammar import is_uri_host
+from .wire.headers import KeyValues
 
 
 class UriFlag(IntFlag):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..http.status import HTTP_OK
+from ..http.wire.status import HTTP_OK
 from .errors import (
     PayloadError,
     RemoteError,
@@ -16,6 +16,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from ..core import Event
     from ..http import HttpRequest
     from .codec import Codec
     from .definition import Rpc
@@ -80,9 +81,21 @@ class RpcCall(Generic[Request, Reply]):
     request:   the message as the program gave it;  payload: its bytes.
     finished:  whether the callback was called, or never will be.
     lane:      where the call is on its way; None before and after.
+    timeout_s: seconds from `make_request` that it has; None for any.
     """
 
-    __slots__ = ("_arg", "_cancel", "_cb", "finished", "lane", "payload", "request", "rpc")
+    __slots__ = (
+        "_arg",
+        "_cancel",
+        "_cb",
+        "_timer",
+        "finished",
+        "lane",
+        "payload",
+        "request",
+        "rpc",
+        "timeout_s",
+    )
 
     def __init__(
         self,
@@ -98,6 +111,8 @@ class RpcCall(Generic[Request, Reply]):
         self.payload = payload
         self.finished = False
         self.lane: Lane | None = None
+        self.timeout_s: float | None = None
+        self._timer: Event | None = None
         self._cb = cb
         self._arg = arg
         self._cancel = cancel
@@ -110,9 +125,22 @@ class RpcCall(Generic[Request, Reply]):
         if not self.finished:
             self._cancel(self)
 
+    def limit(self, timer: Event, seconds: float) -> None:
+        """Start the call's time; only the pool calls this."""
+        self.timeout_s = seconds
+        self._timer = timer
+        timer.add(seconds)
+
+    def forget(self) -> None:
+        """End the call without its callback; only the pool calls this."""
+        self.finished = True
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+
     def finish(self, status: RpcStatus, reply: Reply | None) -> None:
         """Run the callback; only the pool calls this, once."""
-        self.finished = True
+        self.forget()
         self._cb(status, self.request, reply, self._arg)
 
 

@@ -1,9 +1,14 @@
 """The client's side: calls shared out over a few HTTP connections.
 
 A call goes to the first idle connection, else it waits, first come first served: k connections
-are k calls at once.  The pool's clock starts when a call is handed to its connection, not while it
-waits.  A connection serves the next call before the callback of the last one runs, so a callback
-may do anything to the pool.
+are k calls at once.  A call's time counts from `make_request`: the wait in line is in it.  A
+connection serves the next call before the callback of the last one runs, so a callback may do
+anything to the pool.
+
+A connection that cannot be had fails fast, and so would draw the work of all others.  It is
+ejected: no call goes there for a while, which doubles with each failure in a row; then one call
+tries it.  The call that it failed was surely not sent, and goes to another connection, as long as
+there is one that is not ejected.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..core.closing import Closing
 from ..core.errors import ArgumentError, Error, StateError
 from ..http import ClientOptions, HttpRequest
+from ..http.errors import ConnectFailed, ResolveFailed
 from .call import (
     EVRPC_STATUS_ERR_TIMEOUT,
     EVRPC_STATUS_ERR_UNSTARTED,
@@ -38,29 +44,45 @@ Reply = TypeVar("Reply")
 _DEFAULT_SILENCE_S = ClientOptions().read_s
 
 
+EJECTION_S = 1.0
+MAX_EJECTION_S = 30.0
+"""How long a connection that cannot be had gets no calls: at first, and at the most."""
+
+
 class Lane:
     """One connection of a pool, and the call that is on its way there with its HTTP request.
 
     follows_pool: whether the connection has libevent's limit of silence and none of its own.
+    failures: how often in a row it could not be had.  probe: runs while it is ejected.
     """
 
-    __slots__ = ("call", "connection", "follows_pool", "http_request", "timeout_s", "timer")
+    __slots__ = ("call", "connection", "failures", "follows_pool", "http_request", "probe")
 
-    timer: Event
+    probe: Event
 
     def __init__(self, connection: HttpConnection) -> None:
         self.connection = connection
         self.follows_pool = connection.options.read_s == _DEFAULT_SILENCE_S
         self.call: RpcCall[Any, Any] | None = None
         self.http_request: HttpRequest | None = None
-        self.timeout_s = 0.0
+        self.failures = 0
+
+    @property
+    def is_ejected(self) -> bool:
+        """Whether it gets no calls for now."""
+        return bool(self.probe.pending())
+
+    def eject(self) -> None:
+        """Give it no calls for a while, longer each time."""
+        self.probe.add(min(EJECTION_S * 2.0**self.failures, MAX_EJECTION_S))
+        self.failures += 1
 
 
 class RpcPool(Closing):
     """Makes calls over the HTTP connections that the program adds (evrpc_pool).
 
-    timeout:          seconds for one call once it is sent; None leaves it to the connections'
-                      own limits.
+    timeout:          seconds for one call from `make_request` on, the wait in line included; None
+                      leaves it to the connections' own limits.
     codec:            how messages become bytes, and within which limits; MessagePack when None.
     max_queued_calls: most calls that wait for a connection; one more ends as UNSTARTED.
 
@@ -129,7 +151,7 @@ class RpcPool(Closing):
         if connection in self._lanes:
             raise ArgumentError(f"the connection is in the pool already: {connection!r}")
         lane = Lane(connection)
-        lane.timer = self._base.timer(self._on_timeout, lane)
+        lane.probe = self._base.timer(self._on_probe, lane)
         self._lanes[connection] = lane
         self._schedule()
 
@@ -141,8 +163,7 @@ class RpcPool(Closing):
         lane = self._lanes.pop(connection, None)
         if lane is None:
             raise ArgumentError(f"the connection is not in the pool: {connection!r}")
-        if lane.call is None:
-            lane.timer.close()
+        lane.probe.close()
 
     def make_request(
         self,
@@ -162,6 +183,8 @@ class RpcPool(Closing):
             raise StateError("the pool has no connection to make a call on")
         payload = self._codec.encode(rpc.request_shape, request)
         call = RpcCall(rpc, request, payload, cb, arg, self._cancel)
+        if self._timeout is not None:
+            call.limit(self._base.timer(self._on_timeout, call), self._timeout)
         self._waiting.append(call)
         self._schedule()
         if len(self._waiting) > self._max_queued_calls:
@@ -176,14 +199,14 @@ class RpcPool(Closing):
         """
         self._closed = True
         while self._waiting:
-            self._waiting.pop().finished = True
+            self._waiting.pop().forget()
         lanes = list(self._lanes.values())
         self._lanes.clear()
         for lane in lanes:
             if lane.call is not None:
-                lane.call.finished = True
+                lane.call.forget()
                 self._release(lane.call)
-            lane.timer.close()
+            lane.probe.close()
             lane.connection.close()
 
     def _require_open(self) -> None:
@@ -191,8 +214,9 @@ class RpcPool(Closing):
             raise StateError("the pool is closed")
 
     def _schedule(self) -> None:
-        """Hand waiting calls to idle connections."""
-        for lane in list(self._lanes.values()):
+        """Hand waiting calls to idle connections: to ejected ones where there are no others."""
+        lanes = list(self._lanes.values())
+        for lane in [lane for lane in lanes if not lane.is_ejected] or lanes:
             if not self._waiting:
                 return
             if lane.call is None:
@@ -203,11 +227,10 @@ class RpcPool(Closing):
         http_request.output_headers.add("Content-Type", OCTET_STREAM)
         http_request.output_buffer.add(call.payload)
         lane.call, lane.http_request, call.lane = call, http_request, lane
-        if self._timeout is not None:
-            lane.timeout_s = self._timeout
-            lane.timer.add(self._timeout)
-            if lane.follows_pool and lane.connection.options.read_s < self._timeout:
-                lane.connection.set_timeout(self._timeout)
+        timeout_s = call.timeout_s
+        read_s = lane.connection.options.read_s
+        if timeout_s is not None and lane.follows_pool and read_s < timeout_s:
+            lane.connection.set_timeout(timeout_s)
         try:
             lane.connection.make_request(http_request, "POST", call.rpc.path)
         except Error as exc:  # the program has closed the connection: it is of no more use here
@@ -222,28 +245,40 @@ class RpcPool(Closing):
             return None
         http_request = lane.http_request
         lane.call = lane.http_request = call.lane = None
-        lane.timer.delete()
-        if self._lanes.get(lane.connection) is not lane:
-            lane.timer.close()
         return http_request
 
     def _on_response(self, response: HttpRequest | None, call: RpcCall[Any, Any]) -> None:
+        lane = call.lane
         http_request = self._release(call)
-        if http_request is None:
+        if http_request is None or lane is None:
             return  # a late answer: the call has ended otherwise
+        if isinstance(http_request.error, (ConnectFailed, ResolveFailed)):
+            lane.eject()
+            if any(not other.is_ejected for other in self._lanes.values()):
+                self._waiting.appendleft(call)  # surely not sent
+                self._schedule()
+                return
+        elif lane.failures:
+            lane.failures = 0
+            lane.probe.delete()
         self._schedule()
         status, reply = judge_response(self._codec, call.rpc, response, http_request.error)
         call.finish(status, reply)
 
-    def _on_timeout(self, fd: int, what: int, lane: Lane) -> None:
-        call = lane.call
-        assert call is not None, "the timer runs only while there is a call"
-        self._break_off(call)
-        cause = CallTimeout(f"{call.rpc.name}: no reply within {lane.timeout_s} s")
+    def _on_timeout(self, fd: int, what: int, call: RpcCall[Any, Any]) -> None:
+        if call in self._waiting:
+            self._waiting.remove(call)
+        else:
+            self._break_off(call)
+        cause = CallTimeout(f"{call.rpc.name}: no reply within {call.timeout_s} s")
         self._give_up(call, RpcStatus(EVRPC_STATUS_ERR_TIMEOUT, cause))
 
+    def _on_probe(self, fd: int, what: int, lane: Lane) -> None:
+        """The connection's time out of the pool is over: the next call tries it."""
+        self._schedule()
+
     def _cancel(self, call: RpcCall[Any, Any]) -> None:
-        call.finished = True
+        call.forget()
         if call in self._waiting:
             self._waiting.remove(call)
         else:

@@ -10,9 +10,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ..core.checks import require_callable
 from ..core.closing import Closing
 from ..core.errors import ArgumentError, StateError
-from ..http.status import HTTP_OK, HTTP_SERVUNAVAIL
+from ..http.wire.status import HTTP_OK, HTTP_SERVUNAVAIL
 from .definition import OCTET_STREAM, Rpc
 from .errors import PayloadError
 from .msgpack import MsgpackCodec
@@ -35,9 +36,19 @@ class ServerCall(Generic[Request, Reply]):
     rpc:           the definition.
     request:       the message that arrived (evrpc_get_request).
     http_request:  the HTTP request that carries it, for its headers and peer.
+    cancelled:     whether the caller has ended its side: nobody may be waiting any more.
     """
 
-    __slots__ = ("_codec", "_reply", "finished", "http_request", "request", "rpc")
+    __slots__ = (
+        "_answered",
+        "_cancel_cb",
+        "_codec",
+        "_reply",
+        "cancelled",
+        "http_request",
+        "request",
+        "rpc",
+    )
 
     def __init__(
         self, rpc: Rpc[Request, Reply], request: Request, http_request: ServerRequest, codec: Codec
@@ -45,9 +56,41 @@ class ServerCall(Generic[Request, Reply]):
         self.rpc = rpc
         self.request = request
         self.http_request = http_request
-        self.finished = False
+        self.cancelled = self._answered = False
+        self._cancel_cb: tuple[Callable[[Any, Any], object], Any] | None = None
         self._reply: Reply | None = None
         self._codec = codec
+
+    @property
+    def answered(self) -> bool:
+        """Whether `done` or `fail` was called."""
+        return self._answered
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing more to do: it is answered, or the caller has gone."""
+        return self._answered or self.cancelled
+
+    def on_cancel(self, cb: Callable[[Any, Any], object], arg: object = None) -> None:
+        """Call `cb(call, arg)` once, if the caller goes before it is answered; at once if it has.
+
+        An answer may still be given; it is sent where the caller has only closed its sending side.
+        Raises ArgumentTypeError for what cannot be called.
+        """
+        require_callable(cb)
+        if self.cancelled:
+            cb(self, arg)
+        else:
+            self._cancel_cb = (cb, arg)
+
+    def caller_gone(self, http_request: ServerRequest, arg: object) -> None:
+        """Know that the caller has ended its side; the server calls this."""
+        if self._answered:
+            return
+        self.cancelled = True
+        cancel_cb, self._cancel_cb = self._cancel_cb, None
+        if cancel_cb is not None:
+            cancel_cb[0](self, cancel_cb[1])
 
     @property
     def reply(self) -> Reply:
@@ -93,9 +136,10 @@ class ServerCall(Generic[Request, Reply]):
         _send_failure(self.http_request, text)
 
     def _finish(self) -> None:
-        if self.finished:
+        if self._answered:
             raise StateError(f"the call of {self.rpc.name} is already finished")
-        self.finished = True
+        self._answered = True
+        self._cancel_cb = None
 
 
 Handler = Callable[[ServerCall[Request, Reply], Any], object]
@@ -131,8 +175,8 @@ class RpcServer(Closing):
     ) -> None:
         """Answer calls of `rpc` by `handler(call, arg)`.
 
-        What the handler raises goes on to the base, after the peer was answered 503.  Raises
-        ArgumentError when the name is taken.  EVRPC_REGISTER.
+        When the handler raises, the peer is answered 503, the traceback is logged, and the base's
+        exception handler is told.  Raises ArgumentError when the name is taken.  EVRPC_REGISTER.
         """
         method = _Method(rpc, handler, arg)
         self._http_server.set_cb(rpc.path, self._on_request, method)
@@ -169,14 +213,13 @@ class RpcServer(Closing):
 
 
 def _run_handler(method: _Method, call: ServerCall[Any, Any]) -> None:
+    call.http_request.set_on_gone_cb(call.caller_gone)
     try:
         method.handler(call, method.arg)
     except BaseException:
-        if not call.finished:
-            # The HTTP server closes the connection of a callback that raises: say so.
-            call.http_request.output_headers.add("Connection", "close")
+        if not call.answered:
             call.fail("the handler failed")
-        raise
+        raise  # to the HTTP server, which logs it and tells the exception handler
 
 
 def _refuse(http_request: ServerRequest, rpc: Rpc[Any, Any], text: str) -> None:

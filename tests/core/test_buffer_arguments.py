@@ -202,6 +202,27 @@ def test_released_memory_is_refused() -> None:
     assert len(buffer) == 0
 
 
+@pytest.mark.parametrize("wrong", [None, "x", 1.5, []], ids=repr)
+def test_what_names_a_way_or_a_callback_is_one(wrong: Any, buffer: EvBuffer, told: Told) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: buffer.search_eol(wrong),
+        lambda: buffer.readln(wrong),
+        lambda: buffer.ptr_set(0, wrong),
+        lambda: buffer.ptr_set(0, EVBUFFER_PTR_ADD, wrong or "x"),
+        lambda: buffer.remove_cb(wrong),
+        lambda: buffer.remove_cb_entry(wrong),
+        lambda: buffer.cb_set_flags(wrong, 1),
+        lambda: buffer.cb_clear_flags(wrong, 1),
+        lambda: buffer.add_printf([wrong]),  # type: ignore[arg-type]
+        lambda: buffer.add_file(wrong),
+    ]
+    for call in calls:
+        with pytest.raises(ArgumentTypeError):
+            call()
+    assert bytes(buffer) == TEXT + TEXT
+    assert told == []
+
+
 @pytest.mark.parametrize("empty", [b"", bytearray(), memoryview(b"")], ids=repr)
 def test_a_buffer_can_begin_with_nothing_of_any_kind(
     empty: bytes | bytearray | memoryview,

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
+from types import FunctionType, TracebackType
 
 import pytest
 
@@ -18,6 +18,7 @@ from evsvc.core import (
     FileSegment,
     StateError,
 )
+from evsvc.core.buffer import evbuffer
 from evsvc.core.buffer.chain import Chain
 from evsvc.core.buffer.evbuffer import LockedEvBuffer
 
@@ -124,6 +125,18 @@ def test_every_public_name_is_tried() -> None:
     names = {name for name, _ in inspect.getmembers(EvBuffer) if not name.startswith("_")}
     of_the_chain = {name for name in vars(Chain) if not name.startswith("_")}
     assert names == set(CALLS) | NEEDS_A_BASE | WITHOUT_LOCK | FOR_THE_OWNER | of_the_chain
+
+
+def test_every_method_is_wrapped_or_listed_as_one_that_need_not_be() -> None:
+    public = {
+        name
+        for name, member in vars(EvBuffer).items()
+        if not name.startswith("_") and isinstance(member, FunctionType | property)
+    }
+    wrapped = set(vars(LockedEvBuffer))
+    assert public >= evbuffer.WITHOUT_LOCK
+    assert public - wrapped == evbuffer.WITHOUT_LOCK
+    assert wrapped >= evbuffer.INNER_WITH_LOCK
 
 
 @pytest.mark.parametrize("name", CALLS)

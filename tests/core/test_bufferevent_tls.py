@@ -26,7 +26,7 @@ from evsvc.core import (
     StateError,
     TlsBufferEvent,
 )
-from evsvc.core.bufferevent.tls_wire import MAX_STORED_ERRORS
+from evsvc.core.bufferevent.tls import MAX_STORED_ERRORS
 from tests.core.bevs import Log, Pair, never
 from tests.core.tls_ends import (
     HOST,

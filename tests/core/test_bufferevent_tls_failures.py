@@ -116,7 +116,7 @@ def test_with_lost_tickets_a_program_that_asks_to_write_is_called(
 def test_what_can_be_read_comes_before_an_error_of_writing(
     base: EventBase, over: Over, log: Log, options: int
 ) -> None:
-    """Here what we write is lost, and told; but what the peer had sent is not."""
+    """Here what we write is lost, and told; but what the peer had sent is not, nor its end."""
     one, other = over.ends(base, options)
     with one, other:
         settle(base)
@@ -129,7 +129,7 @@ def test_what_can_be_read_comes_before_an_error_of_writing(
         settle(base)
         assert log.data == bytes(50_000)
         assert log.calls.index("event") == log.calls.count("read")
-        assert log.events[0] & WRITE_ERROR == WRITE_ERROR
+        assert log.events[-1] & WRITE_ERROR == WRITE_ERROR
         assert not other.enabled
 
 

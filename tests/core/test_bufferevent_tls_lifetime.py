@@ -338,8 +338,8 @@ def test_the_priority_is_that_of_all_it_does(pair: Pair, over: Over) -> None:
             settle(base)
             bev.priority = 2
             assert bev._turn.priority == 2
-            assert bev._handshake_timer is not None
-            assert bev._handshake_timer.priority == 2
+            assert bev._handshake_limit is not None
+            assert bev._handshake_limit.event.priority == 2
 
 
 def test_it_does_not_move_to_another_base(base: EventBase, over: Over) -> None:
@@ -366,7 +366,7 @@ def test_another_thread_may_write(monkeypatch: pytest.MonkeyPatch, over: Over, l
                 bev = TlsBufferEvent.filter_new(
                     below, context, state, options, server_hostname=HOST
                 )
-            assert bev._lock is bev._wire._lock
+            assert bev.mutex is bev._below.bev.mutex
             ends.append(bev)
         with ends[0], ends[1]:
             log.attach(ends[1]).enable(EV_READ)

@@ -25,8 +25,8 @@ from evsvc.core import (
     TokenBucketCfg,
 )
 from evsvc.core.bufferevent.flow import MAX_SINGLE_READ_BYTES, MAX_SINGLE_WRITE_BYTES
-from evsvc.core.bufferevent.tls_steps import RECORD_BYTES
-from evsvc.core.bufferevent.tls_wire import MAX_ROUNDS_PER_TURN
+from evsvc.core.bufferevent.tls import MAX_ROUNDS_PER_TURN
+from evsvc.core.tls_engine import RECORD_BYTES
 from tests.core.bevs import Log, Pair, never
 from tests.core.tls_ends import Over, open_ends_over_a_pair, settle, shaken_engines
 
@@ -126,7 +126,7 @@ def test_what_is_not_wanted_is_held_by_the_peer(base: EventBase, over: Over, pai
     with sender, receiver:
         sender.write(bytes(8 * 1024 * 1024))
         settle(base)
-        wire = receiver._wire
+        wire = receiver._below.bev
         assert len(wire.input) == len(receiver.input) == 0
         receiver.setwatermark(EV_READ, 0, 10)
         receiver.enable(EV_READ)
@@ -147,12 +147,12 @@ def test_one_batch_is_encrypted_ahead(base: EventBase, over: Over, pair: Pair) -
         settle(base)
         records = MAX_SINGLE_WRITE_BYTES // RECORD_BYTES
         most = MAX_SINGLE_WRITE_BYTES + records * RECORD_OVERHEAD_BYTES
-        assert 0 < len(sender._wire.output) <= most
+        assert 0 < len(sender._below.bev.output) <= most
         left = len(sender.output)
         sender.write(b"x")
         settle(base)
         assert len(sender.output) == left + 1
-        assert len(sender._wire.output) <= most
+        assert len(sender._below.bev.output) <= most
 
 
 @pytest.mark.parametrize("high", [1000, 1001])
@@ -182,7 +182,7 @@ def test_the_watermarks_of_reading_of_the_one_below_are_removed(
 ) -> None:
     """SSL over another bufferevent takes over its callbacks, and removes its read watermarks."""
     below = BufferEvent(base, pair[0], BEV_OPT_CLOSE_ON_FREE)
-    below.setwatermark(EV_READ, 1_000_000, 3)
+    below.setwatermark(EV_READ, 1_000_000, 1_000_000)
     client, server = shaken_engines()
     with TlsBufferEvent.filter_new(below, client, BUFFEREVENT_SSL_OPEN) as bev, below:
         assert below.getwatermark(EV_READ) == (0, 0)

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import threading
-import traceback
 from collections.abc import Callable
 
 import pytest
@@ -26,31 +25,13 @@ from evsvc.core import (
     StateError,
     thread,
 )
+from tests.core.children import PATIENCE_S, in_child
 
 Pair = tuple[socket.socket, socket.socket]
-
-# Only ever reached when something is broken.
-PATIENCE_S = 20
 
 
 def never(*args: object) -> None:
     pytest.fail("a callback ran that must not")
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Run `work` in a forked child and return its exit code: 0 when it raised nothing."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            signal.alarm(PATIENCE_S)
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 class Reader:

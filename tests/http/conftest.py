@@ -16,7 +16,7 @@ from evsvc.http import (
     ServerOptions,
     ServerRequest,
 )
-from evsvc.http.limits import ReaderLimits
+from evsvc.http.wire.limits import ReaderLimits
 from tests.http.outcomes import Outcomes
 from tests.http.peers import Origin, Peer, request
 
@@ -40,15 +40,21 @@ class Site:
 
         receive_bytes: how little the kernel may hold for a client that does not read.
         """
-        peer = Peer(self.base, socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        self.peers.append(peer)
+        peer = self.peer_over(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
         if receive_bytes is not None:
             peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        # A second small piece must not wait for the kernel to acknowledge the first.
+        peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer.sock.setblocking(True)
         peer.sock.connect((self.bound.address, self.bound.port))
         peer.sock.setblocking(False)
         peer.settle()
         return peer
+
+    def peer_over(self, sock: socket.socket) -> Peer:
+        """A client on a socket of the test's own."""
+        self.peers.append(Peer(self.base, sock))
+        return self.peers[-1]
 
     def close(self) -> None:
         for peer in self.peers:

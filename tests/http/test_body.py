@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evsvc.http.body import (
+from evsvc.http.errors import BodyTooLong, ConnectionClosed, RemoteProtocolError
+from evsvc.http.wire.body import (
     ChunkedBody,
     EofBody,
     Intake,
     LengthBody,
 )
-from evsvc.http.errors import BodyTooLong, ConnectionClosed, RemoteProtocolError
-from evsvc.http.limits import ReaderLimits
+from evsvc.http.wire.limits import ReaderLimits
 
 
 def decode(
@@ -91,7 +91,7 @@ def test_an_eof_body_lasts_until_the_close_and_holds_its_limit() -> None:
         (b"A\r\n0123456789\r\n1\r\nx\r\n00\r\n\r\n", b"0123456789x"),
         (b"a\r\n0123456789\r\n0;x\r\n\r\n", b"0123456789"),
         (b'1;a=b;c="d;e"\r\nx\r\n0\r\n\r\n', b"x"),
-        (b"1 \t; a = b \r\nx\r\n0 ;\r\n\r\n", b"x"),
+        (b"1 \t; a = b\r\nx\r\n0 ;c\r\n\r\n", b"x"),
         (b"0000000000000001\r\nx\r\n0\r\n\r\n", b"x"),
         (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n"),
     ],
@@ -166,6 +166,24 @@ def test_the_body_limit_is_inclusive_and_decided_from_the_size(step: int | None)
     assert status_of(b"3\r\nabc\r\n2\r\n", limits, step) == 413
     assert status_of(b"ffffffffffffffff\r\n", limits, step) == 413
     assert not decode(b"ffffffffffffffff\r\n", ReaderLimits(max_body_bytes=None), step)[0].done
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [b";a", b" ;\ta", b";a=b", b";a = b", b';a="b c;\\"d"', b';a=""', b";a;b=1;c",
+     b";!#$%&'*+-.^_`|~=1"],
+)  # fmt: skip
+def test_an_extension_is_a_token_with_an_optional_value(extension: bytes) -> None:
+    assert decode(b"1" + extension + b"\r\nx\r\n0\r\n\r\n")[0].done
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [b";", b";;a", b";a=", b";a=b c", b';a="b', b';a="b"c', b";a b", b";=b", b';"a"',
+     b";a;", b";a\0"],
+)  # fmt: skip
+def test_what_is_no_extension_is_400(extension: bytes) -> None:
+    assert status_of(b"1" + extension + b"\r\nx\r\n") == 400
 
 
 @pytest.mark.parametrize("step", [None, 1])

@@ -15,7 +15,7 @@ from evsvc.http.errors import (
     InvalidResponse,
     RequestTimeout,
 )
-from evsvc.http.limits import ReaderLimits
+from evsvc.http.wire.limits import ReaderLimits
 from tests.http.outcomes import Outcomes
 from tests.http.peers import response
 

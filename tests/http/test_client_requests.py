@@ -257,12 +257,15 @@ class TestRefused:
             ("name", 80),
             ("127.0.0.1", 0),
             ("127.0.0.1", 65536),
-            ("127.0.0.1", "80"),
         ],
     )
     def test_a_peer_that_cannot_be(self, base, address, port) -> None:
         with pytest.raises(ArgumentError):
             HttpConnection(base, None, address, port)
+
+    def test_a_port_that_is_no_number(self, base) -> None:
+        with pytest.raises(ArgumentTypeError, match="'80'"):
+            HttpConnection(base, None, "127.0.0.1", "80")
 
     @pytest.mark.parametrize(
         "address", ["a b", "a\r\nX: y", "a/b", "u@h", "[::1]x", "\u00e9", "a:1"]

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from evsvc.http import ClientOptions, HttpRequest
-from evsvc.http.limits import ReaderLimits
+from evsvc.http.wire.limits import ReaderLimits
 from tests.http.peers import response
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evsvc.core.errors import ArgumentError
-from evsvc.http.encoding import (
+from evsvc.http.query import (
     EVHTTP_URI_QUERY_LAST_VAL,
     EVHTTP_URI_QUERY_NONCONFORMANT,
     encode_uri,
@@ -57,9 +57,9 @@ def test_html_characters_become_entities() -> None:
     assert htmlescape("plain") == "plain"
 
 
-def test_values_are_decoded_and_keys_are_not() -> None:
+def test_keys_and_values_are_decoded() -> None:
     pairs = parse_query_str("q=a%20b+c&k%20=%0d%0a&q=2&v=a=b")
-    assert list(pairs) == [("q", "a b c"), ("k%20", "\r\n"), ("q", "2"), ("v", "a=b")]
+    assert list(pairs) == [("q", "a b c"), ("k ", "\r\n"), ("q", "2"), ("v", "a=b")]
     assert pairs.find("Q") == "a b c"
     assert pairs.get_all("q") == ["a b c", "2"]
 
@@ -90,6 +90,12 @@ def test_a_value_may_be_empty(text: str, expected: list[tuple[str, str]]) -> Non
 def test_nonconformant_skips_what_is_empty() -> None:
     pairs = parse_query_str("q=test&&q2&=1&q3=", EVHTTP_URI_QUERY_NONCONFORMANT)
     assert list(pairs) == [("q", "test"), ("q2", ""), ("q3", "")]
+
+
+def test_a_flag_may_be_repeated_where_nonconformant_is_asked_for() -> None:
+    pairs = parse_query_str("flag&flag&a=1&&b=2", EVHTTP_URI_QUERY_NONCONFORMANT)
+    assert pairs.get_all("flag") == ["", ""]
+    assert (pairs.find("a"), pairs.find("b")) == ("1", "2")
 
 
 def test_last_val_keeps_the_last_of_equal_keys() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evsvc.http.head import RequestHead, parse_request_head
+from evsvc.http.wire.request_head import RequestHead, parse_request_head
 
 LINE = b"GET / HTTP/1.1\r\n"
 HOST = b"Host: a\r\n"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evsvc.core.errors import ArgumentError
-from evsvc.http.headers import (
+from evsvc.http.wire.headers import (
     Headers,
     KeyValues,
     connection_options,

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from evsvc.http.head import RequestHead, parse_request_head
-from evsvc.http.headers import Headers
-from evsvc.http.slow import judge_request_head
+from evsvc.http.wire.headers import Headers
+from evsvc.http.wire.request_head import RequestHead, judge_request_head, parse_request_head
 
 LAW = settings(
     max_examples=5000 if os.environ.get("CI") else 500,

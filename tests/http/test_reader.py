@@ -11,7 +11,7 @@ from evsvc.http.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
-from evsvc.http.reader import ReaderLimits, RequestReader
+from evsvc.http.wire.request_reader import ReaderLimits, RequestReader
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 SLOW_GET = b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n"

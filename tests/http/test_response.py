@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evsvc.http import response_head
 from evsvc.http.errors import (
     BodyTooLong,
     ConnectionClosed,
@@ -12,10 +11,11 @@ from evsvc.http.errors import (
     InvalidResponse,
     LocalProtocolError,
 )
-from evsvc.http.head import CHUNKED, UNTIL_EOF
-from evsvc.http.limits import ReaderLimits
-from evsvc.http.response import ResponseHead, ResponseReader
-from evsvc.http.response_head import parse_response_head
+from evsvc.http.wire import response_head
+from evsvc.http.wire.limits import ReaderLimits
+from evsvc.http.wire.request_head import CHUNKED, UNTIL_EOF
+from evsvc.http.wire.response_head import parse_response_head
+from evsvc.http.wire.response_reader import ResponseHead, ResponseReader
 
 OK = b"HTTP/1.1 200 OK\r\n"
 FULL = OK + b"Content-Length: 5\r\n\r\nhello"

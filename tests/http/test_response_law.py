@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from evsvc.http.response_head import ResponseHead, judge_response_head, parse_response_head
+from evsvc.http.wire.response_head import ResponseHead, judge_response_head, parse_response_head
 
 LAW = settings(
     max_examples=5000 if os.environ.get("CI") else 500,

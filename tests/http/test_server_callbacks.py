@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from evsvc.core import ArgumentError
 from evsvc.http.errors import RemoteProtocolError
-from evsvc.http.server_request import ReplyState
+from evsvc.http.server.request import ReplyState
 from tests.http.peers import request
 
 
@@ -67,7 +69,7 @@ class TestClientGone:
     def test_the_close_callback_runs_once_whoever_closes(self, serve, clock, how) -> None:
         site = serve(idle_s=5.0)
         peer = site.connect()
-        (connection,) = site.server._connections
+        (connection,) = (each.handle() for each in site.server._connections)
         calls = []
         connection.set_closecb(lambda closed, arg: calls.append(closed is connection))
         if how == "client":
@@ -93,22 +95,27 @@ class TestClientGone:
 
 class TestCallbackRaises:
     @pytest.mark.parametrize("kind", [ValueError, RemoteProtocolError])
-    def test_the_client_gets_500_and_the_exception_leaves_dispatch(self, serve, kind) -> None:
+    def test_the_client_gets_500_the_log_the_traceback_and_the_loop_goes_on(
+        self, serve, kind, caplog
+    ) -> None:
         def fail(got, arg):
-            raise kind("the program's own")
+            if got.uri == "/a":
+                raise kind("the program's own")
+            got.send_reply(200, None, b"fine")
 
         site = serve(fail)
-        for _ in range(2):
-            peer = site.connect()
-            peer.sock.send(request("/a") + request("/b"))
-            with pytest.raises(kind, match="own"):
-                peer.settle()
-            reply = peer.read_message()
-            assert (reply.status, reply.field("Connection")) == (500, "close")
-            assert peer.read_to_end() == b""
+        peer = site.connect()
+        peer.sock.send(request("/a") + request("/b"))
+        peer.settle()
+        assert peer.read_message().status == 500
+        assert peer.read_message().body == b"fine"
+        (record,) = (each for each in caplog.records if each.levelno == logging.ERROR)
+        assert record.name == "evsvc.http"
+        assert "GET /a" in record.getMessage()
+        assert str(record.exc_info[1]) == "the program's own"
 
     @pytest.mark.parametrize("kind", [ValueError, RemoteProtocolError])
-    def test_or_goes_to_the_exception_handler(self, base, serve, kind) -> None:
+    def test_the_exception_handler_is_told(self, base, serve, kind) -> None:
         caught = []
         base.exception_handler = caught.append
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from evsvc.core import EventBase, FakeClock
 from evsvc.http import HttpServer, ServerOptions
-from evsvc.http.limits import ReaderLimits
+from evsvc.http.wire.limits import ReaderLimits
 from tests.http.conftest import echo
 from tests.http.peers import Peer, request
 

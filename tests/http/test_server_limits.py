@@ -9,7 +9,7 @@ import pytest
 
 from evsvc.core import ArgumentError
 from evsvc.http import ServerOptions
-from evsvc.http.server_connection import PIPELINE_BYTES
+from evsvc.http.server.connection import PIPELINE_BYTES
 from tests.http.peers import request
 
 PART = b"GET / HTTP/1.1\r\nHos"
@@ -214,7 +214,7 @@ class TestOutput:
         peer.settle()
         answered = count
         assert answered < 200
-        assert len(connection.bufferevent.output) <= 256 * 1024 + 65536 + 1024
+        assert len(connection.carrier.output) <= 256 * 1024 + 65536 + 1024
         for _ in range(answered):
             assert peer.read_message().status == 200
         peer.until(lambda: count > answered)
@@ -278,7 +278,7 @@ class TestOptions:
 
     def test_a_refused_set_changes_nothing(self, serve) -> None:
         server = serve().server
-        before, methods = server.options, server.methods
+        before, methods = server.options, server.service.methods
         for call in (
             lambda: server.set_max_connections(0),
             lambda: server.set_max_headers_size(-1),
@@ -290,7 +290,7 @@ class TestOptions:
             with pytest.raises(ArgumentError):
                 call()
         assert server.options == before
-        assert server.methods == methods
+        assert server.service.methods == methods
 
     def test_a_connection_keeps_the_options_with_which_it_came(self, serve) -> None:
         site = serve(lambda got, arg: got.send_reply(200))

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from evsvc.http.status import EVHTTP_REQ_GET, EVHTTP_REQ_PATCH
+from evsvc.http.wire.status import EVHTTP_REQ_GET, EVHTTP_REQ_PATCH
 from tests.http.peers import request
 
 HOST = b"Host: h\r\n"

@@ -11,9 +11,10 @@ import pytest
 from evsvc.core import ArgumentError, ArgumentTypeError, EvBuffer
 from evsvc.http import HttpServer, ServerOptions
 from evsvc.http.errors import LocalProtocolError
-from evsvc.http.server_request import JOIN_BYTES, ReplyState
-from evsvc.http.status import EVHTTP_REQ_CONNECT, EVHTTP_REQ_GET
-from evsvc.http.writer import DateLine, final_page
+from evsvc.http.server.pages import final_page
+from evsvc.http.server.request import JOIN_BYTES, ReplyState
+from evsvc.http.wire.status import EVHTTP_REQ_CONNECT, EVHTTP_REQ_GET
+from evsvc.http.wire.writer import DateLine
 from tests.http.peers import request
 
 DEFAULT_TYPE = "text/html; charset=ISO-8859-1"

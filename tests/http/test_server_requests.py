@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evsvc.core import EV_TIMEOUT
-from evsvc.http.status import EVHTTP_REQ_GET, EVHTTP_REQ_OPTIONS, EVHTTP_REQ_PUT
+from evsvc.http.wire.status import EVHTTP_REQ_GET, EVHTTP_REQ_OPTIONS, EVHTTP_REQ_PUT
 from tests.http.peers import request
 
 
@@ -38,7 +38,7 @@ def test_a_connection_serves_one_request_after_another(peer) -> None:
 def test_sixteen_requests_in_one_segment_are_answered_in_order_with_one_send(site, peer) -> None:
     sends = []
     connection = next(iter(site.server._connections))
-    stream = connection.bufferevent._stream
+    stream = connection.carrier._stream
 
     class Counting:
         """Stands before the socket and counts."""
@@ -50,10 +50,10 @@ def test_sixteen_requests_in_one_segment_are_answered_in_order_with_one_send(sit
             sends.append(len(data))
             return stream.send(data)
 
-    connection.bufferevent._stream = Counting()
+    connection.carrier._stream = Counting()
     peer.send(b"".join(request(f"/{number}") for number in range(16)))
     bodies = [peer.read_message().body for _ in range(16)]
-    connection.bufferevent._stream = stream
+    connection.carrier._stream = stream
     assert bodies == [f"GET /{number} 1 0 ".encode() for number in range(16)]
     assert len(sends) == 1
 

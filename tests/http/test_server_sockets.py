@@ -150,5 +150,5 @@ def test_the_accepted_connections_do_not_wait_to_fill_a_segment(serve) -> None:
     site = serve()
     site.connect()
     (connection,) = site.server._connections
-    sock = connection.bufferevent.socket
+    sock = connection.carrier.socket
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 import pytest
 
-from evsvc.http import status
+from evsvc.http.wire import status
 
 METHODS = (
     "GET",

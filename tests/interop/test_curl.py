@@ -19,7 +19,7 @@ from evsvc.core import (
 )
 from evsvc.core.reactor.event import event_self_cbarg
 from evsvc.http import HttpServer, ServerOptions, ServerRequest
-from evsvc.http.limits import ReaderLimits
+from evsvc.http.wire.limits import ReaderLimits
 
 pytestmark = pytest.mark.interop
 

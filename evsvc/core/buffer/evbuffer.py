@@ -27,13 +27,20 @@ from ..descriptors import fd_of
 from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..flags import BufferFlag, EolStyle, FileSegmentFlag, PtrHow
 from ..thread import CallbackLock, both_held, holding_lock
-from . import transfer
 from .chain import NO_CHUNKS, Chain
 from .chunks import Bytes, Chunk, CleanupCallback, Reference, frozen_copy, reference_to, release
 from .observers import BufferCallback, CallbackEntry, Observers
 from .search import EvBufferPtr, checked_position, find_eol, position_within, ptr_at, search
 from .segment import FilePiece, FileSegment
 from .space import Space
+from .transfer import (
+    FIRST_READ_BYTES,
+    MAX_READ_BYTES,
+    MOST_MAX_READ_BYTES,
+    next_read_bytes,
+    send_from,
+    write_from,
+)
 
 if TYPE_CHECKING:
     from ..descriptors import HasFileno, Stream
@@ -91,8 +98,8 @@ class EvBuffer(Chain, Closing):
         self.sealed = self.frozen_start = self.frozen_end = False
         self._place = self.clear_of = None
         self._observers = self.on_add = self.on_drain = None
-        self._max_read = transfer.MAX_READ_BYTES
-        self._read_bytes = transfer.FIRST_READ_BYTES
+        self._max_read = MAX_READ_BYTES
+        self._read_bytes = FIRST_READ_BYTES
         self._lock = self._space = None
         if type(data) is not bytes or data:  # what is nothing, of another type, is refused, too
             self.add(data)
@@ -321,11 +328,11 @@ class EvBuffer(Chain, Closing):
         start = checked_position(self, start)
         wanted = self.length if size < 0 else size
         views: list[memoryview] = []
-        for data, first, last in self.spans(start, -1):
-            if wanted <= 0:
-                break
+        for data, first, last in self.spans(start, -1 if wanted > 0 else 0):
             views.append(memoryview(data)[first:last])
             wanted -= last - first
+            if wanted <= 0:  # before the next is looked at, which may be a file
+                break
         return views
 
     def pullup(self, size: int = -1) -> memoryview | None:
@@ -396,8 +403,8 @@ class EvBuffer(Chain, Closing):
     @max_read.setter
     def max_read(self, size: int) -> None:
         size = whole_number(size, "max_read")
-        if not 0 < size <= transfer.MOST_MAX_READ_BYTES:
-            raise ArgumentError(f"max_read is 1..{transfer.MOST_MAX_READ_BYTES}: {size!r}")
+        if not 0 < size <= MOST_MAX_READ_BYTES:
+            raise ArgumentError(f"max_read is 1..{MOST_MAX_READ_BYTES}: {size!r}")
         self._max_read = size
 
     def read(self, fd: int | HasFileno, howmuch: int = -1) -> int:
@@ -414,7 +421,7 @@ class EvBuffer(Chain, Closing):
     def write(self, fd: int | HasFileno, howmuch: int = -1) -> int:
         """Write once to a descriptor, at most `howmuch` bytes, and drain what was taken.
 
-        One call takes up to 128 chunks, or a piece of a file, by sendfile().  Returns 0 for an
+        One call takes up to 128 chunks, or from a file: by sendfile(), or else 64 KiB.  Returns 0 for an
         empty buffer.  Raises BlockingIOError or another OSError as write(2), SocketError when a
         file cannot be read, StateError when the start is frozen, ArgumentTypeError for a `howmuch`
         that is no whole number.
@@ -497,6 +504,7 @@ class EvBuffer(Chain, Closing):
 
         Raises ArgumentError when there is none.
         """
+        require_callable(callback)
         observers = self._own_observers()
         observers.remove(observers.newest(callback, arg))
 
@@ -559,7 +567,9 @@ class EvBuffer(Chain, Closing):
     def lock(self) -> None:
         """Hold the lock over several calls; nothing without locking (evbuffer_lock).
 
-        Callbacks and cleanups wait until `unlock`.
+        Callbacks and cleanups, of this buffer and of others that this thread changes meanwhile,
+        wait until `unlock`.  Who holds one and moves bytes to another has to mind the order, which
+        is else ours.
         """
         if self._lock is not None:
             self._lock.acquire()
@@ -606,11 +616,17 @@ class EvBuffer(Chain, Closing):
             if self._observers is not None:
                 self._observers.report(self, 0, size)
         elif size > 0 and self.length:
-            size = min(size, self.length)
-            gone = self.drop_all() if size == self.length else self.drop_some(size)
+            gone: list[Chunk] | None
+            if size >= self.length:
+                size = self.length
+                gone = self.drop_all()
+            else:
+                gone = self.drop_some(size)
+            if not gone:
+                self._after_drain(size)
+                return
             try:
-                if gone:
-                    release(gone)
+                release(gone)
             finally:
                 self._after_drain(size)
 
@@ -624,7 +640,7 @@ class EvBuffer(Chain, Closing):
         first = self.chunks[0]
         if type(first) is bytes and len(first) == limit and not self.start:
             return stream.send(first)  # the usual case: a chunk, whole
-        return transfer.send(self, stream, limit)
+        return send_from(self, stream, limit)
 
     def take_from(self, source: EvBuffer, size: int) -> int:
         """Move up to `size` bytes from the start of `source` to the end, frozen or not.
@@ -669,7 +685,7 @@ class EvBuffer(Chain, Closing):
             data = os.read(fd, min(howmuch, limit))
         else:
             data = os.read(fd, min(self._read_bytes, limit))
-            self._read_bytes = transfer.next_read_bytes(self._read_bytes, len(data), limit)
+            self._read_bytes = next_read_bytes(self._read_bytes, len(data), limit)
         self.put(data)
         return len(data)
 
@@ -678,7 +694,7 @@ class EvBuffer(Chain, Closing):
         limit = self.length if howmuch < 0 else min(howmuch, self.length)
         if limit == 0:
             return 0
-        sent = transfer.write(self, fd, limit)
+        sent = write_from(self, fd, limit)
         self.drop(sent)
         return sent
 
@@ -728,34 +744,32 @@ def _move(
     source: EvBuffer,
     target: EvBuffer,
     size: int,
-    *,
     at_front: bool = False,
     frozen: bool = False,
+    held: bool = False,
 ) -> int:
     """Move up to `size` bytes (-1: all), then tell both; the source's callbacks are first.
 
-    frozen: the ends may be.
+    frozen: the ends may be.  held: the locks are.
     """
-    if source._lock is None and target._lock is None:
-        return _move_held(source, target, size, at_front, frozen)
-    with both_held(source._lock, target._lock):
-        return _move_held(source, target, size, at_front, frozen)
-
-
-def _move_held(source: EvBuffer, target: EvBuffer, size: int, at_front: bool, frozen: bool) -> int:
-    length = source.length
-    if size < 0 or size > length:
-        size = length
+    if not held and (source._lock is not None or target._lock is not None):
+        with both_held(source._lock, target._lock):
+            return _move(source, target, size, at_front, frozen, held=True)
+    if size < 0 or size > source.length:
+        size = source.length
     if target is source or size == 0:
         return 0
     if not frozen:
+        if source.frozen_start:
+            source._require_start()
         if at_front:
             target._require_start()
         elif target.frozen_end:
             target._require_end()
-        if source.frozen_start:
-            source._require_start()
     target.take(source, size, at_front)
+    if source.on_drain is None and source._observers is None:
+        target._after_add(size)
+        return size
     try:
         source._after_drain(size)
     finally:

@@ -109,7 +109,7 @@ class Observers:
             self._deferral.note(buffer, self, added, deleted)
             return
         info = ChangeInfo(buffer.length - added + deleted, added, deleted)
-        call_unlocked(self.tell, buffer, info)
+        call_unlocked(_tell, iter(tuple(self._entries)), buffer, info)
 
     def tell(self, buffer: EvBuffer, info: ChangeInfo) -> None:
         """Call each, newest first; one may remove itself or another meanwhile.

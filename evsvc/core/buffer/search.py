@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from .chain import Chain
     from .chunks import Span
 
-_ONE_BYTE_EOL = {EolStyle.EVBUFFER_EOL_LF: b"\n", EolStyle.EVBUFFER_EOL_NUL: b"\0"}
+# As plain ints: comparing with a member of the enum costs more than finding a line end.
+_ANY = int(EolStyle.EVBUFFER_EOL_ANY)
+_CRLF = int(EolStyle.EVBUFFER_EOL_CRLF)
+_CRLF_STRICT = int(EolStyle.EVBUFFER_EOL_CRLF_STRICT)
+_ONE_BYTE_EOL = {int(EolStyle.EVBUFFER_EOL_LF): b"\n", int(EolStyle.EVBUFFER_EOL_NUL): b"\0"}
 _RUN_OF_CR_LF = re.compile(rb"[\r\n]*")
 
 # Stands for a needle: any byte of a line end.
@@ -79,24 +83,27 @@ def ptr_at(chain: Chain, position: int, how: int, ptr: EvBufferPtr | None) -> Ev
         if ptr is None:
             raise ArgumentError("EVBUFFER_PTR_ADD needs a position to add to")
         position += position_within(chain, ptr)
-    elif how != PtrHow.EVBUFFER_PTR_SET:
+    elif whole_number(how, "how") != PtrHow.EVBUFFER_PTR_SET:
         raise ArgumentError(f"EVBUFFER_PTR_SET or EVBUFFER_PTR_ADD is wanted: {how!r}")
     return EvBufferPtr(position_within(chain, position), chain)
 
 
 def search(chain: Chain, needle: bytes | None, start: int, stop: int | None = None) -> int:
     """Return where `needle` begins, at or after `start` and wholly before `stop`, or -1."""
+    if needle == b"":
+        return start
+    end = chain.length if stop is None or stop > chain.length else stop
     chunks = chain.chunks
-    if not chunks:
-        return start if needle == b"" else -1
-    end = chain.length if stop is None else min(stop, chain.length)
+    if len(chunks) == 1 and needle is not None and type(chunks[0]) is bytes:
+        # The usual case.  There is nothing to gain from remembering; nor would it be forgotten, as
+        # a single chunk of bytes leaves in one step, see `EvBuffer.drop`.
+        at = chunks[0].find(needle, chain.start + start, chain.start + end)
+        return at - chain.start if at >= 0 else -1
     known = chain.clear_of
     clear = known[1] if known is not None and known[0] == needle else 0
     first = max(start, clear)
     at = _find(chain.spans(first, max(end - first, 0)), first, needle)
-    # A single chunk of bytes leaves in one step that forgets nothing, see `EvBuffer.drop`; there is
-    # nothing to gain with it, either.
-    if start <= clear and needle != b"" and (len(chunks) > 1 or type(chunks[0]) is not bytes):
+    if start <= clear and (len(chunks) > 1 or needle is not None):
         overlap = len(needle) - 1 if needle else 0
         chain.clear_of = needle, at if at >= 0 else max(clear, end - overlap)
     return at
@@ -108,8 +115,6 @@ def _find(spans: Iterable[Span], position: int, needle: bytes | None) -> int:
     A match over the border of two chunks is found in the end of what came before, joined to as
     much of the beginning of the next as a match can need.
     """
-    if needle == b"":
-        return position
     overlap = len(needle) - 1 if needle else 0
     tail = b""
     for data, first, last in spans:
@@ -145,28 +150,20 @@ def find_eol(chain: Chain, eol: int, start: int) -> tuple[int, int]:
 
     Raises ArgumentError for an unknown style.
     """
-    if eol == EolStyle.EVBUFFER_EOL_ANY:
+    if eol == _CRLF:
+        at = search(chain, b"\n", start)
+        if at > start and search(chain, b"\r", at - 1, at) >= 0:
+            return at - 1, 2
+    elif eol == _ANY:
         return _find_run(chain, start)
-    if eol == EolStyle.EVBUFFER_EOL_CRLF_STRICT:
+    elif eol == _CRLF_STRICT:
         at = search(chain, b"\r\n", start)
         return at, 2 if at >= 0 else 0
-    if eol == EolStyle.EVBUFFER_EOL_CRLF:
-        at = search(chain, b"\n", start)
-        if at > start and _byte_at(chain, at - 1) == b"\r":
-            return at - 1, 2
+    elif whole_number(eol, "an end-of-line style") in _ONE_BYTE_EOL:
+        at = search(chain, _ONE_BYTE_EOL[eol], start)
     else:
-        try:
-            needle = _ONE_BYTE_EOL[EolStyle(eol)]
-        except ValueError:
-            raise ArgumentError(f"unknown end-of-line style: {eol!r}") from None
-        at = search(chain, needle, start)
+        raise ArgumentError(f"unknown end-of-line style: {eol!r}")
     return at, 1 if at >= 0 else 0
-
-
-def _byte_at(chain: Chain, position: int) -> bytes:
-    for data, first, last in chain.spans(position, 1):
-        return bytes(data[first:last])
-    return b""
 
 
 def _find_run(chain: Chain, start: int) -> tuple[int, int]:

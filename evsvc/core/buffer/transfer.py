@@ -10,10 +10,11 @@ import socket
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .chunks import Reference
 from .segment import FilePiece
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..descriptors import Stream
     from .chain import Chain
 
@@ -41,20 +42,20 @@ def next_read_bytes(asked: int, got: int, most: int) -> int:
     return asked
 
 
-def send(chain: Chain, stream: Stream, limit: int) -> int:
+def send_from(chain: Chain, stream: Stream, limit: int) -> int:
     """Send up to `limit` bytes, of those that there are, with one call; return how many went."""
     if chain.files:
         sent = _sendfile(chain, stream.fileno(), limit)
         if sent >= 0:
             return sent
-    elif len(chain.chunks) > 1 and chain.length <= min(limit, JOIN_BYTES):
+    elif len(chain.chunks) > 1 and chain.length <= limit and chain.length <= JOIN_BYTES:
         return stream.send(_joined(chain))
     pieces = _gather(chain, limit)
     return stream.sendmsg(pieces) if _HAS_SENDMSG and len(pieces) > 1 else stream.send(pieces[0])
 
 
-def write(chain: Chain, fd: int, limit: int) -> int:
-    """Do as `send` does, with a descriptor."""
+def write_from(chain: Chain, fd: int, limit: int) -> int:
+    """Do as `send_from` does, with a descriptor."""
     if chain.files:
         sent = _sendfile(chain, fd, limit)
         if sent >= 0:
@@ -69,10 +70,8 @@ def _sendfile(chain: Chain, out_fd: int, limit: int) -> int:
 
 
 def _joined(chain: Chain) -> bytes | memoryview:
-    pieces: list[Any] = [
-        chunk.view if isinstance(chunk, Reference) else chunk for chunk in chain.chunks
-    ]
-    data = b"".join(pieces)
+    chunks: Iterable[Any] = chain.chunks  # all bytes or references
+    data = b"".join([chunk if type(chunk) is bytes else chunk.view for chunk in chunks])
     return memoryview(data)[chain.start :] if chain.start else data
 
 

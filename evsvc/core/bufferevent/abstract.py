@@ -69,6 +69,7 @@ The lock
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable
 from sys import maxsize
@@ -103,7 +104,7 @@ from .flow import (
 from .rate_buckets import EV_RATE_LIMIT_MAX, TokenBucketCfg
 from .rate_group import RateLimitGroup
 from .rate_limit import RateLimit, Side
-from .timeouts import Timeouts
+from .timeouts import Deadline, Timeouts
 
 if TYPE_CHECKING:
     import socket
@@ -124,10 +125,24 @@ _DEFER = int(TriggerOption.BEV_TRIG_DEFER_CALLBACKS)
 _OPTIONS = 0x0F
 _DEFERRING = int(BevOption.BEV_OPT_DEFER_CALLBACKS | BevOption.BEV_OPT_THREADSAFE)
 _UNLOCK = int(BevOption.BEV_OPT_UNLOCK_CALLBACKS)
+_ENDS = int(BevEvent.BEV_EVENT_EOF | BevEvent.BEV_EVENT_ERROR)
+_BOTH_WAYS = int(BevEvent.BEV_EVENT_READING | BevEvent.BEV_EVENT_WRITING)
 _ERROR_IN = {
     READ: BevEvent.BEV_EVENT_READING | BevEvent.BEV_EVENT_ERROR,
     WRITE: BevEvent.BEV_EVENT_WRITING | BevEvent.BEV_EVENT_ERROR,
 }
+
+
+FINISH_TIMEOUT_S = 30.0
+"""How long `finish` waits for the rest to be sent and for the peer to end, unless told."""
+
+# Which ends of a bufferevent have come.
+_INPUT_OVER = 0x01  # the end of what the peer sends, or the failure of reading, is told
+_OUTPUT_TO_END = 0x02  # `shutdown_write` was called, and output is still to be sent
+_OUTPUT_ENDED = 0x04  # the peer sees the end
+_OUTPUT_DEAD = 0x08  # writing has failed, and what is written is dropped
+
+_log = logging.getLogger("evsvc.core")
 
 
 class AbstractBufferEvent(Closing):
@@ -143,6 +158,7 @@ class AbstractBufferEvent(Closing):
         "_ctx",
         "_deferral",
         "_defers",
+        "_ends",
         "_eventcb",
         "_limiter",
         "_lock",
@@ -164,7 +180,7 @@ class AbstractBufferEvent(Closing):
     def __init__(self, base: EventBase, options: int = 0, lock: Lock | None = None) -> None:
         """Be a bufferevent of `base`; with BEV_OPT_THREADSAFE under `lock`, or one of its own."""
         _require_base(base)
-        options = _checked_options(options)
+        options = checked_options(options)
         base.reactor.require_open()
         self._base = base
         self._options = options
@@ -176,6 +192,7 @@ class AbstractBufferEvent(Closing):
         self._writecb: DataCallback | None = None
         self._eventcb: EventCallback | None = None
         self._ctx: Any = None
+        self._ends = 0  # which ends have come, and how: _INPUT_OVER and the others
         self._bounded = False  # a high watermark of reading or a rate limit is set
         self._deferral: Deferral | None = None
         self._limiter: RateLimit | None = None
@@ -221,16 +238,107 @@ class AbstractBufferEvent(Closing):
 
     @holding_lock
     def close(self) -> None:
-        """End it: no callback runs any more, unsent output is dropped.
+        """End it: no callback runs any more, unsent output is dropped; see `finish`.
 
-        Where someone holds a reference (`incref`, `lock`), the bytes go on moving until that one
-        is given back.  Safe to repeat, and safe from inside any of its callbacks.  With
-        BEV_OPT_THREADSAFE another thread's call does not wait for a callback that has begun.
-        Source: bufferevent_free.
+        What the kernel has taken of the output is not destroyed: see lingering.py.  Where someone
+        holds a reference (`incref`, `lock`), the bytes go on moving until that one is given back.
+        Safe to repeat, and safe from inside any of its callbacks.  With BEV_OPT_THREADSAFE another
+        thread's call does not wait for a callback that has begun.  Source: bufferevent_free.
         """
         if self._owned:
             self._owned = False
             self._forget_callbacks()
+            self._give_back()
+
+    @holding_lock
+    def shutdown_write(self) -> None:
+        """Let the peer see the end when all output is sent; nothing more can be written.
+
+        What the peer sends still comes.  Like the output before it, the end waits while EV_WRITE
+        is disabled, and for a connection that is not there yet.  Over a socket it is shutdown(); a
+        pair tells its partner; a filter is flushed with BEV_FINISHED, and what is below it ends,
+        too; TLS sends a close_notify.  Safe to repeat.  Raises StateError when closed.
+        """
+        self._require_open()
+        if not self._ends & (_OUTPUT_TO_END | _OUTPUT_ENDED):
+            self._ends |= _OUTPUT_TO_END
+            self.output.freeze(at_front=False)
+            self._end_output_if_due()
+
+    def _end_output_if_due(self) -> None:
+        """Let the peer see the end, if that is asked for and all output is sent."""
+        is_due = self._ends & _OUTPUT_TO_END and self.flow.wanted & WRITE
+        if is_due and not self.output.length:
+            self._ends ^= _OUTPUT_TO_END | _OUTPUT_ENDED
+            if not self._end_output():
+                self._ends ^= _OUTPUT_TO_END | _OUTPUT_ENDED
+
+    def _end_output(self) -> bool:
+        """Let the peer see the end; return False when it is too early for it."""
+        return True
+
+    @property
+    def _input_is_over(self) -> bool:
+        """Whether nothing can come any more: the end is told, or reading has failed."""
+        return bool(self._ends & _INPUT_OVER)
+
+    def _begin_anew(self) -> None:
+        """There is another connection: what had ended over the last one has not over this."""
+        if self._ends & _OUTPUT_ENDED:
+            self.output.unfreeze(at_front=False)
+        if self._ends & _OUTPUT_DEAD:
+            self._accept_output()
+        self._ends &= _OUTPUT_TO_END
+
+    @holding_lock
+    def finish(self, timeout: float = FINISH_TIMEOUT_S) -> None:
+        """Let it go: send the rest, end the output, and close when the peer has ended, too.
+
+        Or when either direction fails, or `timeout` seconds from the call on are over; the loop
+        has to run for it.  To the program it is closed at once: no callback comes any more, and
+        what still arrives is thrown away; only filters of the program run, and `free_context` at
+        the end.  Rate limits hold, time-outs of the program do not.  Where someone else holds a
+        reference, that one is waited for as after `close`.  Does nothing after `close` or
+        `finish`.  Raises ArgumentError for a negative timeout, ArgumentTypeError for no number.
+        """
+        check_timeout(timeout)
+        if not self._owned:
+            return
+        self._owned = False
+        self._forget_callbacks()
+        if self._base.reactor.closed or self._ends & _OUTPUT_DEAD or not self._can_finish():
+            self._give_back()
+            return
+        timeouts, self._timeouts = self._timeouts, None
+        if timeouts is not None:
+            timeouts.close()
+        flow = self.flow
+        flow.read_low = flow.read_high = flow.write_low = 0
+        self._bounded = self._limiter is not None
+        finish = _Finish(self, timeout, self._ends & _INPUT_OVER)
+        self._readcb, self._writecb, self._eventcb = finish.read, finish.wrote, finish.told
+        self._ctx = finish
+        try:
+            self._check_high_watermark()
+            self.input.drop(self.input.length)
+            self.shutdown_write()
+            self.enable(WRITE if finish.input_over else BOTH)
+        except (OSError, StateError):  # such as a descriptor that is gone
+            self._finished()
+        else:
+            finish.look(self)
+
+    def _can_finish(self) -> bool:
+        """Return True when there is, or is to be, a peer to send the rest to."""
+        return True
+
+    def _finished(self) -> None:
+        """`finish` is over, in whichever way."""
+        finish = self._ctx
+        if isinstance(finish, _Finish):
+            self._ends |= _INPUT_OVER  # nothing more is waited for
+            self._forget_callbacks()
+            finish.deadline.close()
             self._give_back()
 
     @holding_lock
@@ -396,9 +504,13 @@ class AbstractBufferEvent(Closing):
         events = self._events()
         if any(event.is_active for event in events):
             raise StateError("the priority cannot change while a callback is due")
+        self._prioritize_below(priority)
         for event in events:
             event.priority = priority
         self._priority = priority
+
+    def _prioritize_below(self, priority: int) -> None:
+        """Have the same priority in what is ours below; raises as setting it there does."""
 
     def _events(self) -> list[Event]:
         """Return all events that the bufferevent has now."""
@@ -484,7 +596,9 @@ class AbstractBufferEvent(Closing):
     def _run_eventcb(self, what: int, defer: bool = False) -> None:
         if self._eventcb is None:
             return
-        if self._defers or defer:
+        deferral = self._deferral
+        # What happened before, and waits to be told, comes first.
+        if self._defers or defer or (deferral is not None and deferral.waits):
             self._defer(0, what)
         else:
             self._eventcb(self, BevEvent(what), self._ctx)
@@ -494,15 +608,14 @@ class AbstractBufferEvent(Closing):
             return
         try:
             self._readcb(self, self._ctx)
-        finally:
-            if self.flow.read_high and self.input.length >= self.flow.read_high:
-                self._call_again()
+        except BaseException:
+            # Where the input is full nothing else would bring the callback again.
+            if self.flow.read_suspended & SUSPENDED_WATERMARK:
+                self._guarded(self._call_again)()
+            raise
 
     def _call_again(self) -> None:
-        """Call a program that takes a little at a time, or raises, until it is below the mark.
-
-        Once a pass: it starves nobody.
-        """
+        """Call a program that has left something in a full input; once a pass, for the others."""
         if self.flow.enabled & READ and self._readcb is not None:
             self._defer(READ, 0, to_next_pass=True)
 
@@ -536,6 +649,7 @@ class AbstractBufferEvent(Closing):
 
     def _ended(self, what: int, defer: bool = False) -> None:
         """The other side has ended: stop reading, and tell."""
+        self._ends |= _INPUT_OVER
         self._stop(READ)
         self._run_eventcb(BevEvent.BEV_EVENT_EOF | what, defer)
 
@@ -543,7 +657,44 @@ class AbstractBufferEvent(Closing):
         """Reading or writing has failed: stop it, and tell."""
         self.error = error.with_traceback(None)  # it would hold this frame, and us with it
         self._stop(direction)
+        if direction == WRITE:
+            self._refuse_output()
+        else:
+            self._ends |= _INPUT_OVER
         self._run_eventcb(_ERROR_IN[direction], defer)
+
+    def _note_ends(self, what: int) -> None:
+        """Note what else is told of an end: of reading, or for good of writing."""
+        if what & BevEvent.BEV_EVENT_READING and what & _ENDS:
+            self._ends |= _INPUT_OVER
+        if what & BevEvent.BEV_EVENT_WRITING and what & BevEvent.BEV_EVENT_ERROR:
+            self._refuse_output()
+
+    def _refuse_output(self) -> None:
+        """Writing has failed: what is written from here on is dropped, until it is enabled."""
+        if not self._ends & _OUTPUT_DEAD and self._references:
+            self._ends |= _OUTPUT_DEAD
+            self.output.on_add = self._drop_output
+
+    def _accept_output(self) -> None:
+        self._ends &= ~_OUTPUT_DEAD
+        self.output.on_add = self._update_writing
+
+    def _drop_output(self) -> None:
+        """Drop what nobody can be sent, with what was there before it; say so once."""
+        output = self.output
+        if output.length:
+            output.on_add = self._drop_more_output
+            _log.warning(
+                "%s: writing has failed (%s): %d bytes of output are dropped, and all after them",
+                type(self).__name__,
+                self.error,
+                output.length,
+            )
+            output.drop(output.length)
+
+    def _drop_more_output(self) -> None:
+        self.output.drop(self.output.length)
 
     # Whether bytes move.
 
@@ -557,23 +708,32 @@ class AbstractBufferEvent(Closing):
         """Enable EV_READ, EV_WRITE or both (bufferevent_enable).
 
         What is suspended starts when it is resumed.  Over a descriptor, enabling EV_WRITE gets one
-        write callback even with an empty output.  Raises StateError when closed.
+        write callback even with an empty output.  Raises StateError when closed, ArgumentError for
+        other flags, SocketError when the kernel refuses to watch the descriptor; what is enabled
+        is then as before.
         """
         self._require_open()
-        events = int(events) & BOTH
-        self.flow.set_enabled(self.flow.enabled | events)
-        if events & WRITE:
-            self._asked_to_write()
-        self._update(events)
+        events = directions_of(events)
+        before = self.flow.enabled
+        self.flow.set_enabled(before | events)
+        try:
+            if events & WRITE:
+                if self._ends & _OUTPUT_DEAD:
+                    self._accept_output()
+                self._asked_to_write()
+            self._update(events)
+        except BaseException:
+            self._stop(events & ~before)
+            raise
 
     @holding_lock
     def disable(self, events: int) -> None:
         """Disable EV_READ, EV_WRITE or both; buffered bytes stay (bufferevent_disable).
 
-        Raises StateError when closed.
+        Raises StateError when closed, ArgumentError for other flags.
         """
         self._require_open()
-        self._stop(int(events) & BOTH)
+        self._stop(directions_of(events))
 
     def _stop(self, directions: int) -> None:
         self.flow.set_enabled(self.flow.enabled & ~directions)
@@ -585,6 +745,8 @@ class AbstractBufferEvent(Closing):
             self._update_reading()
         if directions & WRITE:
             self._update_writing()
+            if self._ends & _OUTPUT_TO_END:
+                self._end_output_if_due()
         if self._timeouts is not None:
             self._update_timers()
 
@@ -607,11 +769,17 @@ class AbstractBufferEvent(Closing):
         Reading: the read callback runs from `low` bytes in the input on; at `high` (0: no limit)
         reading pauses until the program takes some.  Writing: the write callback runs when the
         output is down to `low`; what `high` bounds is up to the kind, for sockets nothing.  No
-        callback runs for the setting.  Raises ArgumentError when negative, StateError when closed.
+        callback runs for the setting.  While the input is full, the read callback comes again only
+        when the program has taken something.  Raises ArgumentError when one is negative, `low` is
+        above a `high` that is not 0, or `events` is neither, StateError when closed.
         """
         self._require_open()
         if whole_number(low, "a watermark") < 0 or whole_number(high, "a watermark") < 0:
             raise ArgumentError(f"a watermark is 0 or more: {low!r}, {high!r}")
+        if high and low > high:
+            raise ArgumentError(f"the low watermark is above the high one: {low!r}, {high!r}")
+        if not directions_of(events):
+            raise ArgumentError(f"EV_READ, EV_WRITE or both are wanted: {events!r}")
         flow = self.flow
         if events & WRITE:
             flow.write_low, flow.write_high = low, high
@@ -634,12 +802,19 @@ class AbstractBufferEvent(Closing):
     def _check_high_watermark(self) -> None:
         flow = self.flow
         if flow.read_high and self.input.length >= flow.read_high:
-            self.input.on_drain = self._check_high_watermark
+            self.input.on_drain = self._input_taken
             if not flow.read_suspended & SUSPENDED_WATERMARK:
                 flow.suspend_reading(SUSPENDED_WATERMARK)
         elif flow.read_suspended & SUSPENDED_WATERMARK:
             self.input.on_drain = None
             flow.resume_reading(SUSPENDED_WATERMARK)
+
+    def _input_taken(self) -> None:
+        """The program has taken something of a full input."""
+        if self.input.length >= self.flow.read_high:
+            self._call_again()
+        else:
+            self._check_high_watermark()
 
     def _room_to_read(self) -> int:
         """How many bytes the input takes before it is at its high watermark."""
@@ -669,6 +844,8 @@ class AbstractBufferEvent(Closing):
         if self._timeouts is not None:
             self._timeouts.note_written()
             self._update_timers()
+        if self._ends & _OUTPUT_TO_END:
+            self._end_output_if_due()
         if self.output.length <= self.flow.write_low:
             self._run_writecb(defer)
 
@@ -679,9 +856,10 @@ class AbstractBufferEvent(Closing):
         """Limit the silence in each direction; None or 0 is no limit (bufferevent_set_timeouts).
 
         Reading counts while it is enabled and not paused, writing while something waits to be
-        sent.  When the time is over the direction is disabled, and the event callback gets
-        BEV_EVENT_TIMEOUT with BEV_EVENT_READING or BEV_EVENT_WRITING.  Time-outs that run start
-        anew.  Raises ArgumentError when negative, StateError when closed.
+        sent; from when that began, from the last bytes that moved, or from this call, whichever
+        came last, by the clock at that moment.  When the time is over the direction is disabled,
+        and the event callback gets BEV_EVENT_TIMEOUT with BEV_EVENT_READING or BEV_EVENT_WRITING.
+        Raises ArgumentError when negative, StateError when closed.
         """
         self._require_open()
         for limit in (read_s, write_s):
@@ -775,6 +953,11 @@ class AbstractBufferEvent(Closing):
         _require_buffer(buffer)
         buffer.add_buffer(self.input)
 
+    @property
+    def carries_bytes(self) -> bool:
+        """Whether bytes can move; where not, BEV_EVENT_CONNECTED tells when they can."""
+        return True
+
     def unsent(self) -> bool:
         """Return True while output waits to be sent, here or in what is below."""
         return self.output.length > 0
@@ -790,7 +973,7 @@ class AbstractBufferEvent(Closing):
             mode = FlushMode(mode)
         except ValueError:
             raise ArgumentError(f"a flush mode is wanted: {mode!r}") from None
-        return bool(self._guarded(self._flush)(int(events) & BOTH, mode))
+        return self._flush(int(events) & BOTH, mode)
 
     def _flush(self, events: int, mode: FlushMode) -> bool:
         return False
@@ -976,13 +1159,58 @@ class AbstractBufferEvent(Closing):
         return most if self._limiter is None else self._limiter.max_to_write(most)
 
 
-def _checked_options(options: int) -> int:
+class _Finish:
+    """What `finish` waits for: the callbacks of a bufferevent that the program has let go."""
+
+    __slots__ = ("deadline", "input_over")
+
+    def __init__(self, bev: AbstractBufferEvent, timeout: float, input_over: int) -> None:
+        self.input_over = bool(input_over)
+        self.deadline = Deadline(bev._new_event, bev._finished)
+        self.deadline.start(timeout)
+
+    def read(self, bev: AbstractBufferEvent, ctx: object) -> None:
+        """Throw away what has come."""
+        bev.input.drop(bev.input.length)
+
+    def wrote(self, bev: AbstractBufferEvent, ctx: object) -> None:
+        """Look whether it was the last."""
+        self.look(bev)
+
+    def told(self, bev: AbstractBufferEvent, what: int, ctx: object) -> None:
+        """Note the peer's end; a failure is the end of all."""
+        if what & BevEvent.BEV_EVENT_ERROR and not _is_of_reading(what):
+            bev._guarded(bev._finished)()
+        elif what & (BevEvent.BEV_EVENT_EOF | BevEvent.BEV_EVENT_ERROR):
+            self.input_over = True
+            self.look(bev)
+
+    def look(self, bev: AbstractBufferEvent) -> None:
+        """End it when both sides have ended."""
+        if self.input_over and bev._ends & _OUTPUT_ENDED and not bev.unsent():
+            bev._guarded(bev._finished)()
+
+
+def _is_of_reading(what: int) -> bool:
+    return what & _BOTH_WAYS == int(BevEvent.BEV_EVENT_READING)
+
+
+def checked_options(options: int) -> int:
+    """Return the options of a bufferevent.  Raises ArgumentError for those that are none."""
     options = int(options)
     if options & ~_OPTIONS:
         raise ArgumentError(f"unknown bufferevent options: {options & ~_OPTIONS:#x}")
     if options & _UNLOCK and not options & BevOption.BEV_OPT_DEFER_CALLBACKS:
         raise ArgumentError("BEV_OPT_UNLOCK_CALLBACKS goes with BEV_OPT_DEFER_CALLBACKS only")
     return options
+
+
+def directions_of(events: int) -> int:
+    """Return EV_READ, EV_WRITE or both as a plain int; raise ArgumentError for anything else."""
+    directions = int(whole_number(events, "what is enabled"))
+    if directions & ~BOTH:
+        raise ArgumentError(f"only EV_READ and EV_WRITE mean something here: {events!r}")
+    return directions
 
 
 def _checked_size(size: int) -> int:

@@ -5,6 +5,7 @@ Invariants
       otherwise, at our high watermark, too.  What it has read by then waits in its input.
     * A filter never runs inside itself.  What is added or drained meanwhile is seen to by the run
       under way, or by the next.
+    * Filters run without the lock of BEV_OPT_THREADSAFE.
     * Filters run in the loop, but for the output filter, which runs inside `write`, and both inside
       `flush`.  What one raises always comes out of the loop; its bytes stay where they are.
     * An end that comes from below waits until the bytes before it are through.
@@ -31,7 +32,8 @@ from ..flags import (
     FlushMode,
     TriggerOption,
 )
-from .abstract import AbstractBufferEvent
+from ..thread import call_unlocked
+from .abstract import AbstractBufferEvent, directions_of
 from .below import Below
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ class _Way:
         comes in any case where there is room.
         """
         source, destination = self.source, self.destination
-        self.busy, self.said_ok = True, False
+        self.said_ok = False
         frozen = source.frozen_start, destination.frozen_end
         source.unfreeze(at_front=True)
         destination.unfreeze(at_front=False)
@@ -106,12 +108,11 @@ class _Way:
                 if (limit is not None and limit <= 0) or not self._call(limit, mode, ctx):
                     break
         finally:
-            self.busy = False
             source.frozen_start = frozen[0]
             destination.frozen_end = frozen[1]
 
     def _call(self, limit: int | None, mode: FlushMode, ctx: object) -> bool:
-        """Call the function once; whether it may be called again."""
+        """Call the function once; return True when it may be called again."""
         source, destination = self.source, self.destination
         source_before, destination_before = Mark(source), Mark(destination)
         result = self.function(source, destination, limit, mode, ctx)
@@ -155,6 +156,7 @@ class FilterBufferEvent(AbstractBufferEvent):
         "_end_below",
         "_free_context",
         "_incoming",
+        "_is_ending",
         "_outgoing",
         "_pull_due",
     )
@@ -178,6 +180,7 @@ class FilterBufferEvent(AbstractBufferEvent):
         self._context = ctx
         self._due = False  # the write callback is, as soon as what is below has written
         self._end_below = 0  # what ended there, while bytes before it wait
+        self._is_ending = False  # the output filter is still to say its last
         self._pull_due = False  # the read callback of what is below is to come
         self._below = Below(
             underlying,
@@ -206,6 +209,11 @@ class FilterBufferEvent(AbstractBufferEvent):
         """The descriptor of the bufferevent below, or -1 (bufferevent_getfd)."""
         return self._below.bev.fd
 
+    @property
+    def carries_bytes(self) -> bool:
+        """Whether bytes can move over what is below."""
+        return self._below.bev.carries_bytes
+
     def setfd(self, fd: socket.socket | int | None) -> None:
         """Have the bufferevent below use another descriptor (bufferevent_setfd).
 
@@ -229,7 +237,7 @@ class FilterBufferEvent(AbstractBufferEvent):
         """
         self._require_open()
         # Where an end is still to be told, it is not to be found a second time.
-        self._below.enable(int(events) & (WRITE if self._end_below else BOTH))
+        self._below.enable(directions_of(events) & (WRITE if self._end_below else BOTH))
         super().enable(events)
 
     def _update_reading(self) -> None:
@@ -259,10 +267,23 @@ class FilterBufferEvent(AbstractBufferEvent):
 
     def unsent(self) -> bool:
         """Return True while output waits to be sent, here or in what is below."""
-        return self.output.length > 0 or self._below.unsent()
+        return self.output.length > 0 or self._is_ending or self._below.unsent()
+
+    def _end_output(self) -> bool:
+        self._is_ending = True
+        self._run_in_loop(self._end_below_output)
+        return True
+
+    def _end_below_output(self) -> None:
+        """Have the filter say its last, and what is below end after it."""
+        if self._references:
+            self._step(self._push, FlushMode.BEV_FINISHED, forced=True)
+        self._is_ending = False
+        if self._references:
+            self._below.bev.shutdown_write()
 
     def _flush(self, events: int, mode: FlushMode) -> bool:
-        """Run the filters at least once, then flush below; whether one said BEV_OK.
+        """Run the filters at least once, then flush below; return True when one said BEV_OK.
 
         Without limits and though disabled, but for BEV_NORMAL.  Raises as the flush below does.
         """
@@ -280,31 +301,40 @@ class FilterBufferEvent(AbstractBufferEvent):
         try:
             return step(mode, forced=forced, defer=True)
         except Exception as exc:
-            self._base.post(_raise, exc)
+            self._base.reactor.post(_raise, exc)
             return False
 
     def _pull(self, mode: FlushMode, *, forced: bool = False, defer: bool = False) -> bool:
-        """Filter what came from below; whether the filter said BEV_OK."""
-        if self._incoming.busy or not self._references:
+        """Filter what came from below; return True when the filter said BEV_OK."""
+        if not self._guarded(self._begin)(self._incoming):
             return False
+        tell = self._guarded(self._tell_pulled)
         try:
             self._run(self._incoming, READ, mode, self._room_here, forced)
         except BaseException:
-            self._tell_pulled(defer=True)  # what came through before
+            tell(True)  # what came through before
             raise
-        self._tell_pulled(defer)
+        tell(defer)
         return self._incoming.said_ok
 
     def _push(self, mode: FlushMode, *, forced: bool = False, defer: bool = False) -> bool:
-        """Filter the output; whether the filter said BEV_OK."""
-        if self._outgoing.busy or not self._references:
+        """Filter the output; return True when the filter said BEV_OK."""
+        if not self._guarded(self._begin)(self._outgoing):
             return False
         self._run(self._outgoing, WRITE, mode, self._below.room, forced)
         if not self._outgoing.said_ok:
             return False
         self._due = True
         if not self._below.unsent():
-            self._tell_pushed(defer)
+            self._guarded(self._tell_pushed)(defer)
+        return True
+
+    def _begin(self, way: _Way) -> bool:
+        """Have a way to ourselves; return False when it is under way, or nothing is left of us."""
+        if way.busy or not self._references:
+            return False
+        way.busy = True
+        self._references += 1
         return True
 
     def _run(
@@ -315,16 +345,16 @@ class FilterBufferEvent(AbstractBufferEvent):
         room: Callable[[], int | None],
         forced: bool,
     ) -> None:
-        """Run a filter.  It may close us, but its context is not freed before it returns."""
+        """Run a filter, without the lock.  It may close us; its context lives until it returns."""
 
         def goes_on() -> bool:
             return self._references > 1 and bool(mode or self.flow.wanted & direction)
 
-        self._references += 1
         try:
             way.run(mode, self._context, _no_limit if mode else room, goes_on, forced=forced)
         finally:
-            self._give_back()
+            way.busy = False
+            self._guarded(self._give_back)()
 
     def _room_here(self) -> int | None:
         return self._room_to_read() if self.flow.read_high else None
@@ -350,7 +380,7 @@ class FilterBufferEvent(AbstractBufferEvent):
 
     def _below_wrote(self, below: AbstractBufferEvent, ctx: object) -> None:
         if not self._push(_NORMAL) and self._due:
-            self._tell_pushed()
+            self._guarded(self._tell_pushed)()
 
     def _below_drained(self) -> None:
         """The peer takes what was written: a sign of life, for a filter above us, too."""
@@ -362,6 +392,9 @@ class FilterBufferEvent(AbstractBufferEvent):
             self.output.on_drain()
 
     def _below_event(self, below: AbstractBufferEvent, what: int, ctx: object) -> None:
+        self._guarded(self._hear_below)(int(what))
+
+    def _hear_below(self, what: int) -> None:
         waits = self._pull_due or not self._reads_on()
         if what & BevEvent.BEV_EVENT_READING and what & _ENDS and waits:
             self._end_below |= what
@@ -376,6 +409,7 @@ class FilterBufferEvent(AbstractBufferEvent):
         directions = READ if what & BevEvent.BEV_EVENT_READING else 0
         if what & BevEvent.BEV_EVENT_WRITING:
             directions |= WRITE
+        self._note_ends(what)
         self._stop(directions & ~below.flow.enabled)
         self._run_eventcb(what, defer)
 
@@ -390,7 +424,7 @@ class FilterBufferEvent(AbstractBufferEvent):
             free_context, self._free_context = self._free_context, None
             ctx, self._context = self._context, None
             if free_context is not None:
-                free_context(ctx)
+                call_unlocked(free_context, ctx)
 
 
 def _no_limit() -> None:

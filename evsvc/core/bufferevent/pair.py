@@ -5,35 +5,57 @@ Invariants
       call that made it so; whole chunks move, without a copy.
     * The reader gets no more than its high watermark has room for.  The rest stays in the writer's
       output, which is how a slow reader holds the writer back.
+    * The end of one half, by `shutdown_write` or `close`, is told to the other as a socket's would
+      be: after all that has crossed, and while it has EV_READ enabled and is below its high
+      watermark.  What it has left to send then, to one that is closed, fails with EPIPE.
     * All callbacks are deferred: none runs inside the other half's calls.
 """
 
 from __future__ import annotations
 
+import errno
 from sys import maxsize
 from typing import TYPE_CHECKING, Self
 
 from ..errors import StateError
 from ..flags import READ, WRITE, BevEvent, BevOption, FlushMode
+from ..thread import holding_lock
 from .abstract import AbstractBufferEvent
 
 if TYPE_CHECKING:
     from ..reactor.base import EventBase
     from ..thread import Lock
+    from .rate_group import RateLimitGroup
+
+_READING, _WRITING = int(BevEvent.BEV_EVENT_READING), int(BevEvent.BEV_EVENT_WRITING)
+
+
+class _Half:
+    """What only `PairBufferEvent.new` has: half a pair is none."""
 
 
 class PairBufferEvent(AbstractBufferEvent):
     """One of two bufferevents that are each other's peer; `new` makes both.
 
-    It has no descriptor.  With BEV_OPT_THREADSAFE both have the same lock.
+    It has no descriptor.  With BEV_OPT_THREADSAFE both have the same lock.  Calling the class
+    itself raises StateError.
     """
 
-    __slots__ = ("_moving", "_partner")
+    __slots__ = ("_moving", "_partner", "_peer_ended")
 
-    def __init__(self, base: EventBase, options: int = 0, lock: Lock | None = None) -> None:
+    def __init__(
+        self,
+        base: EventBase,
+        options: int = 0,
+        lock: Lock | None = None,
+        half: _Half | None = None,
+    ) -> None:
+        if half is None:
+            raise StateError("half a pair has no peer: PairBufferEvent.new makes two")
         super().__init__(base, int(options) | BevOption.BEV_OPT_DEFER_CALLBACKS, lock)
         self._partner: PairBufferEvent | None = None
         self._moving = False  # our bytes are crossing now
+        self._peer_ended = False  # the partner's output has
 
     @classmethod
     def new(cls, base: EventBase, options: int = 0) -> tuple[Self, Self]:
@@ -42,8 +64,9 @@ class PairBufferEvent(AbstractBufferEvent):
         options: for both; BEV_OPT_DEFER_CALLBACKS is always among them.  Raises ArgumentError for
         unknown ones.
         """
-        one = cls(base, options)
-        other = cls(base, options, one._lock)
+        half = _Half()
+        one = cls(base, options, None, half)
+        other = cls(base, options, one.mutex, half)
         one._partner, other._partner = other, one
         return one, other
 
@@ -51,30 +74,41 @@ class PairBufferEvent(AbstractBufferEvent):
     def partner(self) -> PairBufferEvent | None:
         """The other half; None once either is closed (bufferevent_pair_get_partner).
 
-        The half that is left gets no end of file: `flush` with BEV_FINISHED tells it one before.
-        What it writes then stays in its output.
+        The half that is left is told an end of file.  What it has written and writes to its closed
+        partner is told as an error of writing, EPIPE.
         """
         return self._partner
+
+    def add_to_rate_limit_group(self, group: RateLimitGroup) -> None:
+        """Refuse: the bytes of a pair move without system calls, and are not counted.
+
+        Raises StateError.
+        """
+        raise StateError("a pair moves its bytes in memory, which no rate limit group counts")
 
     def _update_reading(self) -> None:
         if self._partner is not None:
             self._partner._update_writing()
+        self._hear_the_end()
 
     def _update_writing(self) -> None:
         self._run_in_loop(self._guarded(self._cross))
 
     def _cross(self) -> None:
         partner = self._partner
-        if partner is not None and self.flow.wanted & WRITE and partner.flow.wanted & READ:
-            self._move(partner, partner._room_to_read())
+        if partner is not None:
+            if self.flow.wanted & WRITE and partner.flow.wanted & READ:
+                self._move(partner, partner._room_to_read())
+        elif self.output.length and self.flow.wanted & WRITE:
+            self._failed(WRITE, BrokenPipeError(errno.EPIPE, "the other half is closed"), True)
         self._update_timers()
 
     def _move(self, partner: PairBufferEvent, size: int) -> bool:
-        """Move up to `size` bytes into the partner's input; whether there were any."""
+        """Move up to `size` bytes into the partner's input; return True if there were any."""
         if self._moving:
             # A callback of one of the buffers, which has written: in the next pass, so that one
             # that always does neither recurses nor keeps the loop.
-            self._base.post(self._guarded(self._cross))
+            self._base.reactor.post(self._guarded(self._cross))
             return False
         if not self.output.length or not size:
             return False
@@ -87,6 +121,7 @@ class PairBufferEvent(AbstractBufferEvent):
             self._bytes_left()
         return True
 
+    @holding_lock
     def _flush(self, events: int, mode: FlushMode) -> bool:
         """Move bytes though a direction is disabled; with BEV_FINISHED tell the partner the end.
 
@@ -105,18 +140,29 @@ class PairBufferEvent(AbstractBufferEvent):
         if events & WRITE:
             moved |= self._move(partner, maxsize if finished else partner._room_to_read())
         if finished:
-            partner._hear_the_end(events)
+            what = _WRITING if events & READ else 0
+            if events & WRITE:
+                partner._ended(_READING | what)
+            elif what:
+                partner._run_eventcb(BevEvent.BEV_EVENT_EOF | what)
         return moved
 
-    def _hear_the_end(self, events: int) -> None:
-        """The partner writes, reads, or does both no more."""
-        what = BevEvent.BEV_EVENT_WRITING if events & READ else 0
-        if events & WRITE:
-            self._ended(BevEvent.BEV_EVENT_READING | what)
-        elif what:
-            self._run_eventcb(BevEvent.BEV_EVENT_EOF | what)
+    def _end_output(self) -> bool:
+        partner = self._partner
+        if partner is not None:
+            partner._peer_ended = True
+            partner._hear_the_end()
+        return True
+
+    def _hear_the_end(self) -> None:
+        """Tell the end of what the partner wrote, if it has come and is wanted."""
+        if self._peer_ended and self.flow.wanted & READ:
+            self._ended(_READING, defer=True)
 
     def _on_close(self) -> None:
         partner, self._partner = self._partner, None
         if partner is not None:
             partner._partner = None
+            partner._peer_ended = True
+            partner._hear_the_end()
+            partner._update_writing()

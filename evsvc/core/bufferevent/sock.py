@@ -2,13 +2,26 @@
 
 Reading: one recv() a readiness, straight into the input.  Writing: the output is offered to the
 kernel once, after the callbacks of the pass; EV_WRITE is armed only for what it did not take.
+
+When sending fails, the peer may have said why before it went.  So what has arrived is read and told
+first, and the end of it, and only then the error of writing; while EV_READ is enabled, that is, and
+below the high watermark: where the program does not read on, or what stands above holds the
+reading, the error comes at once.  A rate limit is waited for.  A peer that goes on sending for
+MAX_LAST_READS does not keep the error from the program.  After a reset the end of the input is that
+error, too, never an end of file: what is missing is not known.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import select
 import socket
+import stat
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..descriptors import DescriptorStream, stream_of
@@ -26,7 +39,9 @@ from .connect import (
     host_of,
     new_socket,
 )
-from .flow import SUSPENDED_LOOKUP
+from .flow import SUSPENDED_BANDWIDTH, SUSPENDED_GROUP, SUSPENDED_LOOKUP
+from .lingering import close_stream
+from .turns import watch
 
 if TYPE_CHECKING:
     from ..reactor.base import EventBase
@@ -36,6 +51,11 @@ if TYPE_CHECKING:
     from .abstract import StreamCallback
 
 Socket = socket.socket
+
+MAX_LAST_READS = 1024
+"""How often is read at most, `max_single_read` each time, before an error of writing is told."""
+
+_BANDWIDTH = SUSPENDED_BANDWIDTH | SUSPENDED_GROUP
 
 
 def _nothing_to_receive(size: int, /) -> bytes:
@@ -55,12 +75,26 @@ class _LockedTurn:
         self._flush()
 
 
+class _LastWords:
+    """The error of writing, which waits until what the peer has said before is told."""
+
+    __slots__ = ("error", "left", "turn")
+
+    def __init__(self, error: OSError, turn: Event) -> None:
+        self.error = error
+        self.turn = turn
+        self.left = MAX_LAST_READS
+
+
 class BufferEvent(AbstractBufferEvent):
-    """A buffered stream over a socket, or over any descriptor that can be polled.
+    """A buffered stream over a socket, or over any other descriptor: a pipe, a terminal, a file.
 
     fd: a socket, a descriptor number, or None to `connect` later.  It is made non-blocking, and
-    closed by `close` with BEV_OPT_CLOSE_ON_FREE.  `dns_error` is the code of the last look-up that
-    failed, else 0.  Source: bufferevent_socket_new, bufferevent_socket_get_dns_error.
+    closed by `close` with BEV_OPT_CLOSE_ON_FREE; without, it gets its blocking mode back then.  A
+    file that cannot be watched has its turns: one bounded read or write a pass.
+
+    `dns_error` is the code of the last look-up that failed, else 0.
+    Source: bufferevent_socket_new, bufferevent_socket_get_dns_error.
     """
 
     __slots__ = (
@@ -69,11 +103,13 @@ class BufferEvent(AbstractBufferEvent):
         "_connecting",
         "_datacb",
         "_flush_listed",
+        "_last_words",
         "_made_by_connect",
         "_open",
         "_owns_stream",
         "_read_event",
         "_recv",
+        "_restore",
         "_stream",
         "_write_armed",
         "_write_event",
@@ -88,6 +124,8 @@ class BufferEvent(AbstractBufferEvent):
         self._open = False  # the descriptor carries bytes: it is there, and is connected
         self._flush_listed = False
         self._write_armed = False
+        self._last_words: _LastWords | None = None
+        self._restore: Callable[[], object] | None = None  # gives a borrowed one its mode back
         self._datacb: StreamCallback | None = None
         self._stream: Socket | DescriptorStream | None = None
         self._write_event: Event | None = None  # made when first armed: few ever are
@@ -95,7 +133,9 @@ class BufferEvent(AbstractBufferEvent):
         self._owns_stream = self._made_by_connect = self._borrowed = False
         if fd is not None and fd != -1:
             try:
+                restore = self._restorer(fd)
                 self._attach(self._stream_over(fd), borrowed=isinstance(fd, int))
+                self._restore = restore
             except BaseException:
                 self.flow.close()  # it and the output refer to us
                 self.output.close()
@@ -111,6 +151,11 @@ class BufferEvent(AbstractBufferEvent):
     def socket(self) -> Socket | None:
         """The socket, or None when there is none or the descriptor is no socket."""
         return self._stream if isinstance(self._stream, socket.socket) else None
+
+    @property
+    def carries_bytes(self) -> bool:
+        """Whether the descriptor is there, and connected."""
+        return self._open
 
     def setfd(self, fd: Socket | int | None) -> None:
         """Use another descriptor; the old one stays open (bufferevent_setfd).
@@ -148,15 +193,23 @@ class BufferEvent(AbstractBufferEvent):
             self._update(READ | WRITE)
             return
         borrowed = isinstance(fd, int)
+        restore = self._restorer(fd)
         stream = self._stream_over(fd)
         read_event = self._read_event_for(stream, borrowed)  # from here on nothing is refused
         old, is_same = self._stream, stream.fileno() == self.fd
-        if is_same and old is not stream and self._made_by_connect:
-            self._borrowed = True  # forgotten, it would close the descriptor
+        if is_same:
+            restore, self._restore = self._restore, None
+            if old is not stream and self._made_by_connect:
+                self._borrowed = True  # forgotten, it would close the descriptor
         self._detach(close_old and not is_same, keep=stream)
         self._use(stream, read_event, borrowed)
+        self._restore = restore
         self._open = True
         self.enable(self.flow.enabled)
+
+    def _restorer(self, fd: Socket | int) -> Callable[[], object] | None:
+        """Return what gives a descriptor that stays the program's its blocking mode back."""
+        return None if self._options & BevOption.BEV_OPT_CLOSE_ON_FREE else blocking_restorer(fd)
 
     def _stream_over(self, fd: Socket | int) -> Socket | DescriptorStream:
         return stream_of(fd, lent=not self._options & BevOption.BEV_OPT_CLOSE_ON_FREE)
@@ -183,26 +236,37 @@ class BufferEvent(AbstractBufferEvent):
         self._owns_stream = bool(self._options & BevOption.BEV_OPT_CLOSE_ON_FREE)
         self._made_by_connect = False
         self._recv = stream.recv
+        self._begin_anew()
 
-    def _detach(self, close_stream: bool, keep: Socket | DescriptorStream | None = None) -> None:
+    def _detach(self, close: bool, keep: Socket | DescriptorStream | None = None) -> None:
         """Forget the descriptor, and close it if asked to.
 
         keep: a stream that is not let go of, as it is the next one, too.
         """
         self._end_connect()
-        self._open = False
+        was_open, self._open = self._open, False
         stream, self._stream = self._stream, None
         if stream is None:
             return
+        words, self._last_words = self._last_words, None
+        if words is not None:
+            words.turn.close()
         self._read_event.close()
         if self._write_event is not None:
             self._write_event.close()
             self._write_event = None
         self._write_armed = False
         self._recv = _nothing_to_receive
-        if close_stream:
+        restore, self._restore = self._restore, None
+        if restore is not None:
             with suppress(OSError):  # it may be gone already
-                stream.close()
+                restore()
+        if close:
+            if was_open and not self._input_is_over:
+                close_stream(self._base, stream)
+            else:
+                with suppress(OSError):
+                    stream.close()
         elif self._borrowed and stream is not keep:
             stream.detach()
 
@@ -239,9 +303,11 @@ class BufferEvent(AbstractBufferEvent):
     def _update_reading(self) -> None:
         if self._open and self.flow.wanted & READ:
             if not self._read_event.inserted:
-                self._read_event.add()
+                self._read_event = watch(self._read_event)
         elif self._stream is not None:
             self._read_event.delete()
+        if self._last_words is not None:
+            self._base.reactor.defer(self._last_words.turn, to_next_pass=True)
 
     def _on_readable(self, fd: int, what: int, arg: object) -> None:
         limit = self._max_single_read
@@ -256,10 +322,10 @@ class BufferEvent(AbstractBufferEvent):
         except BlockingIOError:
             return
         except OSError as exc:
-            self._failed(READ, exc)
+            self._end_reading(exc)
             return
         if not data:
-            self._ended(BevEvent.BEV_EVENT_READING)
+            self._end_reading(None)
             return
         timeouts = self._timeouts
         if timeouts is not None and (deadline := timeouts.read) is not None:
@@ -278,6 +344,45 @@ class BufferEvent(AbstractBufferEvent):
                 self._tell_input(defer=True)
                 raise
             self._tell_input()
+
+    def _end_reading(self, error: OSError | None) -> None:
+        words = self._last_words
+        if error is None and words is not None and isinstance(words.error, ConnectionResetError):
+            error = words.error
+        if error is None or (error.errno == errno.EIO and _is_terminal(self._stream)):
+            self._ended(BevEvent.BEV_EVENT_READING)
+        else:
+            self._failed(READ, error)
+        self._hear_last_words()
+
+    def _cannot_write(self, error: OSError) -> None:
+        """Sending has failed; what has arrived comes first."""
+        if self._last_words is None:
+            turn = self._new_event(-1, 0, self._on_last_turn)
+            self._last_words = _LastWords(error.with_traceback(None), turn)
+        self._stop(WRITE)
+        self._hear_last_words()
+
+    def _on_last_turn(self, fd: int, what: int, arg: object) -> None:
+        self._hear_last_words()
+
+    def _hear_last_words(self) -> None:
+        """Read once more, where there is something to read; else tell that writing has failed."""
+        words = self._last_words
+        if words is None:
+            return
+        flow = self.flow
+        if flow.enabled & READ:
+            if flow.read_suspended and not flow.read_suspended & ~_BANDWIDTH:
+                return  # `_update_reading` comes back to it
+            if flow.wanted & READ and words.left and _is_readable(self.fd):
+                words.left -= 1
+                self._base.reactor.defer(words.turn, to_next_pass=True)
+                self._on_readable(self.fd, READ, None)
+                return
+        self._last_words = None
+        words.turn.close()
+        self._failed(WRITE, words.error)
 
     def _asked_to_write(self) -> None:
         if not self._open:
@@ -337,7 +442,7 @@ class BufferEvent(AbstractBufferEvent):
         except BlockingIOError:
             sent = 0
         except OSError as exc:
-            self._failed(WRITE, exc)
+            self._cannot_write(exc)
             return
         raised = True
         try:
@@ -349,11 +454,17 @@ class BufferEvent(AbstractBufferEvent):
                 if self._write_armed and sent and self._timeouts is not None:
                     self._timeouts.note_written()
                 if sent < offered:
-                    self._arm_writing()
+                    try:
+                        self._arm_writing()
+                    except OSError as exc:
+                        self._cannot_write(exc)
                 elif output.length:
                     self._update_writing()
-                elif self._write_armed:
-                    self._disarm_writing()
+                else:
+                    if self._write_armed:
+                        self._disarm_writing()
+                    if self._ends:
+                        self._end_output_if_due()
             if limiter is not None:
                 limiter.note_written(sent)
             if (
@@ -371,7 +482,7 @@ class BufferEvent(AbstractBufferEvent):
                 self._write_event = self._new_event(
                     self._stream, WRITE | PERSIST, self._on_writable
                 )
-            self._write_event.add()
+            self._write_event = watch(self._write_event)
             self._write_armed = True
             self._update_timers()
 
@@ -385,6 +496,21 @@ class BufferEvent(AbstractBufferEvent):
         if self._connecting is not None or self._asks_to_write:
             return True
         return self._write_armed if self._open else self.output.length > 0
+
+    def _end_output(self) -> bool:
+        """Shut the socket down; of the others, only what we may close can show an end."""
+        stream = self._stream
+        if not self._open or stream is None:
+            return False
+        if isinstance(stream, socket.socket):
+            with suppress(OSError):  # a peer that is gone is found by reading
+                stream.shutdown(socket.SHUT_WR)
+        elif self._owns_stream and _only_writes(stream.fileno()):
+            self._detach(True)
+        return True
+
+    def _can_finish(self) -> bool:
+        return self._stream is not None or self._connecting is not None
 
     # Connecting.
 
@@ -557,3 +683,46 @@ class BufferEvent(AbstractBufferEvent):
             raise StateError(f"the bufferevent is {self._connecting.state} already")
         if self._open and not has_no_peer(self._stream):
             raise StateError("the bufferevent is open already")
+
+
+def blocking_restorer(fd: Socket | int) -> Callable[[], object] | None:
+    """Return what gives a descriptor its blocking mode back; None where it does not block now.
+
+    A number is left alone when it has become another file's.
+    """
+    if isinstance(fd, socket.socket):
+        timeout = fd.gettimeout()
+        return None if timeout == 0.0 else partial(fd.settimeout, timeout)
+    if not isinstance(fd, int):
+        return None
+    try:
+        if not os.get_blocking(fd):
+            return None
+        file = os.fstat(fd)
+    except (OSError, OverflowError):  # who uses it will say so
+        return None
+    return partial(_restore_blocking, fd, file.st_dev, file.st_ino)
+
+
+def _restore_blocking(fd: int, device: int, inode: int) -> None:
+    file = os.fstat(fd)
+    if (file.st_dev, file.st_ino) == (device, inode):
+        os.set_blocking(fd, True)
+
+
+def _is_terminal(stream: object) -> bool:
+    """Whether it is a character device: one end of a pseudo-terminal whose other end is closed."""
+    if not isinstance(stream, DescriptorStream):
+        return False
+    return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+
+
+def _is_readable(fd: int) -> bool:
+    """Whether a descriptor has bytes or an end to read at this moment."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _only_writes(fd: int) -> bool:
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY

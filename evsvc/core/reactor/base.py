@@ -116,6 +116,9 @@ class EventBase(Closing):
         """
         reactor = self.reactor
         reactor.require_open()
+        if reactor.parted:
+            reactor.end()  # no more callbacks run here
+            return
         event = Event(self, -1, TIMEOUT, self._on_loopexit)
         if timeout is not None:
             check_timeout(timeout)
@@ -288,7 +291,7 @@ class EventBase(Closing):
         reactor = self.reactor
         if reactor.closed:
             return
-        reactor.require_not_looping()
+        reactor.require_closable()
         reactor.looping = True
         try:
             run_finalizers(reactor.registry, reactor.exception_handler)
@@ -302,13 +305,21 @@ class EventBase(Closing):
             self.reactor.close()
 
     def reinit(self) -> None:
-        """Part from the parent process: call it in the child, before anything else, after a fork.
+        """Go on with this base in a forked child (event_reinit).
 
         The backend and the wake-up sockets are made anew, and every inserted event is registered
-        again; the parent's are not touched.  Timers and active events are as they were, so what
-        was active or posted at the fork runs in both.  Raises SocketError, with the rest done,
-        when a descriptor is refused: its events keep their timeouts alone.  Raises StateError when
-        the base is closed.  Source: event_reinit.
+        again, signals too.  Timers and active events are as they were, so what was active or
+        posted at the fork runs in both.
+
+        A child that does not go on touches nothing of its parent's: deleting events and closing
+        the base only closes the child's copies, and signals do what they did before the base had
+        them.  `loop`, and adding an event with a descriptor or a signal, raise StateError there; a
+        loop in whose callback the child was forked ends by StateError after that callback, or in
+        peace after `loopbreak` or `loopexit`.
+
+        Raises SocketError, with the rest done, when a descriptor is refused: its events keep their
+        timeouts alone.  Raises StateError when the base is closed, and with signal events in
+        another thread than the child's main.
         """
         self.reactor.reinit()
 

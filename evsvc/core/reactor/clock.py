@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from ..errors import ArgumentError, ArgumentTypeError
+from ..checks import check_timeout, require_callable
+from ..errors import ArgumentError
 
 
 class Clock(Protocol):
@@ -56,8 +57,7 @@ class RatchetClock:
     jumps = False
 
     def __init__(self, source: Callable[[], float] = time.time) -> None:
-        if not callable(source):
-            raise ArgumentTypeError(f"the source of a clock cannot be called: {source!r}")
+        require_callable(source, "the source of a clock")
         self._source = source
         self._offset = 0.0
         self._last = -math.inf
@@ -93,6 +93,7 @@ class FakeClock:
     jumps = True
 
     def __init__(self, start: float = 1000.0) -> None:
+        check_timeout(start)
         self._now = start
 
     def monotonic(self) -> float:
@@ -100,7 +101,10 @@ class FakeClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Move time on by `seconds`.  Raises ArgumentError when negative."""
-        if not seconds >= 0:
-            raise ArgumentError(f"time cannot go back: {seconds!r} s")
+        """Move time on by `seconds`.
+
+        Raises ArgumentError when they are negative or no end of them, ArgumentTypeError for what is
+        no number.
+        """
+        check_timeout(seconds)
         self._now += seconds

@@ -7,11 +7,15 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..backends import BACKENDS, ChangelistEpollBackend, EpollBackend
-from ..errors import ArgumentError, Error
+from ..checks import check_timeout, flag_bits, whole_number
+from ..errors import ArgumentTypeError, Error
 from ..flags import BaseFlag, Feature
 
 if TYPE_CHECKING:
     from ..backends import Backend
+
+_FEATURES = sum(Feature)
+_BASE_FLAGS = sum(BaseFlag)
 
 logger = logging.getLogger("evsvc.core")
 
@@ -43,12 +47,20 @@ class EventConfig:
         self.limits: DispatchLimits | None = None
 
     def avoid_method(self, name: str) -> None:
-        """Never take the backend `name`; unknown names are fine (event_config_avoid_method)."""
+        """Never take the backend `name`; unknown names are fine (event_config_avoid_method).
+
+        Raises ArgumentTypeError for what is no name.
+        """
+        if not isinstance(name, str):
+            raise ArgumentTypeError(f"a backend's name is a text, not {name!r}")
         self.avoided.add(name)
 
     def require_features(self, features: int) -> None:
-        """Take only a backend with all of `features` (event_config_require_features)."""
-        self.features = Feature(features)
+        """Take only a backend with all of `features` (event_config_require_features).
+
+        Raises ArgumentError for unknown ones.
+        """
+        self.features = Feature(flag_bits(features, "features", _FEATURES))
 
     def set_flag(self, flag: int) -> None:
         """Add an option; there is no way to take one back (event_config_set_flag).
@@ -58,8 +70,10 @@ class EventConfig:
         a descriptor's events before you close it, or replace it by dup2(), when a dup or a forked
         child may hold the file: what epoll is not told yet it can only refuse at the wait, and the
         descriptor's events are then called to see the error for themselves.
+
+        Raises ArgumentError for an unknown one.
         """
-        self.flags |= BaseFlag(flag)
+        self.flags |= BaseFlag(flag_bits(flag, "flags of a base", _BASE_FLAGS))
 
     def set_max_dispatch_interval(
         self, max_interval: float | None, max_callbacks: int, min_priority: int
@@ -67,11 +81,14 @@ class EventConfig:
         """Look for new events after `max_interval` seconds or `max_callbacks` callbacks of a pass.
 
         Holds for callbacks of priority `min_priority` and less urgent; at least one always runs.
-        None and a negative number are no limit.  Raises ArgumentError for a negative interval.
+        None and a negative number are no limit.  Raises ArgumentError for a negative interval,
+        ArgumentTypeError for what is no number.
         Source: event_config_set_max_dispatch_interval.
         """
-        if max_interval is not None and not max_interval >= 0:
-            raise ArgumentError(f"an interval is seconds, 0 or more: {max_interval!r}")
+        if max_interval is not None:
+            check_timeout(max_interval)
+        whole_number(max_callbacks, "the number of callbacks")
+        whole_number(min_priority, "a priority")
         if max_interval is None and max_callbacks < 0:
             self.limits = None
         else:

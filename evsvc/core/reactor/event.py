@@ -8,6 +8,7 @@ program may drop its own.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,12 +23,15 @@ from ..errors import (
     StateError,
 )
 from ..flags import ET, EVENT_FLAGS, FINALIZE, IO, PERSIST, SIGNAL, TIMEOUT, EventFlag
+from ..log import debug_topics
 from .finalizers import Ending, finalize, queue_finalizer
 from .record import EventRecord
 
 if TYPE_CHECKING:
     from .base import EventBase
     from .reactor import Reactor
+
+logger = logging.getLogger("evsvc.core")
 
 _ALL = len(EVENT_FLAGS) - 1
 _ALLOWED = TIMEOUT | IO | SIGNAL | PERSIST | ET | FINALIZE
@@ -166,16 +170,25 @@ class Event(EventRecord, Closing):
         the base saves the heap operation.  Adding twice is one pending event.  Raises
         ArgumentError for a negative timeout or a descriptor or signal number that cannot be
         watched, SocketError when the kernel refuses it, StateError when the event is closed or
-        finalized, or its base is closed.  Source: event_add.
+        finalized, or its base is closed.  In the event's own callback a finalized event stays as
+        it is, for it cannot know what another thread has done meanwhile.  Source: event_add.
         """
+        if debug_topics.on:
+            logger.debug("event_add: %r, timeout %r", self, timeout)
         base = self._base
         if base is None or base.reactor.closed or self.finalized:
-            raise self._unusable()
+            self._refuse_add()
+            return
         reactor = base.reactor
         if timeout is None:
             reactor.registry.add(self, None, 0.0)
         else:
             reactor.registry.add(self, timeout, reactor.monotonic())
+
+    def _refuse_add(self) -> None:
+        base = self._base
+        if base is None or base.reactor.closed or base.running_event is not self:
+            raise self._unusable()
 
     def delete(self) -> None:
         """Take back what `add` and `active` did: the callback does not run.
@@ -184,6 +197,8 @@ class Event(EventRecord, Closing):
         than the loop's, waits until a callback of the event that is running has returned, unless
         the event has EV_FINALIZE.  Source: event_del.
         """
+        if debug_topics.on:
+            logger.debug("event_del: %r", self)
         if self._base is not None:
             self._base.reactor.registry.delete(self)
         else:
@@ -300,6 +315,8 @@ class Event(EventRecord, Closing):
         base.reactor.require_open()
         old_base.reactor.registry.drop_stale(self)
         self._base = base
+        if self.arg is event_self_cbarg:
+            self.arg = self
         active.adopt(self, active.middle_priority)
 
     @property
@@ -309,7 +326,7 @@ class Event(EventRecord, Closing):
         Source: event_get_assignment.
         """
         base = self._live_base()
-        return Assignment(base, self.number, self.events, self.call, self.arg)
+        return Assignment(base, self.number, self.events, self.call, self.callback_arg)
 
     @property
     def fd(self) -> int:
@@ -334,7 +351,7 @@ class Event(EventRecord, Closing):
     @property
     def callback_arg(self) -> Any:
         """The callback's argument (event_get_callback_arg)."""
-        return self.arg
+        return self if self.arg is event_self_cbarg else self.arg
 
     @property
     def deadline(self) -> float | None:
@@ -352,6 +369,11 @@ class Event(EventRecord, Closing):
     @priority.setter
     def priority(self, priority: int) -> None:
         self._live_base().reactor.registry.set_priority(self, priority)
+
+    def let_go(self) -> None:
+        """Hold itself no more, when its base is closed."""
+        if self.arg is self:
+            self.arg = event_self_cbarg
 
     def _live_base(self) -> EventBase:
         if self._base is None:

@@ -151,6 +151,10 @@ class EvMap:
         """Know that an inserted event has a persistent timeout now."""
         self.sole.pop(event.number, None)
 
+    def use(self, backend: Backend) -> None:
+        """Tell `backend` of changes from now on, and nothing of what is here already."""
+        self._backend = backend
+
     def drop_stray(self, fd: int) -> list[EventRecord]:
         """Know that `fd` was reported ready for what none of its events waits for.
 

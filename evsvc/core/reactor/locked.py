@@ -50,8 +50,13 @@ class LockedRegistry(Registry):
         self._wakeup = wakeup
 
     def renew_lock(self) -> None:
-        """Take a new lock; in a forked child nobody else waits for the old one."""
-        self._set_lock(new_lock())
+        """Take a new lock, where a thread has the old one that did not come along into a child."""
+        lock = self.lock
+        if lock.acquire(blocking=False):
+            lock.release()
+        else:
+            lock = new_lock()
+        self._set_lock(lock)
 
     def add(self, event: EventRecord, timeout: float | None, now: float) -> None:
         """Make an event pending."""

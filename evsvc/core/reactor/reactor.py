@@ -65,10 +65,14 @@ from ..flags import EVENT_FLAGS, PERSIST, SIGNAL, TIMEOUT, BaseFlag
 from ..thread import new_base_lock
 from .active import NOTHING_RUNS
 from .clock import Clock, MonotonicClock
+from .fork import PartedBackend, leave_at_fork, part_at_fork, refuse_in_child
 from .locked import LockedRegistry
 from .registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ..backends import Backend
     from .config import EventConfig
     from .record import EventRecord
     from .wakeup import Wakeup
@@ -119,10 +123,12 @@ class Reactor:
 
     monotonic: reads the clock, in seconds.
     cached_time: the loop's time, or None outside of a pass.
+    parted: this is a forked child's copy of its parent's, before `reinit`.
     exited, broken: whether `loopexit` or `loopbreak` has ended the loop, or is about to.
     """
 
     __slots__ = (
+        "__weakref__",
         "_caches_time",
         "_clock",
         "_deferred_count",
@@ -141,6 +147,7 @@ class Reactor:
         "exited",
         "looping",
         "monotonic",
+        "parted",
         "prepare_watchers",
         "registry",
         "timers",
@@ -150,7 +157,7 @@ class Reactor:
     wakeup: Wakeup
 
     def __init__(self, config: EventConfig, clock: Clock | None) -> None:
-        self.backend = config.choose_backend()
+        self.backend: Backend = config.choose_backend()
         self._caches_time = not config.flags & BaseFlag.EVENT_BASE_FLAG_NO_CACHE_TIME
         self._clock: Clock = clock or MonotonicClock()
         self.monotonic = self._clock.monotonic
@@ -169,7 +176,7 @@ class Reactor:
         self._limits = config.limits
         self.prepare_watchers: list[Watching] = []
         self.check_watchers: list[Watching] = []
-        self.looping = self.closed = False
+        self.looping = self.closed = self.parted = False
         self.exited = self.broken = False
         self.exception_handler: ExceptionHandler | None = None
 
@@ -181,6 +188,7 @@ class Reactor:
         self.wakeup = wakeup
         self.registry.connect(wakeup)
         wakeup.start()
+        part_at_fork(self)
 
     @property
     def now(self) -> float:
@@ -201,10 +209,12 @@ class Reactor:
         if self.closed:
             raise StateError("the event base is closed")
 
-    def require_not_looping(self) -> None:
-        """Raise StateError while the loop is running, or a finalizer at the end."""
-        if self.looping:
+    def require_closable(self) -> None:
+        """Raise StateError while the loop is running, or a finalizer at the end, and where this
+        thread may not delete the signal events."""
+        if self.looping and not self.parted:
             raise StateError("a base cannot be closed while its loop is running")
+        self.wakeup.signals.require_closable()
 
     def in_loop_thread(self) -> bool:
         """Return True when this thread runs the loop."""
@@ -272,10 +282,11 @@ class Reactor:
             self.require_open()
             if self.looping:
                 raise StateError("the loop of this base is running already")
+            if self.parted:
+                refuse_in_child()
             self.looping = entered = True
-            self.wakeup.thread_id = threading.get_ident()
             self.exited = self.broken = False
-            self.wakeup.signals.take_over()
+            self.wakeup.enter_loop(waits=not flags & NONBLOCK)
             return self._run_passes(flags)
         except Exception:
             raise
@@ -297,6 +308,7 @@ class Reactor:
                 except RuntimeError:  # an interrupt came while it was given up
                     pass
             if entered:
+                self.wakeup.leave_loop()
                 registry.end_loop()
             if interrupted:
                 registry.repair()
@@ -324,6 +336,9 @@ class Reactor:
         total = self._flush() if waiting else 0  # what has run for EVLOOP_ONCE
         while True:
             active.preempted = False
+            # A Python signal handler that posts or ends the loop from here on is seen below, or
+            # wakes the wait.
+            wakeup.waits = True
             if self.exited or self.broken:
                 return 0
             if not stay and not self._has_events():
@@ -331,7 +346,9 @@ class Reactor:
             hurry = nonblock or (once and total)
             timeout = self._begin_pass(hurry)
             if self.prepare_watchers:
+                wakeup.waits = False
                 self._run_watchers(self.prepare_watchers, PrepareInfo(timeout))
+                wakeup.waits = True
                 if self.broken:
                     return 0
                 if not stay and not self._has_events():
@@ -339,7 +356,6 @@ class Reactor:
                 timeout = self._begin_pass(hurry)
             self.cached_time = None
             registry.prepare_wait()
-            wakeup.waits = True
             if locked is None:
                 ready = self._wait(timeout)
             else:
@@ -472,6 +488,8 @@ class Reactor:
         Owners that come back meanwhile wait for the next time.  Those that were not reached,
         because a callback raised or broke the loop, stay on the list.
         """
+        if self.parted:
+            return 0  # the output is the parent's, who sends it
         waiting = self._waiting
         ran = 0
         try:
@@ -557,27 +575,52 @@ class Reactor:
 
     def close(self) -> None:
         """Delete every event and give the kernel's objects back; no finalizer runs."""
-        self.require_not_looping()
+        self.require_closable()
         self.registry.clear()
         self.wakeup.close()
         self.closed = True
+        leave_at_fork(self)
         self._waiting.clear()
         for watcher in (*self.prepare_watchers, *self.check_watchers):
             watcher.close()
         self.exception_handler = None
         self.backend.dealloc()
 
+    @property
+    def caught_signals(self) -> Collection[int]:
+        """The numbers of the signals that there are pending events of."""
+        return self.wakeup.signals.numbers
+
+    def part(self) -> None:
+        """Let go of what the parent process has, in a child that was forked just now."""
+        self._part()
+        self.wakeup.signals.part()
+
+    def _part(self) -> None:
+        if self.parted:
+            return
+        if self.looping and not self.in_loop_thread():
+            # The thread that was in the loop did not come along.
+            self.looping = False
+            self.cached_time = None
+            self.wakeup.leave_loop()
+            self.active.running_priority = NOTHING_RUNS
+            self.registry.running = None
+        self.active.preempted = True  # what else is active in this pass is the parent's
+        self.registry.renew_lock()
+        self.parted = True
+        self.backend = PartedBackend(self.backend)
+        self.registry.evmap.use(self.backend)
+        self.wakeup.part()
+
     def reinit(self) -> None:
         """Go on in a forked child; see `EventBase.reinit`."""
         self.require_open()
-        if self.looping and not self.in_loop_thread():
-            self.looping = False  # the thread that was in the loop did not come along
-            self.cached_time = None
-            self.wakeup.thread_id = 0
-            self.wakeup.waits = False
-            self.active.running_priority = NOTHING_RUNS
-            self.registry.running = None
-        self.registry.renew_lock()
+        self._part()
+        assert isinstance(self.backend, PartedBackend)
+        self.backend = self.backend.parents
+        self.registry.evmap.use(self.backend)
+        self.parted = False
         refusal = self.registry.reinit()
         self.wakeup.reinit()
         if refusal is not None:

@@ -80,3 +80,6 @@ class EventRecord:
     result: int
     stale: int
     calls: int
+
+    def let_go(self) -> None:
+        """Hold nothing that holds this record, now that its base is closed."""

@@ -195,10 +195,10 @@ class Registry:
 
     def delete(self, event: EventRecord) -> None:
         """Make an event neither pending nor active; see `Event.delete`."""
+        if event.inserted:
+            self._take_out(event)  # first, because it may be refused
         if event.timer_key:
             self.timers.remove(event)
-        if event.inserted:
-            self._take_out(event)
         if event.is_active:
             self.active.deactivate(event)
         event.interval = None
@@ -292,8 +292,9 @@ class Registry:
 
     def clear(self) -> None:
         """Delete every event, and drop what deleted ones have left behind."""
-        for event in [*self.signals, *self.active, *self.evmap, *self.timers]:
+        for event in list(self):
             self.delete_noblock(event)
+            event.let_go()
         self.active.clear()
         self.timers.clear()
 

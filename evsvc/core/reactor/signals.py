@@ -1,23 +1,37 @@
-"""Signals as events: a handler that does nothing, and a wake-up socket that carries the numbers.
+"""Signals as events.
 
-Python's C-level handler writes each signal's number as one byte into the wake-up socket; the loop
-reads them and activates the events, each as often as its signal came.  The disposition that was
-there before comes back when the last event of a signal goes, the wake-up socket when the last
-event of any signal goes.
+Who does what when a signal comes
+    * Python's C-level handler, at once: marks the signal as due, and writes its number as one byte
+      to the wake-up descriptor of the process.  While a loop runs in the main thread, that is the
+      loop's own (see `wakeup`), so that a wait ends which has begun or is about to; where its
+      socket is full, the byte is dropped.
+    * Our handler in Python (`_Catcher`), in the main thread as soon as that runs Python code:
+      counts its call for one base, and wakes that base's loop, whatever thread that is in.
+    * The loop, woken: activates the events of each signal that was counted.
 
-A process has one wake-up socket: the base that last added a signal event, or last entered its
-loop with one, has the signals.
+So the pipe only wakes, and a byte that is dropped loses nothing.  What is promised: after each
+signal its events are called, at least once.  Python may join signals of one kind that come in
+quick succession, and call the handler once for all of them.  Their bytes tell how many there were,
+and the events are called so often, where the loop is in the main thread and the bytes were not
+dropped.
+
+One `_Catcher` is the handler of a signal for all bases with events of it, and the base that added a
+signal event last or entered its loop last is told.  When no base is left, the main thread puts back
+what was there before.  A loop in another thread may be the last to let go, which may not: the
+catcher then stays until the main thread comes to it, and does meanwhile what would have been done
+without it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import signal
 import threading
-from collections import Counter
 from collections.abc import Callable
+from operator import attrgetter
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -25,7 +39,7 @@ from ..errors import ArgumentError, StateError
 from ..flags import EVENT_FLAGS, SIGNAL, TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from .reactor import Reactor
     from .record import EventRecord
@@ -35,129 +49,322 @@ logger = logging.getLogger("evsvc.core")
 
 _Handler = Callable[[int, FrameType | None], object] | int | None
 
-# A wake-up descriptor with its open file's device and number: none.
-_NO_WAKEUP = (-1, 0, 0)
+# A descriptor with its open file's device and number: none.
+_NO_FILE = (-1, 0, 0)
+
+
+def is_main_thread() -> bool:
+    """Return True when this is the thread that Python runs signal handlers in."""
+    return threading.current_thread() is threading.main_thread()
+
+
+class WakeupFd:
+    """Python's wake-up descriptor, while a loop in the main thread or a signal event wants it.
+
+    fd: the one that is ours.
+    """
+
+    __slots__ = ("_fd", "_found", "_users")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._users = 0
+        self._found: list[tuple[int, int, int]] = []  # by each user who took it
+
+    def take(self) -> None:
+        """Have the numbers of signals written to ours, whoever had them."""
+        self._users += 1
+        self.settle()
+
+    def give_back(self) -> None:
+        """Restore what was there when the last user but one took it, or when this one did."""
+        self._users -= 1
+        self.settle()
+
+    def settle(self) -> None:
+        """Do what was asked for in another thread than the main, which may not."""
+        if self._fd >= 0 and len(self._found) != self._users and is_main_thread():
+            while len(self._found) < self._users:
+                self._take()
+            while len(self._found) > self._users:
+                self._restore()
+
+    def part(self) -> bool:
+        """Have nothing written to ours until `reinit`.  Return True when this thread may do so."""
+        if self._found and not is_main_thread():
+            return False
+        while self._found:
+            self._restore()
+        self._fd = -1
+        return True
+
+    def reinit(self, fd: int) -> None:
+        """Have `fd` instead."""
+        self._fd = fd
+        self.settle()
+
+    def _take(self) -> None:
+        found = -1
+        with contextlib.suppress(ValueError):  # in a subinterpreter
+            found = signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
+        self._found.append(_NO_FILE if found < 0 else _open_file(found))
+
+    def _restore(self) -> None:
+        """Restore what was found, unless someone else has set another one since."""
+        found = self._found.pop()
+        with contextlib.suppress(ValueError, OSError):
+            current = signal.set_wakeup_fd(-1)
+            if current == self._fd:
+                current = found[0]
+                # Closed meanwhile, its number may be anyone's; signal bytes must not go there.
+                if current < 0 or _open_file(current) != found:
+                    return
+            if current >= 0:
+                signal.set_wakeup_fd(current)
+
+
+def _open_file(fd: int) -> tuple[int, int, int]:
+    """Return `fd` with what tells its open file from another one under the same number."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return _NO_FILE
+    return fd, status.st_dev, status.st_ino
+
+
+class _Caught:
+    """One signal of one base: its events, and how often it came."""
+
+    __slots__ = ("_ahead", "_ran", "_told", "_wake", "catcher", "events", "turn")
+
+    def __init__(self, wake: Callable[[], object]) -> None:
+        self.events: list[EventRecord] = []
+        self.catcher: _Catcher | None = None
+        self.turn = 0  # of those who share a catcher, the last one is told
+        self._wake = wake
+        self._ran = 0  # calls of the handler; only the main thread writes it
+        self._told = 0  # those of them that `take` has returned
+        self._ahead = 0  # those that it returned last, and whose bytes it had not seen
+
+    def count(self) -> None:
+        """Know that the handler was called."""
+        self._ran += 1
+        self._wake()
+
+    def take(self, written: int) -> int:
+        """Return how often the signal came since the last time; `written` bytes were read since."""
+        ran = self._ran - self._told
+        self._told += ran
+        written = max(written - self._ahead, 0)
+        self._ahead = max(ran - written, 0)
+        return max(ran, written) if ran else 0
+
+    def forget(self) -> None:
+        """Forget what came and was not taken."""
+        self._told = self._ran
+        self._ahead = 0
 
 
 class _Catcher:
-    """One base's handler of one signal: keeps the default action away, and does no more."""
+    """The handler of one signal, for every base that has events of it."""
 
-    __slots__ = ("live", "previous")
+    __slots__ = ("_previous", "_signum", "_turns", "takers")
 
-    def __init__(self) -> None:
-        self.live = True
-        self.previous: _Handler = None
+    _previous: _Handler
 
-    def __call__(self, signum: int, frame: object) -> None:
-        """Do nothing: the number travels through the wake-up socket."""
+    def __init__(self, signum: int) -> None:
+        self.takers: list[_Caught] = []
+        self._signum = signum
+        self._previous = signal.getsignal(signum)
+        self._turns = itertools.count(1)
 
-    def give_back(self, signum: int) -> None:
-        """Restore what was there before, unless someone has taken the signal over since.
+    def join(self, caught: _Caught) -> None:
+        """Tell `caught` from now on.  Raises OSError for a signal that cannot be caught."""
+        # A signal may come between any two of these lines.
+        self.prefer(caught)
+        self.takers.append(caught)
+        if not self._is_installed():
+            try:
+                signal.signal(self._signum, self)
+            except OSError:
+                self.takers.remove(caught)
+                raise
+            signal.siginterrupt(self._signum, False)
+        caught.catcher = self
 
-        Another base's catcher that has gone by now is passed over for what it found itself.
-        """
-        self.live = False
-        if signal.getsignal(signum) is not self:
-            return
-        found: _Handler = self
-        while isinstance(found, _Catcher) and not found.live:
-            found = found.previous
-        # None: a handler that C code installed, which Python cannot put back.
-        signal.signal(signum, signal.SIG_DFL if found is None else found)
+    def _is_installed(self) -> bool:
+        return signal.getsignal(self._signum) is self
+
+    def prefer(self, caught: _Caught) -> None:
+        """Tell `caught`, and none of the others."""
+        caught.turn = next(self._turns)
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        """Count the call for the base that has the signal."""
+        takers = self.takers.copy()
+        if takers:
+            max(takers, key=attrgetter("turn")).count()
+        else:
+            self._stand_aside(frame)
+
+    def _stand_aside(self, frame: FrameType | None) -> None:
+        """Do what would be done if this catcher were not there."""
+        self.give_back()
+        previous = self._previous
+        if callable(previous):
+            previous(self._signum, frame)
+        elif previous != signal.SIG_IGN:
+            # The default may end the process, stop it for a while, or be nothing at all.
+            installed = signal.signal(self._signum, signal.SIG_DFL)
+            signal.raise_signal(self._signum)
+            signal.signal(self._signum, signal.SIG_DFL if installed is None else installed)
+
+    def give_back(self) -> None:
+        """Restore what was there before, unless a base or someone else has the signal by now."""
+        if not self.takers and self._is_installed():
+            previous = self._previous
+            # None: a handler that C code installed, which Python cannot put back.
+            signal.signal(self._signum, signal.SIG_DFL if previous is None else previous)
 
 
 class SignalMap:
-    """The signal events of one base."""
+    """The signal events of one base.
 
-    __slots__ = ("_catchers", "_events", "_old_wakeup", "_wakeup_fd")
+    wakeup_fd: the base's; wake: makes its loop call `deliver`, from any thread and signal handler;
+    in_loop_thread: whether the thread that asks is the one in the loop.
+    """
 
-    def __init__(self, wakeup_fd: int) -> None:
+    __slots__ = ("_caught", "_in_loop_thread", "_left_behind", "_parted", "_wake", "_wakeup_fd")
+
+    def __init__(
+        self,
+        wakeup_fd: WakeupFd,
+        wake: Callable[[], object],
+        in_loop_thread: Callable[[], bool],
+    ) -> None:
         self._wakeup_fd = wakeup_fd
-        self._old_wakeup = _NO_WAKEUP
-        self._events: dict[int, list[EventRecord]] = {}
-        self._catchers: dict[int, _Catcher] = {}
+        self._wake = wake
+        self._in_loop_thread = in_loop_thread
+        self._caught: dict[int, _Caught] = {}
+        self._left_behind: list[_Catcher] = []  # that a thread could not give back
+        self._parted = False
+
+    @property
+    def numbers(self) -> Collection[int]:
+        """The signals that there are events of."""
+        return tuple(self._caught)
 
     def add(self, event: EventRecord) -> None:
         """Catch the event's signal.  Raises ArgumentError for a number that is no signal or
-        cannot be caught, StateError outside the main thread."""
+        cannot be caught, StateError outside the main thread, and in a forked child."""
         signum = event.number
         _check_signal(signum)
         _require_main_thread(signum)
-        if signum not in self._events:
-            catcher = _Catcher()
-            try:
-                catcher.previous = signal.signal(signum, catcher)
-            except OSError as exc:
-                raise ArgumentError(f"signal {signum} cannot be caught: {exc.strerror}") from exc
-            signal.siginterrupt(signum, False)
-            self._catchers[signum] = catcher
-        first = not self._events
-        if first and self._another_has_signals():
+        if self._parted:
+            raise StateError(f"signal {signum}: in a forked child, call reinit() first")
+        caught = self._caught.get(signum)
+        if caught is None:
+            caught = _Caught(self._wake)
+            self._catch(signum, caught)
+            self._caught[signum] = caught
+            if len(self._caught) == 1:
+                self._wakeup_fd.take()
+        caught.events.insert(0, event)
+        self.take_over()
+
+    def _catch(self, signum: int, caught: _Caught) -> None:
+        catcher = signal.getsignal(signum)
+        if not isinstance(catcher, _Catcher):
+            catcher = _Catcher(signum)
+        if catcher.takers:
             logger.warning(
-                "another event base has signals: from now on they come to the one that added "
-                "signal %d, until the other enters its loop",
+                "another event base has events of signal %d: it comes from now on to the one that "
+                "added it last, until the other enters its loop",
                 signum,
             )
-        self._events.setdefault(signum, []).insert(0, event)
-        found = self.take_over()
-        if first:
-            self._old_wakeup = _open_file(found)
-
-    def _another_has_signals(self) -> bool:
-        handlers = map(signal.getsignal, signal.valid_signals())
-        theirs = [each for each in handlers if isinstance(each, _Catcher) and each.live]
-        return len(theirs) > len(self._catchers)
+        try:
+            catcher.join(caught)
+        except OSError as exc:
+            raise ArgumentError(f"signal {signum} cannot be caught: {exc.strerror}") from exc
 
     def remove(self, event: EventRecord) -> None:
         """Forget the event, and with the last one of a signal restore what was there before.
 
-        Raises StateError outside the main thread.
+        Raises StateError, with nothing done, for the last one of a signal in a thread that is
+        neither the main nor the loop's.
         """
         signum = event.number
-        events = self._events[signum]
-        if len(events) == 1:
+        caught = self._caught[signum]
+        if len(caught.events) == 1:
+            self._require_may_let_go(signum)
+        caught.events.remove(event)
+        if not caught.events:
+            del self._caught[signum]
+            self._let_go(caught)
+            if not self._caught:
+                self._wakeup_fd.give_back()
+
+    def require_closable(self) -> None:
+        """Raise StateError when this thread may not delete what is here."""
+        for signum in self._caught:
+            self._require_may_let_go(signum)
+
+    def _require_may_let_go(self, signum: int) -> None:
+        if not (self._parted or self._in_loop_thread()):
             _require_main_thread(signum)
-        events.remove(event)
-        if events:
+
+    def _let_go(self, caught: _Caught) -> None:
+        catcher, caught.catcher = caught.catcher, None
+        if catcher is None:
             return
-        del self._events[signum]
-        self._catchers.pop(signum).give_back(signum)
-        if not self._events:
-            self._restore_wakeup_fd()
+        catcher.takers.remove(caught)
+        self._left_behind.append(catcher)
+        self._give_back()
 
-    def take_over(self) -> int:
-        """Get the signals of the process, as far as this thread may decide it.
+    def _give_back(self) -> None:
+        if self._left_behind and is_main_thread():
+            left, self._left_behind = self._left_behind, []
+            for catcher in left:
+                catcher.give_back()
+            self._wakeup_fd.settle()
 
-        Returns the wake-up descriptor that was set until now, or -1.
-        """
-        if not self._events or threading.current_thread() is not threading.main_thread():
-            return -1
-        return signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
+    def take_over(self) -> None:
+        """Have the signals, also those that other bases have, too."""
+        self._give_back()
+        for caught in self._caught.values():
+            if caught.catcher is not None:
+                caught.catcher.prefer(caught)
 
-    def move_wakeup_fd(self, fd: int) -> None:
-        """Have the numbers written to `fd`, if it is this base that has the signals."""
-        old, self._wakeup_fd = self._wakeup_fd, fd
-        if not self._events or threading.current_thread() is not threading.main_thread():
-            return
-        current = signal.set_wakeup_fd(-1)
-        if current == old:
-            current = fd
-        signal.set_wakeup_fd(current, warn_on_full_buffer=False)
+    def part(self) -> None:
+        """In a forked child, leave the signals to what there was before, and forget what came."""
+        self._parted = True
+        for caught in self._caught.values():
+            self._let_go(caught)
+            caught.forget()
 
-    def _restore_wakeup_fd(self) -> None:
-        current = signal.set_wakeup_fd(-1)
-        if current == self._wakeup_fd:
-            current = self._old_wakeup[0]
-            # Closed meanwhile, its number may be anyone's; signal bytes must not go there.
-            if _open_file(current) != self._old_wakeup:
-                return
-        with contextlib.suppress(OSError, ValueError):
-            signal.set_wakeup_fd(current)
+    def reinit(self) -> None:
+        """End what `part` began.  Raises StateError outside the main thread."""
+        self._parted = False
+        for signum, caught in self._caught.items():
+            if caught.catcher is None:
+                _require_main_thread(signum)
+                self._catch(signum, caught)
+
+    def close(self) -> None:
+        """Let go of the wake-up.  There are no events by now."""
+        self._give_back()
+        del self._wake, self._in_loop_thread
 
     def deliver(self, registry: Registry, numbers: bytes) -> None:
-        """Activate the events of the signals that came, each as often as it came."""
-        for signum, times in Counter(numbers).items():
-            for event in self._events.get(signum, ()):
+        """Activate the events of the signals that came, each as often as it came.
+
+        numbers: what Python's C-level handler has written.
+        """
+        for signum, caught in self._caught.items():
+            times = caught.take(numbers.count(signum))
+            if not times:
+                continue
+            for event in caught.events:
                 count_calls(event, times)
                 registry.activate(event, SIGNAL)
 
@@ -177,9 +384,13 @@ class SignalMap:
             if event.calls > 0:
                 reactor.registry.activate_later(event, what)
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to do for signals."""
+        return bool(self._caught or self._left_behind)
+
     def __iter__(self) -> Iterator[EventRecord]:
-        for events in self._events.values():
-            yield from events
+        for caught in self._caught.values():
+            yield from caught.events
 
 
 def count_calls(event: EventRecord, times: int) -> None:
@@ -198,17 +409,6 @@ def _check_signal(signum: int) -> None:
         raise ArgumentError(f"no such signal: {signum!r}")
 
 
-def _open_file(fd: int) -> tuple[int, int, int]:
-    """Return `fd` with what tells its open file from another one under the same number."""
-    if fd < 0:
-        return _NO_WAKEUP
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return _NO_WAKEUP
-    return fd, status.st_dev, status.st_ino
-
-
 def _require_main_thread(signum: int) -> None:
-    if threading.current_thread() is not threading.main_thread():
+    if not is_main_thread():
         raise StateError(f"signal {signum}: only the main thread can catch and release signals")

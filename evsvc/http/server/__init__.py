@@ -1,0 +1,1 @@
+"""The server's side of HTTP: bound sockets, connections, requests and how they are answered."""

@@ -1,0 +1,728 @@
+"""One client's connection: reads requests, has them answered in order, writes the replies.
+
+A request's way: carrier -> reader -> router -> the program's callback -> writer -> carrier.
+One request is in hand at a time; what the client pipelines behind it waits in the reader, and past
+PIPELINE_BYTES no more is read.
+
+Invariants
+    * `_phase` moves as `NEXT` says, and no other way.
+    * `_request` is the request in hand in BODY and REPLY, and None otherwise.
+    * `_deadline` is right in HEAD, BODY and LINGER, and in REPLY once the client has ended its
+      side.  The timer may be set for an earlier moment, never for a later one, nor for more than
+      `idle_s` ahead: a deadline that moves back, or becomes the idle one, costs one store, and the
+      timer, when it fires early, is set again.
+    * The client's end is looked for in every phase, also while the program has its request; it is
+      told, and not acted on while the request may still be answered.
+    * The program's callback may close the connection: after each, `_phase` is looked at again.
+      What it raises ends its exchange, and nothing else.
+    * A reply from outside the reading starts no other callback before it returns: programs that
+      answer one client from the callback of another would recurse as deep as clients pipeline.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+from ...core import (
+    BEV_EVENT_EOF,
+    EV_CLOSED,
+    EV_READ,
+    EV_TIMEOUT,
+    EV_WRITE,
+    ArgumentTypeError,
+    BufferEvent,
+    Event,
+)
+from ..errors import RemoteProtocolError
+from ..wire.request_reader import RequestReader
+from ..wire.writer import CONTINUE
+from . import access_log
+from .body_intake import BodyIntake
+from .handle import ServerConnection
+from .pages import final_page, not_found_page
+from .request import ReplyState, ServerRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..wire.limits import ReaderLimits
+    from ..wire.request_head import RequestHead
+    from .router import Route
+    from .server import HttpServer
+    from .service import Callback
+
+logger = logging.getLogger("evsvc.http")
+
+# Bytes that may wait unread behind a request in hand.
+PIPELINE_BYTES = 64 * 1024
+
+
+class Phase(enum.Enum):
+    """What the connection is about to do."""
+
+    HEAD = enum.auto()  # read a request's head, or wait for one
+    BODY = enum.auto()  # read its body
+    REPLY = enum.auto()  # the program has it
+    SKIP = enum.auto()  # it is answered: read the rest of its body, and throw it away
+    BACKLOG = enum.auto()  # read no further until the client has taken what it asked for
+    DRAIN = enum.auto()  # send what is left, then close
+    LINGER = enum.auto()  # all is sent; throw away what still comes, until the peer closes
+    CLOSED = enum.auto()
+
+
+class Step(enum.Enum):
+    """What takes a connection from one phase to another."""
+
+    HEAD_WITH_BODY = enum.auto()
+    REQUEST = enum.auto()  # it is whole: the program gets it
+    REPLIED = enum.auto()
+    REPLIED_TOO_MUCH = enum.auto()  # more waits to be sent than `max_output_bytes`
+    TAKEN = enum.auto()  # by the client, all of it
+    LAST = enum.auto()  # nothing more is read as a request
+    SENT = enum.auto()
+    CLOSE = enum.auto()
+
+
+NEXT: dict[tuple[Phase, Step], Phase] = {
+    (Phase.HEAD, Step.HEAD_WITH_BODY): Phase.BODY,
+    (Phase.HEAD, Step.REQUEST): Phase.REPLY,
+    (Phase.BODY, Step.REQUEST): Phase.REPLY,
+    (Phase.REPLY, Step.REPLIED): Phase.HEAD,
+    (Phase.REPLY, Step.REPLIED_TOO_MUCH): Phase.BACKLOG,
+    (Phase.BODY, Step.REPLIED): Phase.SKIP,
+    (Phase.SKIP, Step.REQUEST): Phase.HEAD,
+    (Phase.SKIP, Step.LAST): Phase.DRAIN,
+    (Phase.BACKLOG, Step.TAKEN): Phase.HEAD,
+    (Phase.HEAD, Step.LAST): Phase.DRAIN,
+    (Phase.BODY, Step.LAST): Phase.DRAIN,
+    (Phase.REPLY, Step.LAST): Phase.DRAIN,
+    (Phase.BACKLOG, Step.LAST): Phase.DRAIN,
+    (Phase.DRAIN, Step.LAST): Phase.DRAIN,
+    (Phase.DRAIN, Step.SENT): Phase.LINGER,
+    **{(phase, Step.CLOSE): Phase.CLOSED for phase in Phase},
+}
+
+_HEAD, _BODY, _REPLY = Phase.HEAD, Phase.BODY, Phase.REPLY
+_BACKLOG, _DRAIN, _CLOSED = Phase.BACKLOG, Phase.DRAIN, Phase.CLOSED
+_SKIP = Phase.SKIP
+
+
+class Connection:
+    """What the server keeps of one client; the ReplyPath of its requests.
+
+    peer: the client's (address, port); ("", 0) on a Unix socket.  options: the server's, as they
+    were when the client came.  keep_alive: whether the connection may outlive the reply in hand.
+    peer_is_done: the client has ended its side.  send, send_buffer, date: see ReplyPath.
+    """
+
+    __slots__ = (
+        "_base",
+        "_chunk_cb",
+        "_closecb",
+        "_complete_cb",
+        "_completed",
+        "_deadline",
+        "_end_watch",
+        "_expects_continue",
+        "_gone_cb",
+        "_handle",
+        "_head_is_timed",
+        "_intake",
+        "_linger",
+        "_logs_access",
+        "_phase",
+        "_pumping",
+        "_reader",
+        "_request",
+        "_requests_left",
+        "_route",
+        "_server",
+        "_service",
+        "_skipped_bytes",
+        "_timer",
+        "carrier",
+        "date",
+        "default_content_type",
+        "gone",
+        "keep_alive",
+        "options",
+        "peer",
+        "peer_is_done",
+        "send",
+        "send_buffer",
+    )
+
+    def __init__(self, server: HttpServer, sock: socket.socket, peer: tuple[str, int]) -> None:
+        self._server = server
+        service = self._service = server.service
+        self._base = base = service.base
+        options = self.options = service.options
+        self.default_content_type = options.default_content_type
+        self.peer = peer
+        self._reader = RequestReader(options.limits)
+        self._reader.limits_for = self._limits_for
+        self._phase = _HEAD
+        self._request: ServerRequest | None = None
+        self._route: Route | None = None
+        self.keep_alive = True
+        self.gone = self.peer_is_done = False
+        self._requests_left = options.max_requests
+        self._pumping = False
+        self._linger = False
+        self._head_is_timed = False
+        self._intake: BodyIntake | None = None  # of a body that is streamed
+        self._expects_continue = False
+        self._skipped_bytes = 0
+        self._complete_cb: Callback | None = None  # of the request in hand
+        self._gone_cb: Callback | None = None  # of the same
+        self._completed: list[tuple[ServerRequest, Callback]] = []
+        self._chunk_cb: Callback | None = None
+        self._closecb: Callback | None = None
+        self._handle: ServerConnection | None = None
+        self._end_watch: Event | None = None  # while reading stands still
+        self._logs_access = access_log.is_on()
+        self._deadline = base.now + options.idle_s
+        self._timer = Event(base, -1, 0, self._on_timer)
+        self._timer.add(options.idle_s)
+        carrier = self.carrier = service.make_carrier(sock)
+        carrier.set_timeouts(None, options.write_s)
+        carrier.setcb(None, None, self._on_event)
+        carrier.set_datacb(self._pump)
+        carrier.enable(EV_READ)
+        self.send = carrier.output.add
+        self.send_buffer = carrier.output.add_buffer
+        self.date = service.date
+
+    def handle(self) -> ServerConnection:
+        """Return the connection as the program sees it: always the same object."""
+        if self._handle is None:
+            self._handle = ServerConnection(self, self._server)
+        return self._handle
+
+    def set_closecb(self, cb: Callable[[Any, Any], object] | None, arg: object = None) -> None:
+        """Have the program told of the end; see ServerConnection.set_closecb."""
+        if cb is not None and not callable(cb):
+            raise ArgumentTypeError(f"the callback cannot be called: {cb!r}")
+        self._closecb = None if cb is None else (cb, arg)
+
+    def close(self) -> None:
+        """End it at once; see ServerConnection.close."""
+        if self._phase is _CLOSED:
+            return
+        self.carrier.close()
+        self._let_go()
+        self._tell_end()
+        self._handle = None
+
+    def _let_go(self) -> None:
+        """Be closed, but for the carrier."""
+        self._step(Step.CLOSE)
+        self.gone = True
+        self._timer.close()
+        self._unwatch_end()
+        self._reader.limits_for = None
+        self._completed.clear()
+        self._end_intake(False)
+        self._tell_gone()
+        self._request = self._route = self._complete_cb = self._chunk_cb = None
+        self._server.forget(self)
+
+    def break_off(self) -> None:
+        """End it, so that the client notices that a reply is not whole."""
+        self.close()
+
+    def take_over(self, request: ServerRequest) -> tuple[BufferEvent, bytes]:
+        """Have no more to do with the carrier, and return it, with the unread bytes."""
+        if self._logs_access:
+            access_log.write(self.peer[0], request)
+        carrier, rest = self.carrier, self._reader.rest()
+        carrier.set_datacb(None)
+        carrier.setcb(None, None, None)
+        carrier.set_timeouts(None, None)
+        self._closecb = None
+        self._let_go()
+        if not self.peer_is_done:
+            carrier.enable(EV_READ | EV_WRITE)
+        return carrier, rest
+
+    def finish(self) -> None:
+        """Close after what has arrived is answered, or now when there is nothing."""
+        self._requests_left = 0
+        self.keep_alive = False
+        phase = self._phase
+        if self.peer_is_done and phase is _REPLY:
+            self.close()  # who asked has gone, as far as can be known
+        elif (phase is _HEAD or phase is _BACKLOG) and self._reader.exhausted:
+            if phase is _BACKLOG or not self._has_arrived():
+                self._close_after_output()
+            else:
+                self._requests_left = 1
+
+    def turn_away(self) -> None:
+        """Answer 503 without having read a request, and close: there are too many clients."""
+        self._refuse(RemoteProtocolError("there are too many connections", 503))
+
+    def _has_arrived(self) -> bool:
+        """Whether the kernel has bytes of the client that are not read yet."""
+        sock = self.carrier.socket
+        try:
+            return sock is not None and bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
+
+    def _step(self, step: Step) -> None:
+        self._phase = NEXT[self._phase, step]
+
+    def _pump(self, bev: BufferEvent, data: bytes, ctx: object = None) -> None:
+        """Read on, until a request is in the program's hands or more bytes must come."""
+        phase = self._phase
+        if phase is not _HEAD:
+            if phase is not _BODY and phase is not _SKIP:
+                self._hold(data)
+                return
+            self._reader.receive(data)
+            data = b""
+        head = None
+        reader = self._reader
+        self._pumping = True
+        try:
+            if phase is _BODY:
+                self._read_body()
+            elif phase is _SKIP:
+                self._skip_body()
+            while self._phase is _HEAD:
+                try:
+                    head = reader.next_head(data)
+                except RemoteProtocolError as fault:
+                    self._refuse(fault)
+                    break
+                data = b""
+                if head is None:
+                    break
+                self._begin(head)
+                if reader.exhausted:
+                    break
+        finally:
+            self._pumping = False
+        if self._phase is _HEAD:
+            if head is None or self.peer_is_done:
+                self._await_rest()
+            else:
+                self._deadline = self._base.now + self.options.idle_s
+
+    def _hold(self, data: bytes) -> None:
+        """Bytes have come while none are wanted: they wait, or what follows the end is dropped."""
+        if self._phase is _REPLY or self._phase is _BACKLOG:
+            self._reader.receive(data)
+            if self._reader.buffered > PIPELINE_BYTES:
+                self.carrier.disable(EV_READ)
+                self._watch_end()
+        else:
+            self._linger = True
+
+    def _await_rest(self) -> None:
+        """A head is not whole, or has not begun; or no more will come."""
+        begun = not self._reader.exhausted
+        if self.peer_is_done:
+            if begun:
+                self.close()  # there is nothing to answer
+            else:
+                self._close_after_output()
+        elif not begun:
+            self._deadline = self._base.now + self.options.idle_s
+        elif not self._head_is_timed:
+            self._head_is_timed = True
+            self._set_deadline(self.options.head_s)
+
+    def _begin(self, head: RequestHead) -> None:
+        request = self._request = ServerRequest(self, head)
+        method, _, _, _, content_length, keep_alive, _, expect_continue = head
+        self._head_is_timed = False
+        self._requests_left -= 1
+        self.keep_alive = keep_alive and self._requests_left > 0
+        service = self._service
+        route = self._route = service.find_route(request)
+        if service.newreq_cb is not None and not service.admits(request):
+            self.close()
+            return
+        if method not in service.methods and (
+            route is None or route.methods is None or method not in route.methods
+        ):
+            if content_length:
+                self.keep_alive = False
+                self._linger = True
+            self._step(Step.REQUEST)
+            request.send_error(501)
+        elif content_length:
+            self._step(Step.HEAD_WITH_BODY)
+            self._expects_continue = expect_continue
+            if route is not None and route.streams and _takes(route, method):
+                self._intake = BodyIntake(self._body_wanted, self._body_unwanted)
+                request.stream_body(self._intake)
+                self.carrier.disable(EV_READ)
+                self._watch_end()
+                self._call(route, request)
+                return
+            self._send_continue()
+            self._read_body()
+            if self._phase is _BODY:
+                self._set_deadline(self.options.body_s)
+        else:
+            self._answer(request)
+
+    def _limits_for(self, head: RequestHead) -> ReaderLimits:
+        """Return the limits of the body behind a head: a stream's where its route streams."""
+        service = self._service
+        if service.hosts.streams and service.streams_body(head):
+            return service.stream_limits
+        return self.options.limits
+
+    def _send_continue(self) -> None:
+        if self._expects_continue:
+            self._expects_continue = False
+            if self._reader.exhausted:
+                self.send(CONTINUE)
+
+    def _body_wanted(self) -> None:
+        """The program takes the body, or goes on taking it: from the loop, as it may be here by
+        way of a callback of the body."""
+        if self._phase is _BODY:
+            self._send_continue()
+            self._set_deadline(self.options.body_s)
+            self._unwatch_end()
+            self.carrier.enable(EV_READ)
+            self._base.once(-1, EV_TIMEOUT, self._on_turn)
+
+    def _body_unwanted(self) -> None:
+        if self._phase is _BODY:
+            self.carrier.disable(EV_READ)
+            self._watch_end()
+
+    def _end_intake(self, is_whole: bool) -> None:
+        intake, self._intake = self._intake, None
+        request = self._request
+        if intake is not None and request is not None:
+            try:
+                intake.end(request, is_whole)
+            except Exception as exc:
+                self._callback_failed(request)
+                self._service.callback_failed(exc, request)
+
+    def _read_body(self) -> None:
+        """Take what has come of the body; at its end, have the request answered."""
+        request, intake = self._request, self._intake
+        assert request is not None
+        try:
+            while intake is None or intake.is_wanted:
+                piece = self._reader.read_body()
+                if piece is None:
+                    break
+                if not piece:
+                    if self.peer_is_done:
+                        self.close()
+                    return
+                self._deadline = self._base.now + self.options.body_s
+                if intake is None:
+                    request.input_buffer.add(piece)
+                elif not self._give(intake, request, piece):
+                    return
+            else:
+                return  # the program pauses
+        except RemoteProtocolError as fault:
+            self._refuse(fault)
+            return
+        request.trailers = self._reader.trailers
+        if intake is None:
+            self._answer(request)
+            return
+        self._phase = _REPLY
+        self._end_intake(True)
+
+    def _give(self, intake: BodyIntake, request: ServerRequest, piece: bytes) -> bool:
+        """Give the program a piece of a body; whether it is still to be read."""
+        try:
+            intake.give(request, piece)
+        except Exception as exc:
+            self._callback_failed(request)
+            self._service.callback_failed(exc, request)
+        return self._phase is _BODY
+
+    def _skip_body(self) -> None:
+        """Throw away the rest of a body whose request is answered: within a bound, or close."""
+        try:
+            while (piece := self._reader.read_body()) is not None:
+                self._skipped_bytes += len(piece)
+                if self.peer_is_done or self._skipped_bytes > self.options.max_skip_bytes:
+                    self._close_after_output()
+                    return
+                if not piece:
+                    return
+        except RemoteProtocolError as fault:
+            logger.info("%s port %d: behind a request: %s", *self.peer, fault)
+            self._close_after_output()
+            return
+        self._step(Step.REQUEST)
+        if not self._pumping:
+            self._go_on()
+
+    def _answer(self, request: ServerRequest) -> None:
+        self._phase = _REPLY  # by Step.REQUEST; a look into the table is 0.1 of 8 us
+        route = self._route
+        if route is None:
+            page = self.error_page(request, 404, None) if self._service.error_cb else b""
+            request.send_page(404, page or not_found_page(request.uri))
+        elif not _takes(route, request.method):
+            assert route.methods is not None
+            allow = ", ".join(sorted(route.methods))
+            request.send_error(405, None, ("Allow", allow))
+        else:
+            self._call(route, request)
+        if self.peer_is_done and self._phase is _REPLY:
+            self._end_in_hand()
+
+    def _call(self, route: Route, request: ServerRequest) -> None:
+        try:
+            route.callback(request, route.arg)
+        except Exception as exc:
+            self._callback_failed(request)
+            self._service.callback_failed(exc, request)
+
+    def error_page(self, request: ServerRequest, code: int, reason: str | None) -> bytes:
+        """Return the page for an error, the program's where it makes one."""
+        return self._service.error_page(request, code, reason)
+
+    def _callback_failed(self, request: ServerRequest) -> None:
+        """The program's callback raised: tell the client what is still to be told."""
+        if self._phase is _CLOSED:
+            return
+        if request.state is ReplyState.PENDING:
+            request.send_error(500)
+        elif request.state is ReplyState.STREAMING:
+            self.break_off()  # the missing end tells the client that the body is not whole
+
+    def _refuse(self, fault: RemoteProtocolError) -> None:
+        """Answer bytes that are no good request, and close (RFC 9112 9.6)."""
+        logger.info("%s port %d: %d: %s", *self.peer, fault.status, fault)
+        request = self._request
+        has_no_body = self._reader.asks_for_head if request is None else request.method == "HEAD"
+        self._end_intake(False)
+        self._tell_gone()
+        if self._phase is _CLOSED:
+            return
+        self._request = self._route = self._complete_cb = None
+        self._linger = True
+        self.send(final_page(fault.status, self.date, has_no_body))
+        self._close_after_output()
+
+    def when_sent(self, cb: Callable[[Any, Any], object], arg: object) -> None:
+        """Call `cb(connection, arg)` from the loop when the output is empty; see ReplyPath."""
+        self._chunk_cb = (cb, arg)
+        self._watch_output()
+
+    def set_gone_cb(self, cb: Callable[[Any, Any], object], arg: object) -> None:
+        """Call `cb(request, arg)` when the client of the request in hand ends; see ReplyPath."""
+        self._gone_cb = (cb, arg)
+
+    def _tell_gone(self) -> None:
+        gone_cb, self._gone_cb = self._gone_cb, None
+        if gone_cb is not None and self._request is not None:
+            self._service.run(gone_cb, self._request)
+
+    def set_complete_cb(self, cb: Callable[[Any, Any], object], arg: object) -> None:
+        """Call `cb(request, arg)` when the reply in hand is sent; see ReplyPath."""
+        self._complete_cb = (cb, arg)
+
+    def reply_done(self, request: ServerRequest, keep_alive: bool) -> None:
+        """The request in hand is answered: go on with the next, or close."""
+        if self._intake is not None:
+            self._end_intake(False)
+        self._request = self._gone_cb = None
+        if self._logs_access:
+            access_log.write(self.peer[0], request)
+        if self._complete_cb is not None:
+            self._completed.append((request, self._complete_cb))
+            self._complete_cb = None
+            self._watch_output()
+        if not keep_alive:
+            self._close_after_output()
+        elif self._phase is _BODY:
+            self._begin_skip()
+        elif self.carrier.output.length > self.options.max_output_bytes:
+            self._step(Step.REPLIED_TOO_MUCH)
+            self._watch_output()
+        else:
+            self._phase = _HEAD  # by Step.REPLIED
+            if not self._pumping:
+                self._go_on()
+
+    def _begin_skip(self) -> None:
+        """The program has answered before the end of the body."""
+        self._step(Step.REPLIED)
+        self._skipped_bytes = 0
+        if self._expects_continue:  # the client may or may not send it (RFC 9110 10.1.1)
+            self._linger = True
+            self._close_after_output()
+            return
+        self._set_deadline(self.options.body_s)
+        self._unwatch_end()
+        self.carrier.enable(EV_READ)
+        self._base.once(-1, EV_TIMEOUT, self._on_turn)
+
+    def _go_on(self) -> None:
+        """Wait for the next request; one that has waited is read in a turn of its own."""
+        self._deadline = self._base.now + self.options.idle_s
+        if not self.peer_is_done:
+            self._unwatch_end()
+            self.carrier.enable(EV_READ)
+        if self.peer_is_done or not self._reader.exhausted:
+            self._base.once(-1, EV_TIMEOUT, self._on_turn)
+
+    def _on_turn(self, fd: int, what: int, arg: object) -> None:
+        if self._phase is _HEAD or self._phase is _BODY or self._phase is _SKIP:
+            self._pump(self.carrier, b"")
+
+    def _watch_output(self) -> None:
+        """Have `_on_sent` called when the output is empty: from the loop even where it is now."""
+        self.carrier.setcb(None, self._on_sent, self._on_event)
+        if not self.carrier.output.length:
+            self.carrier.enable(EV_WRITE)
+
+    def _on_sent(self, bev: BufferEvent, ctx: object) -> None:
+        """The output is empty: tell whoever waits for that, and go on or close."""
+        bev.setcb(None, None, self._on_event)
+        try:
+            self._tell_sent()
+        finally:
+            if self._phase is not _CLOSED:
+                self._after_output()
+
+    def _tell_sent(self) -> None:
+        """Run the callbacks that wait; what one of them adds waits for the output that it wrote."""
+        for _ in range(len(self._completed)):
+            if not self._completed:
+                return  # closed
+            request, complete_cb = self._completed.pop(0)
+            self._service.run(complete_cb, request)
+        if self._chunk_cb is not None and not self.carrier.output.length:
+            (cb, arg), self._chunk_cb = self._chunk_cb, None
+            request_in_hand = self._request
+            try:
+                cb(self.handle(), arg)
+            except Exception as exc:
+                if request_in_hand is not None:
+                    self._callback_failed(request_in_hand)
+                self._service.callback_failed(exc, request_in_hand or self.handle())
+
+    def _after_output(self) -> None:
+        if self._completed or self._chunk_cb is not None:
+            self._watch_output()  # a callback has asked for another turn
+        elif self._phase is _DRAIN:
+            self._close_after_output()
+        elif self._phase is _BACKLOG:
+            if self.carrier.output.length:
+                self._watch_output()
+            else:
+                self._step(Step.TAKEN)
+                self._go_on()
+
+    def _close_after_output(self) -> None:
+        self._step(Step.LAST)
+        self._timer.delete()
+        if not self._reader.exhausted:
+            self._linger = True
+        if self.carrier.output.length or self._completed or self._chunk_cb is not None:
+            self._watch_output()
+        else:
+            self._end_output()
+
+    def _end_output(self) -> None:
+        """All is sent.  Closing now would reset the connection if unread bytes are left, and the
+        client might never see the reply: then half-close, and read what comes for a while
+        (RFC 9112 9.6)."""
+        if not self._linger or self.peer_is_done:
+            self.close()
+            return
+        self._step(Step.SENT)
+        assert self.carrier.socket is not None
+        try:
+            self.carrier.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()
+            return
+        self._unwatch_end()
+        self.carrier.enable(EV_READ)
+        self._set_deadline(self.options.linger_s)
+
+    def _on_event(self, bev: BufferEvent, what: int, ctx: object) -> None:
+        if not what & BEV_EVENT_EOF:
+            self.close()
+            return
+        self.peer_is_done = True
+        if self._phase is Phase.LINGER:
+            self.close()
+        elif self._phase is _HEAD or self._phase is _BODY or self._phase is _SKIP:
+            self._pump(bev, b"")
+        elif self._phase is _REPLY:
+            self._end_in_hand()
+
+    def _end_in_hand(self) -> None:
+        """The client sends no more, and may have gone, while the program has its request.
+
+        It may as well have closed only its sending side: the program is told, and has `idle_s` to
+        answer.
+        """
+        self._set_deadline(self.options.idle_s)
+        self._tell_gone()
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        closecb, self._closecb = self._closecb, None
+        if closecb is not None:
+            self._service.run(closecb, self.handle())
+
+    def _watch_end(self) -> None:
+        """Look for the client's end while nothing is read, where the backend can see it."""
+        sock = self.carrier.socket
+        if self._end_watch is None and sock is not None:
+            self._end_watch = Event(self._base, sock, EV_CLOSED, self._on_end_behind)
+            self._end_watch.add()
+
+    def _unwatch_end(self) -> None:
+        watch, self._end_watch = self._end_watch, None
+        if watch is not None:
+            watch.close()
+
+    def _on_end_behind(self, fd: int, what: int, arg: object) -> None:
+        """The client has ended behind bytes that are not read yet."""
+        if self._phase is _REPLY:
+            self._end_in_hand()
+
+    def _set_deadline(self, seconds: float) -> None:
+        self._deadline = self._base.now + seconds
+        self._timer.add(min(seconds, self.options.idle_s))
+
+    def _on_timer(self, fd: int, what: int, arg: object) -> None:
+        idle_s = self.options.idle_s
+        left = self._deadline - self._base.now
+        in_hand = self._phase is _REPLY or self._phase is _BACKLOG
+        if self._phase is _BODY and self._intake is not None and not self._intake.is_wanted:
+            in_hand = True  # the program holds the client back
+        if in_hand and not (self.peer_is_done and self._phase is _REPLY):
+            self._timer.add(idle_s)
+        elif left > 0:
+            self._timer.add(min(left, idle_s))
+        elif self._phase is _SKIP:
+            self._close_after_output()
+        elif self._phase is _BODY or (self._phase is _HEAD and not self._reader.exhausted):
+            self._refuse(RemoteProtocolError("the request did not come in time", 408))
+        elif self.carrier.output.length:
+            self._timer.add(idle_s)  # not idle: it is still taking a reply, in `write_s`
+        else:
+            self.close()
+
+
+def _takes(route: Route, method: str) -> bool:
+    return route.methods is None or method in route.methods

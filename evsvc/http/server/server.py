@@ -1,0 +1,399 @@
+"""HttpServer: listeners, callbacks, limits, and the connections that they bring (struct evhttp)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ...core import (
+    LEV_OPT_CLOSE_ON_FREE,
+    LEV_OPT_REUSEABLE,
+    ArgumentError,
+    ConnListener,
+    StateError,
+)
+from ...core.checks import require_callable
+from ...core.closing import Closing
+from ..files import DirectoryOptions, FileHandler
+from ..options import ServerOptions
+from ..wire.status import Method, method_name
+from .connection import Connection
+from .router import RequestCallback
+from .service import ErrorCallback, Service
+
+if TYPE_CHECKING:
+    from ...core import EventBase
+    from ...core.resolver import SocketAddress
+
+BACKLOG = 128
+
+# What a WebSocket is told when its server stops (RFC 6455 section 7.4.1).
+GOING_AWAY = 1001
+
+
+class Session(Protocol):
+    """What has taken over a connection, such as a WebSocket."""
+
+    def shutdown(self, code: int, /) -> None:
+        """End soon; `forget_session` is called then."""
+
+    def close(self) -> None:
+        """End at once."""
+
+
+class BoundSocket:
+    """A listening socket of a server (struct evhttp_bound_socket).
+
+    listener: the ConnListener underneath.  address, port: where it listens, with the real port; a
+    Unix socket's path, and 0.
+    """
+
+    __slots__ = ("_server", "address", "listener", "port")
+
+    def __init__(self, server: HttpServer, listener: ConnListener) -> None:
+        self._server = server
+        self.listener = listener
+        address = listener.address
+        self.address, self.port = address[:2] if isinstance(address, tuple) else (str(address), 0)
+
+    @property
+    def fd(self) -> int:
+        """The descriptor (evhttp_bound_socket_get_fd)."""
+        return self.listener.fd
+
+    def close(self) -> None:
+        """Stop listening here; connections stay (evhttp_del_accept_socket)."""
+        self._server._sockets.discard(self)
+        self.listener.close()
+
+
+class HttpServer(Closing):
+    """An HTTP/1.1 server on an event base (evhttp_new).
+
+    options: its limits and time-outs.  A connection keeps the options with which it came.
+    """
+
+    __slots__ = (
+        "_connections",
+        "_drained_cb",
+        "_is_virtual",
+        "_refused",
+        "_sessions",
+        "_sockets",
+        "_trees",
+        "closing",
+        "service",
+    )
+
+    def __init__(self, base: EventBase, options: ServerOptions | None = None) -> None:
+        options = options or ServerOptions()
+        self.service = Service(base, options, _method_names(options.allowed_methods))
+        self.closing = self._is_virtual = False
+        self._drained_cb: Callable[[HttpServer], object] | None = None
+        self._sockets: set[BoundSocket] = set()
+        self._connections: set[Connection] = set()
+        self._refused: set[Connection] = set()  # told 503, and not gone yet
+        self._sessions: set[Session] = set()
+        self._trees: list[FileHandler] = []
+
+    @property
+    def base(self) -> EventBase:
+        """The event base."""
+        return self.service.base
+
+    @property
+    def options(self) -> ServerOptions:
+        """The limits and time-outs of connections to come."""
+        return self.service.options
+
+    def set_cb(
+        self,
+        path: str,
+        cb: RequestCallback,
+        arg: object = None,
+        *,
+        methods: Iterable[str] | None = None,
+        streams: bool = False,
+    ) -> None:
+        """Have `cb(request, arg)` answer requests for exactly `path` (evhttp_set_cb).
+
+        path: percent-decoded, without query.  methods: those that it takes, whatever the server's
+        allowed methods are, HEAD with GET; another is answered 405 with Allow.
+
+        streams: the callback gets the request when its head is judged, and the body by
+        `request.set_body_cbs`.  It may answer before the body: what is left of that is thrown
+        away, up to `max_skip_bytes`, or else the connection is closed.
+
+        Raises ArgumentError when the path has a callback already.
+        """
+        self.service.router.add(path, cb, arg, methods, streams)
+
+    def set_prefix_cb(
+        self,
+        prefix: str,
+        cb: RequestCallback,
+        arg: object = None,
+        *,
+        methods: Iterable[str] | None = None,
+        streams: bool = False,
+    ) -> None:
+        """Do as `set_cb` for all paths below `prefix`, which ends with "/".
+
+        An exact path wins, then the longest prefix.  Raises as `set_cb`.
+        """
+        self.service.router.add_prefix(prefix, cb, arg, methods, streams)
+
+    def del_prefix_cb(self, prefix: str) -> None:
+        """Take a prefix's callback back.  Raises ArgumentError when it has none."""
+        self.service.router.remove_prefix(prefix)
+
+    def del_cb(self, path: str) -> None:
+        """Take a path's callback back.  Raises ArgumentError when it has none (evhttp_del_cb)."""
+        self.service.router.remove(path)
+
+    def serve_directory(
+        self,
+        prefix: str,
+        root: str | PathLike[str],
+        options: DirectoryOptions | None = None,
+    ) -> FileHandler:
+        """Answer GET and HEAD for all paths below `prefix` with the files below `root`.
+
+        With types, ETag and Last-Modified, conditional requests and ranges; no path and no
+        symbolic link leads out of `root`.  The handler that is returned may be closed; `close` of
+        the server does so.  Raises OSError when `root` is no directory, and else as `set_cb`.
+        """
+        handler = FileHandler(root, prefix, options)
+        try:
+            self.set_prefix_cb(prefix, handler)
+        except BaseException:
+            handler.close()
+            raise
+        self._trees.append(handler)
+        return handler
+
+    def set_gencb(
+        self, cb: RequestCallback | None, arg: object = None, *, streams: bool = False
+    ) -> None:
+        """Have `cb(request, arg)` answer all other requests; None: they get 404.
+
+        streams: as for `set_cb`.  Source: evhttp_set_gencb.
+        """
+        self.service.router.set_general(cb, arg, streams)
+
+    def set_newreqcb(self, cb: Callable[[Any, Any], object] | None, arg: object = None) -> None:
+        """Call `cb(request, arg)` for each request when its head is judged, before its body.
+
+        When it returns -1, or raises, the connection is closed without an answer.  libevent calls
+        it before the head, when there is nothing to see.  Raises ArgumentTypeError for what cannot
+        be called.  Source: evhttp_set_newreqcb.
+        """
+        if cb is not None:
+            require_callable(cb)
+        self.service.newreq_cb = None if cb is None else (cb, arg)
+
+    def set_errorcb(self, cb: ErrorCallback | None, arg: object = None) -> None:
+        """Have `cb(request, page, code, reason, arg)` write the pages of errors.
+
+        page: an empty EvBuffer to write to.  When it returns -1, or raises, the server's own page
+        is sent; bytes that cannot be read as a request get that, too.  Raises ArgumentTypeError
+        for what cannot be called.  Source: evhttp_set_errorcb.
+        """
+        if cb is not None:
+            require_callable(cb)
+        self.service.error_cb = None if cb is None else (cb, arg)
+
+    def add_virtual_host(self, pattern: str, vhost: HttpServer) -> None:
+        """Have the callbacks of `vhost` answer requests for hosts that fit `pattern`.
+
+        `*` in it is any run of characters; case does not matter.  Its virtual hosts come along;
+        limits, time-outs and allowed methods stay this server's.  Raises ArgumentError for a bad
+        pattern, StateError when `vhost` listens, or is a virtual host already, or this server.
+        Source: evhttp_add_virtual_host.
+        """
+        if vhost is self or vhost._sockets or vhost._is_virtual:
+            raise StateError(f"not to be a virtual host of this server: {vhost!r}")
+        self.service.hosts.add(pattern, vhost.service.hosts)
+        vhost._is_virtual = True
+
+    def remove_virtual_host(self, vhost: HttpServer) -> None:
+        """Take a virtual host back.  Raises ArgumentError when it is none of this server's.
+
+        Source: evhttp_remove_virtual_host.
+        """
+        self.service.hosts.remove(vhost.service.hosts)
+        vhost._is_virtual = False
+
+    def add_server_alias(self, alias: str) -> None:
+        """Have this server, or virtual host, answer for exactly this host, too.
+
+        Raises ArgumentError when it does already.  Source: evhttp_add_server_alias.
+        """
+        self.service.hosts.add_alias(alias)
+
+    def remove_server_alias(self, alias: str) -> None:
+        """Take an alias back.  Raises ArgumentError for another (evhttp_remove_server_alias)."""
+        self.service.hosts.remove_alias(alias)
+
+    def set_max_headers_size(self, size: int) -> None:
+        """Limit a request's head to `size` bytes (evhttp_set_max_headers_size)."""
+        limits = replace(self.options.limits, max_headers_bytes=size)
+        self.service.set_options(replace(self.options, limits=limits))
+
+    def set_max_body_size(self, size: int | None) -> None:
+        """Limit a request's body; None is unlimited (evhttp_set_max_body_size)."""
+        limits = replace(self.options.limits, max_body_bytes=size)
+        self.service.set_options(replace(self.options, limits=limits))
+
+    def set_max_connections(self, count: int) -> None:
+        """Limit the connections at once (evhttp_set_max_connections)."""
+        self.service.set_options(replace(self.options, max_connections=count))
+
+    def set_timeout(self, seconds: float) -> None:
+        """Limit every wait for a client: head, body, idle, write (evhttp_set_timeout)."""
+        self.service.set_options(
+            replace(self.options, head_s=seconds, body_s=seconds, idle_s=seconds, write_s=seconds)
+        )
+
+    def set_default_content_type(self, content_type: str | None) -> None:
+        """Set the Content-Type of replies that name none (evhttp_set_default_content_type)."""
+        self.service.set_options(replace(self.options, default_content_type=content_type))
+
+    def set_allowed_methods(self, methods: int) -> None:
+        """Answer 501 to all but these EVHTTP_REQ_* bits, and what a path takes by name.
+
+        Source: evhttp_set_allowed_methods.
+        """
+        self.service.methods = _method_names(methods)
+        self.service.set_options(replace(self.options, allowed_methods=methods))
+
+    def bind_socket(self, address: str, port: int) -> BoundSocket:
+        """Listen on a numeric address; port 0 takes a free one (evhttp_bind_socket_with_handle).
+
+        Can be called for several sockets.  Raises SocketError when the port is busy,
+        ArgumentError for an address that is none.
+        """
+        listener = ConnListener.new_bind(
+            self.base, self._on_accept, None, LEV_OPT_REUSEABLE, BACKLOG, (address, port)
+        )
+        return self._adopt(listener)
+
+    def accept_socket(self, sock: socket.socket) -> BoundSocket:
+        """Serve a socket that listens already, and own it (evhttp_accept_socket_with_handle)."""
+        flags = LEV_OPT_CLOSE_ON_FREE
+        return self._adopt(ConnListener(self.base, self._on_accept, None, flags, 0, sock))
+
+    def bind_listener(self, listener: ConnListener) -> BoundSocket:
+        """Serve a listener, whose callback is replaced, and own it (evhttp_bind_listener)."""
+        listener.set_cb(self._on_accept, None)
+        return self._adopt(listener)
+
+    @property
+    def bound_sockets(self) -> list[BoundSocket]:
+        """The sockets that it listens on (evhttp_foreach_bound_socket)."""
+        return list(self._sockets)
+
+    @property
+    def connection_count(self) -> int:
+        """How many clients are connected, those with a WebSocket among them.
+
+        Source: evhttp_get_connection_count.
+        """
+        return len(self._connections) + len(self._sessions)
+
+    def shutdown(self, cb: Callable[[HttpServer], object] | None = None) -> None:
+        """Stop gracefully: listen no more, answer what has arrived, close idle connections.
+
+        Who waits in the kernel's queue of a listening socket is still accepted.  Time-outs go on
+        counting, so a silent client ends, too.  `cb(server)` is called when the last connection
+        has gone; before the return when there is none.
+        """
+        for bound in self.bound_sockets:
+            self._accept_waiting(bound.listener)
+            bound.close()
+        self.closing = True
+        self._drained_cb = cb
+        for connection in list(self._connections):
+            connection.finish()
+        for session in list(self._sessions):
+            session.shutdown(GOING_AWAY)
+        self._check_drained()
+
+    def close(self) -> None:
+        """Stop at once: listeners and connections are closed (evhttp_free).  Safe to repeat."""
+        self.closing = True
+        for bound in self.bound_sockets:
+            bound.close()
+        for connection in [*self._connections, *self._refused]:
+            connection.close()
+        for session in list(self._sessions):
+            session.close()
+        for tree in self._trees:
+            tree.close()
+
+    def forget(self, connection: Connection) -> None:
+        """Know that a connection has ended; connections call this."""
+        self._connections.discard(connection)
+        self._refused.discard(connection)
+        if self.closing:
+            self._check_drained()
+
+    def adopt_session(self, session: Session) -> None:
+        """Count a session that has taken over a connection, and tell it when the server stops."""
+        self._sessions.add(session)
+
+    def forget_session(self, session: Session) -> None:
+        """Know that a session has ended."""
+        self._sessions.discard(session)
+        if self.closing:
+            self._check_drained()
+
+    def _adopt(self, listener: ConnListener) -> BoundSocket:
+        if self.closing:
+            listener.close()
+            raise StateError("the server is closed")
+        bound = BoundSocket(self, listener)
+        self._sockets.add(bound)
+        return bound
+
+    def _on_accept(
+        self, listener: ConnListener, sock: socket.socket, address: SocketAddress, arg: object
+    ) -> None:
+        peer = (address[0], address[1]) if isinstance(address, tuple) else ("", 0)
+        if self.connection_count < self.options.max_connections:
+            self._connections.add(Connection(self, sock, peer))
+        elif len(self._refused) < self.options.max_refused:
+            # Apart, so that those who do not leave take no place of one who could be served.
+            connection = Connection(self, sock, peer)
+            self._refused.add(connection)
+            connection.turn_away()
+        else:
+            sock.close()
+
+    def _accept_waiting(self, listener: ConnListener) -> None:
+        """Take the connections that are complete already, so that closing resets none of them."""
+        for _ in range(BACKLOG):
+            try:
+                sock, address = listener.socket.accept()
+            except OSError:
+                return
+            sock.setblocking(False)
+            self._on_accept(listener, sock, address, None)
+
+    def _check_drained(self) -> None:
+        if (
+            not (self._connections or self._refused or self._sessions)
+            and self._drained_cb is not None
+        ):
+            cb, self._drained_cb = self._drained_cb, None
+            cb(self)
+
+
+def _method_names(bits: int) -> frozenset[str]:
+    names = {name for method in Method if bits & method and (name := method_name(method))}
+    if not names:
+        raise ArgumentError(f"no method is allowed: {bits:#x}")
+    return frozenset(names)

@@ -1,0 +1,132 @@
+"""What the connections of one server share: its settings, its callbacks' keeper, its carriers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ...core import BEV_OPT_CLOSE_ON_FREE, BufferEvent, EvBuffer
+from ..exchange import AbstractRequest
+from ..wire.writer import DateLine
+from .pages import error_page
+from .router import Router
+from .vhosts import HostTable
+
+if TYPE_CHECKING:
+    import socket
+
+    from ...core import EventBase
+    from ..options import ServerOptions
+    from ..wire.request_head import RequestHead
+    from .request import ServerRequest
+    from .router import Route
+
+logger = logging.getLogger("evsvc.http")
+
+REFUSED = -1
+"""What a new-request callback returns to have the connection closed, and an error callback to have
+the server's own page sent."""
+
+ErrorCallback = Callable[["ServerRequest", EvBuffer, int, "str | None", Any], object]
+"""Called as `cb(request, page, code, reason, arg)`."""
+
+Callback = tuple["Callable[[Any, Any], object]", Any]
+"""A callback of the program's with its argument: called as `cb(what it is about, arg)`."""
+
+
+class Service:
+    """The settings of a server, as its connections see them; the server keeps them true.
+
+    methods: the names of those that any callback takes.  date: the Date line of all replies.
+    hosts: the virtual hosts.  newreq_cb, error_cb: the program's, or None.
+    """
+
+    __slots__ = (
+        "base",
+        "date",
+        "error_cb",
+        "hosts",
+        "methods",
+        "newreq_cb",
+        "options",
+        "router",
+        "stream_limits",
+    )
+
+    def __init__(self, base: EventBase, options: ServerOptions, methods: frozenset[str]) -> None:
+        self.base = base
+        self.router = Router()
+        self.hosts = HostTable(self.router)
+        self.methods = methods
+        self.date = DateLine()
+        self.newreq_cb: Callback | None = None
+        self.error_cb: tuple[ErrorCallback, Any] | None = None
+        self.set_options(options)
+
+    def set_options(self, options: ServerOptions) -> None:
+        """Have other limits and time-outs for connections to come."""
+        self.options = options
+        self.stream_limits = replace(options.limits, max_body_bytes=options.max_stream_bytes)
+
+    def find_route(self, request: ServerRequest) -> Route | None:
+        """Return the route for a request, of the virtual host that it names."""
+        hosts = self.hosts
+        if hosts.is_trivial:
+            return self.router.find(request)
+        return hosts.find(request.host).find(request)
+
+    def streams_body(self, head: RequestHead) -> bool:
+        """Whether the body behind a head goes to a route that streams."""
+        request = AbstractRequest()
+        request.uri = head.target
+        router = self.router if self.hosts.is_trivial else self.hosts.find(head.host)
+        route = router.find(request)
+        return route is not None and route.streams
+
+    def admits(self, request: ServerRequest) -> bool:
+        """Whether the program's new-request callback lets a request be read."""
+        assert self.newreq_cb is not None
+        cb, arg = self.newreq_cb
+        try:
+            return cb(request, arg) != REFUSED
+        except Exception as exc:
+            self.callback_failed(exc, request)
+            return False
+
+    def error_page(self, request: ServerRequest, code: int, reason: str | None) -> bytes:
+        """Return the page for an error: the program's, where its callback makes one."""
+        if self.error_cb is not None:
+            cb, arg = self.error_cb
+            page = EvBuffer()
+            try:
+                verdict = cb(request, page, code, reason, arg)
+            except Exception as exc:
+                self.callback_failed(exc, request)
+                verdict = REFUSED
+            if not (isinstance(verdict, int) and verdict < 0):
+                return page.remove()
+        return error_page(code, reason)
+
+    def make_carrier(self, sock: socket.socket) -> BufferEvent:
+        """Return what carries the bytes of a connection over `sock`, which it owns."""
+        return BufferEvent(self.base, sock, BEV_OPT_CLOSE_ON_FREE)
+
+    def run(self, callback: Callback, about: object) -> None:
+        """Call the program; what it raises is logged and told, and ends no loop."""
+        cb, arg = callback
+        try:
+            cb(about, arg)
+        except Exception as exc:
+            self.callback_failed(exc, about)
+
+    def callback_failed(self, exc: Exception, about: object) -> None:
+        """Log what a callback raised, with its traceback, and tell the base's exception handler.
+
+        What that one raises is the program's own wish, and leaves the loop.
+        """
+        logger.error("a callback raised for %r", about, exc_info=exc)
+        handler = self.base.exception_handler
+        if handler is not None:
+            handler(exc)

@@ -1,0 +1,1 @@
+"""HTTP's bytes: heads, bodies and pages, read and written.  Sans-IO; imports nothing above."""

@@ -1,0 +1,118 @@
+"""Response heads and chunks as bytes.  Does no I/O.
+
+A head is put together as one text and encoded once.  The status lines are made beforehand, and
+the Date line once a second.
+"""
+
+from __future__ import annotations
+
+import re
+from email.utils import formatdate
+from time import time
+from typing import TYPE_CHECKING, Final
+
+from ...core.errors import ArgumentError
+from .status import reason_phrase
+
+if TYPE_CHECKING:
+    from .headers import Headers
+
+_PHRASES: Final = {code: reason_phrase(code) for code in range(200, 600)}
+_STATUS_LINES: Final = {
+    (code, reason): f"HTTP/1.1 {code} {phrase}\r\n"
+    for code, phrase in _PHRASES.items()
+    for reason in (None, phrase)
+}
+_is_reason = re.compile(r"[\t -~\x80-\xff]*").fullmatch
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+CHUNK_END: Final = b"\r\n"
+
+
+class DateLine:
+    """The `Date:` line, formatted when the second changes and not for each reply.
+
+    Read `line` while `begins <= time() < expires`; then `refresh`.  A wall clock may be set back.
+    """
+
+    __slots__ = ("begins", "expires", "line")
+
+    def __init__(self) -> None:
+        self.line = ""
+        self.begins = self.expires = 0.0
+
+    def refresh(self, now: float) -> str:
+        """Format the line for the wall-clock time `now` (RFC 9110 5.6.7) and return it."""
+        self.line = f"Date: {formatdate(now, usegmt=True)}\r\n"
+        self.begins = float(int(now))
+        self.expires = self.begins + 1
+        return self.line
+
+
+def status_line(code: int, reason: str | None) -> str:
+    """Return the status line with its CRLF; None is the standard phrase.
+
+    Raises ArgumentError for a code outside 200..599, as no other is the status of a reply, or a
+    reason with a control character.
+    """
+    if code not in _PHRASES:
+        raise ArgumentError(f"the status of a reply is 200..599: {code!r}")
+    if not isinstance(reason, str) or _is_reason(reason) is None:
+        raise ArgumentError(f"not a reason phrase: {reason!r}")
+    return f"HTTP/1.1 {code} {reason}\r\n"
+
+
+def reply_head(
+    headers: Headers | None,
+    code: int,
+    reason: str | None,
+    date: DateLine,
+    length: int | None,
+    content_type: str | None,
+    keep_alive: bool,
+    minor: int,
+) -> tuple[bytes, bool]:
+    """Return a complete head, and whether the connection lives on after it.
+
+    length: the Content-Length to announce, None for none; content_type: the one to fall back on,
+    None for none; minor: the client's HTTP version.  What the program set stands, but a
+    Connection that lacks `close` gets it where the connection ends.  Raises as `status_line`.
+    """
+    text = _STATUS_LINES.get((code, reason)) or status_line(code, reason)
+    now = time()
+    date_line = date.line if date.begins <= now < date.expires else date.refresh(now)
+    says_close = False
+    if headers is not None and headers.items:
+        for name, value in headers.items:
+            text = f"{text}{name}: {value}\r\n"
+        keys = headers.keys
+        if "content-type" in keys:
+            content_type = None
+        if "content-length" in keys:
+            length = None
+        if "date" in keys:
+            date_line = ""
+        if "connection" in keys:
+            says_close = "close" in headers.tokens("connection")
+    if says_close:
+        keep_alive = False
+    elif not keep_alive:
+        text += "Connection: close\r\n"
+    elif not minor:
+        text += "Connection: keep-alive\r\n"
+    if content_type is not None:
+        text = f"{text}Content-Type: {content_type}\r\n"
+    if length is None:
+        return f"{text}{date_line}\r\n".encode("latin-1"), keep_alive
+    return f"{text}{date_line}Content-Length: {length}\r\n\r\n".encode("latin-1"), keep_alive
+
+
+def chunk(data: bytes) -> bytes:
+    """Return one chunk of the chunked coding (RFC 9112 7.1); `data` is not empty."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def chunk_head(size: int) -> bytes:
+    """Return what stands before a chunk's data; CHUNK_END stands behind it."""
+    return b"%x\r\n" % size
