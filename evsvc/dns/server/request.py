@@ -58,13 +58,18 @@ class ServerQuestion(NamedTuple):
 class ReplyPath(Protocol):
     """Where a reply goes: a UDP port or a TCP client.  A closed one takes and forgets it.
 
-    announced_bytes: the largest datagram that we take, as EDNS tells the client.
+    announced_bytes: the largest datagram that we take, as EDNS tells the client;
+    is_stream: whether replies go over a stream.
     """
 
-    announced_bytes: int
+    @property
+    def announced_bytes(self) -> int: ...
 
-    def limit_for(self, query: dns.message.Message) -> int:
-        """Return how long the reply to `query` may be, in bytes."""
+    @property
+    def is_stream(self) -> bool: ...
+
+    def limit_for(self, payload: int) -> int:
+        """Return how long a reply may be, in bytes, to a client that takes datagrams so large."""
 
     def send_reply(self, packet: bytes, address: Any) -> None:
         """Send the reply to a query."""
@@ -228,7 +233,7 @@ class DnsServerRequest:
         path = self._path
         reply = start_reply(self._query, self._reply_flags | rcode, path.announced_bytes)
         reply.answer, reply.authority, reply.additional = records
-        limit = path.limit_for(self._query)
+        limit = path.limit_for(self._query.payload)
         packet = reply.to_wire(max_size=limit, prefer_truncation=True, want_shuffle=False)
         path.send_reply(packet, self.requesting_addr)
 

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import dns.rcode
+import dns.rdatatype
 
 from ...core import (
     LEV_OPT_CLOSE_ON_FREE,
-    LEV_OPT_REUSEABLE,
     ConnListener,
-    SocketError,
 )
 from ...core.closing import Closing
 from ..addresses import (
@@ -22,9 +21,11 @@ from ..addresses import (
     make_sockaddr,
     parse_ip,
 )
+from ..constants import EVDNS_CLASS_INET
 from ..errors import DnsArgumentError, DnsStateError
 from ..options import DnsServerOptions
 from ..wire.queries import build_refusal, read_query
+from .binding import bind_socket
 from .ports import TcpServerPort, UdpServerPort
 from .request import DnsServerRequest
 
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evsvc.dns")
 
+# Types that no record of an answer can have (RFC 6895 3.1), and zone transfers.
+_NO_DATA = frozenset({0, dns.rdatatype.OPT, dns.rdatatype.TKEY, dns.rdatatype.TSIG})
+_TRANSFERS = frozenset({dns.rdatatype.IXFR, dns.rdatatype.AXFR})
+
 ServerCallback = Callable[[DnsServerRequest, Any], object]
 """Called as `cb(request, arg)` for each query; answers with `request.respond`, now or later."""
 
@@ -42,8 +47,10 @@ class DnsServer(Closing):
     """Calls `cb(request, arg)` for each query that reaches one of its ports.
 
     Give it ports with `bind_udp` and `bind_tcp`, or sockets of your own.  Malformed queries are
-    answered FORMERR, opcodes other than QUERY NOTIMP, and never reach the callback.  When the
-    callback raises, the client gets SERVFAIL and the exception goes its way through the loop.
+    answered FORMERR, opcodes other than QUERY NOTIMP, other classes than IN and types that are no
+    data REFUSED (see `DnsServerOptions`), and never reach the callback.  When the callback raises,
+    the client gets SERVFAIL, the exception is logged to `evsvc.dns` and told to the base's
+    `exception_handler`, and the loop goes on.
     """
 
     __slots__ = ("_arg", "_base", "_cb", "_closed", "_options", "_ports")
@@ -76,15 +83,7 @@ class DnsServer(Closing):
         Raises SocketError when it is busy or not ours, DnsArgumentError for what is no address.
         """
         self._require_open()
-        sockaddr = _sockaddr_of(address, port)
-        family = socket.AF_INET if len(sockaddr) == 2 else socket.AF_INET6
-        sock = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            sock.bind(sockaddr)
-        except OSError as exc:
-            sock.close()
-            raise SocketError(exc.errno, f"cannot bind UDP {sockaddr}: {exc.strerror}") from exc
-        return self.add_server_port(sock)
+        return self.add_server_port(self._bind(socket.SOCK_DGRAM, address, port))
 
     def bind_tcp(self, address: str, port: int) -> TcpServerPort:
         """Serve a TCP port of a numeric address; port 0 gets a free one.
@@ -92,9 +91,8 @@ class DnsServer(Closing):
         Raises SocketError when it is busy or not ours, DnsArgumentError for what is no address.
         """
         self._require_open()
-        sockaddr = _sockaddr_of(address, port)
-        flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE
-        listener = ConnListener.new_bind(self._base, None, None, flags, -1, sockaddr)
+        sock = self._bind(socket.SOCK_STREAM, address, port)
+        listener = ConnListener(self._base, None, None, LEV_OPT_CLOSE_ON_FREE, 0, sock)
         return self.add_server_port_with_listener(listener)
 
     def add_server_port(self, sock: socket.socket) -> UdpServerPort:
@@ -142,12 +140,39 @@ class DnsServer(Closing):
             log.debug("answered %s to %s", query.name, address)
             path.send_reply(build_refusal(packet, query, path.announced_bytes), address)
             return
+        asked = query.question[0]
+        if not self._serves(int(asked.rdtype), int(asked.rdclass), path):
+            path.send_reply(build_refusal(packet, dns.rcode.REFUSED, path.announced_bytes), address)
+            return
         request = DnsServerRequest(path, query, address)
         try:
             self._cb(request, self._arg)
-        except Exception:
-            request.give_up()
-            raise
+        except Exception as exc:
+            self._callback_failed(request, exc)
+
+    def _serves(self, rdtype: int, rdclass: int, path: ReplyPath) -> bool:
+        """Return True when the callback is to see such a question."""
+        if rdclass != EVDNS_CLASS_INET and not self._options.any_class:
+            return False
+        if self._options.any_type:
+            return True
+        return rdtype not in _NO_DATA and (rdtype not in _TRANSFERS or path.is_stream)
+
+    def _callback_failed(self, request: DnsServerRequest, exc: Exception) -> None:
+        """Answer SERVFAIL, log what the callback raised, and tell the base's exception handler.
+
+        What that one raises is the program's own wish, and leaves the loop.
+        """
+        request.give_up()
+        log.error("the callback raised for %s", request.questions, exc_info=exc)
+        handler = self._base.exception_handler
+        if handler is not None:
+            handler(exc)
+
+    def _bind(self, kind: socket.SocketKind, address: str, port: int) -> socket.socket:
+        ours = [bound.sock for bound in self._ports]
+        same = [sock for sock in ours if sock is not None and sock.type == kind]
+        return bind_socket(kind, _sockaddr_of(address, port), same)
 
     def _require_open(self) -> None:
         if self._closed:
