@@ -166,6 +166,8 @@ class DnsServerOptions:
                       shrinks while more than half of the connections are taken, to a tenth.
     tcp_pending:      most unanswered queries of one connection; then it is not read.
     tcp_output_bytes: most unsent reply bytes of one connection; then it is closed.
+    finished_replies: most replies kept by `respond(code, cache_s=...)`; then the least lately
+                      used one goes.
     any_class:        let the callback see questions of every class; else of IN alone, and the
                       others are answered REFUSED.
     any_type:         let the callback see questions of types that are no data: 0, OPT, TKEY and
@@ -181,6 +183,7 @@ class DnsServerOptions:
     tcp_idle_s: float | None = 10.0
     tcp_pending: int = 64
     tcp_output_bytes: int = 1024 * 1024
+    finished_replies: int = 10_000
     any_class: bool = False
     any_type: bool = False
 
@@ -196,6 +199,7 @@ _SERVER_RANGES: dict[str, tuple[float, float]] = {
     "udp_batch": (1, math.inf),
     "udp_queue": (0, math.inf),
     "tcp_max_clients": (0, math.inf),
+    "finished_replies": (0, math.inf),
     "tcp_clients_per_address": (1, math.inf),
     "tcp_pending": (1, math.inf),
     "tcp_output_bytes": (MAX_MESSAGE_BYTES + 2, math.inf),

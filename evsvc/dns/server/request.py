@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import ipaddress
+import math
+import socket
+import struct
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import dns.message
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
@@ -28,11 +33,11 @@ from ..constants import (
     Section,
 )
 from ..errors import DNS_ERR_SERVERFAILED, DnsArgumentError, DnsStateError
+from ..wire.fast import PlainQuery, PlainRecord, is_ordinary_name, write_plain
 from ..wire.queries import start_reply
 from ..wire.replies import name_to_text, parse_name
 
 if TYPE_CHECKING:
-    import dns.message
     import dns.name
 
 MAX_RDATA_BYTES = 65535
@@ -87,8 +92,7 @@ class _Phase(enum.Enum):
 class DnsServerRequest:
     """A query to answer with `respond`, now or later, or to `drop` (struct evdns_server_request).
 
-    questions: a list of one `ServerQuestion`;  flags: the query's header flags;
-    requesting_addr: the client's socket address.
+    flags: the query's header flags;  requesting_addr: the client's socket address.
 
     The `add_*` methods raise DnsArgumentError for what cannot stand in a reply, and DnsStateError
     after `respond` or `drop`.  Replying to a client that has gone, or through a port that was
@@ -96,28 +100,59 @@ class DnsServerRequest:
     """
 
     __slots__ = (
+        "_keep",
+        "_message",
         "_path",
         "_phase",
-        "_query",
+        "_plain",
+        "_plain_records",
+        "_questions",
         "_records",
         "_reply_flags",
         "flags",
-        "questions",
         "requesting_addr",
     )
 
-    def __init__(self, path: ReplyPath, query: dns.message.Message, address: Any) -> None:
+    def __init__(
+        self,
+        path: ReplyPath,
+        query: PlainQuery | dns.message.Message,
+        address: Any,
+        keep: Callable[[PlainQuery, bytes, float], object],
+    ) -> None:
         self._path = path
-        self._query = query
         self._phase = _Phase.OPEN
         self._reply_flags = 0
-        self._records: tuple[list[dns.rrset.RRset], ...] = ([], [], [])
+        # While the query and all records are ordinary they stay plain; `_sections` ends that.
+        self._plain: PlainQuery | None = None
+        self._message: dns.message.Message | None = None
+        self._plain_records: list[PlainRecord] | None = None
+        self._records: tuple[list[dns.rrset.RRset], ...] | None = None
+        self._questions: list[ServerQuestion] | None = None
+        self._keep = keep
         self.flags = int(query.flags)
-        self.questions = [
-            ServerQuestion(name_to_text(asked.name), int(asked.rdtype), int(asked.rdclass))
-            for asked in query.question
-        ]
         self.requesting_addr = address
+        if isinstance(query, PlainQuery):
+            self._plain = query
+            self._plain_records = []
+        else:
+            self._message = query
+
+    @property
+    def questions(self) -> list[ServerQuestion]:
+        """What is asked: a list of one."""
+        found = self._questions
+        if found is None:
+            plain = self._plain
+            if plain is not None:
+                found = [ServerQuestion(plain.name, plain.rdtype, plain.rdclass)]
+            else:
+                found = [
+                    ServerQuestion(name_to_text(asked.name), int(asked.rdtype), int(asked.rdclass))
+                    for asked in self._query().question
+                ]
+            self._questions = found
+        return found
 
     def set_flags(self, flags: int) -> None:
         """Set EVDNS_FLAGS_AA and EVDNS_FLAGS_RD of the reply, and clear what is not given.
@@ -154,7 +189,8 @@ class DnsServerRequest:
         if type == EVDNS_TYPE_OPT:
             raise DnsArgumentError("the OPT record is not for the program to add")
         rdata = _make_rdata(type, cls, data)
-        self._records[section].append(dns.rrset.from_rdata(parse_name(name), ttl, rdata))
+        rrset = dns.rrset.from_rdata(parse_name(name), ttl, rdata)
+        self._sections()[section].append(rrset)
 
     def add_a_reply(
         self, name: str, addresses: Iterable[str | bytes | ipaddress.IPv4Address], ttl: int
@@ -196,21 +232,37 @@ class DnsServerRequest:
         self._answer(name, EVDNS_TYPE_CNAME, ttl, target)
 
     def _answer(self, name: str, record_type: int, ttl: int, data: bytes | str) -> None:
+        records = self._plain_records
+        if (
+            records is not None
+            and self._is_asked(name)
+            and (not isinstance(data, str) or is_ordinary_name(data))
+        ):
+            self._require_unanswered()
+            _check_number("ttl", ttl, MAX_TTL_S)
+            records.append(PlainRecord(int(record_type), ttl, data))
+            return
         self.add_reply(EVDNS_ANSWER_SECTION, name, record_type, EVDNS_CLASS_INET, ttl, data)
 
-    def respond(self, rcode: int) -> None:
+    def respond(self, rcode: int, *, cache_s: float = 0.0) -> None:
         """Send the reply, with an rcode from 0 to 15.
+
+        cache_s: for so many seconds the same question is answered the same without a call of the
+        program, whoever asks, if the question is an ordinary one and the reply was not cut; see
+        `DnsServer.flush_finished`.
 
         What does not fit into a datagram is left out record by record, and TC set, if it was not
         of the additional section (RFC 2181 section 9).  Raises DnsArgumentError for another
-        rcode, DnsStateError the second time.  Source: evdns_server_request_respond.
+        rcode or time, DnsStateError the second time.  Source: evdns_server_request_respond.
         """
         if self._phase is _Phase.GIVEN_UP:
             return
         self._require_unanswered()
         _check_number("rcode", rcode, 15)
+        if not 0 <= cache_s < math.inf:
+            raise DnsArgumentError(f"the time to keep a reply cannot be {cache_s!r}")
         self._phase = _Phase.ANSWERED
-        self._send(rcode, self._records)
+        self._send(rcode, cache_s)
 
     def drop(self) -> None:
         """Send nothing.  Raises DnsStateError after `respond`.
@@ -227,15 +279,58 @@ class DnsServerRequest:
         """Answer SERVFAIL for a callback that raised; what the program does later is ignored."""
         if self._phase is _Phase.OPEN:
             self._phase = _Phase.GIVEN_UP
-            self._send(DNS_ERR_SERVERFAILED, ([], [], []))
+            self._records = ([], [], [])
+            self._plain_records = None if self._plain is None else []
+            self._send(DNS_ERR_SERVERFAILED, 0.0)
 
-    def _send(self, rcode: int, records: tuple[list[dns.rrset.RRset], ...]) -> None:
-        path = self._path
-        reply = start_reply(self._query, self._reply_flags | rcode, path.announced_bytes)
-        reply.answer, reply.authority, reply.additional = records
-        limit = path.limit_for(self._query.payload)
-        packet = reply.to_wire(max_size=limit, prefer_truncation=True, want_shuffle=False)
+    def _send(self, rcode: int, cache_s: float) -> None:
+        path, plain = self._path, self._plain
+        payload = plain.payload if plain is not None else self._query().payload
+        limit = path.limit_for(payload)
+        flags = self._reply_flags | rcode
+        packet = None
+        if plain is not None and self._plain_records is not None:
+            packet = write_plain(plain, flags, self._plain_records, path.announced_bytes, limit)
+        whole = packet is not None
+        if packet is None:
+            packet, whole = self._render(flags, limit)
+        if cache_s and plain is not None and whole and not path.is_stream:
+            self._keep(plain, packet, cache_s)
         path.send_reply(packet, self.requesting_addr)
+
+    def _render(self, flags: int, limit: int) -> tuple[bytes, bool]:
+        """Return the reply that dnspython writes, and whether nothing had to be left out."""
+        reply = start_reply(self._query(), flags, self._path.announced_bytes)
+        reply.answer, reply.authority, reply.additional = self._sections()
+        packet = reply.to_wire(max_size=limit, prefer_truncation=True, want_shuffle=False)
+        counts = struct.unpack_from("!3H", packet, 6)
+        opt = 1 if reply.edns >= 0 else 0
+        records = len(reply.answer) + len(reply.authority) + len(reply.additional) + opt
+        return packet, sum(counts) == records
+
+    def _query(self) -> dns.message.Message:
+        """Return the query as dnspython reads it, which is done when somebody looks."""
+        if self._message is None:
+            assert self._plain is not None
+            self._message = dns.message.from_wire(self._plain.packet, keyring=False)
+        return self._message
+
+    def _is_asked(self, name: str) -> bool:
+        """Return True when a name is the question's own, without regard to case."""
+        asked = self.questions[0].name
+        return name == asked or (name.isascii() and name.removesuffix(".").lower() == asked.lower())
+
+    def _sections(self) -> tuple[list[dns.rrset.RRset], ...]:
+        """Return the records by section, as dnspython's; plain ones are made such."""
+        if self._records is None:
+            self._records = ([], [], [])
+        if self._plain_records:
+            owner = self._query().question[0].name
+            for rdtype, ttl, data in self._plain_records:
+                rdata = _make_rdata(rdtype, EVDNS_CLASS_INET, data)
+                self._records[EVDNS_ANSWER_SECTION].append(dns.rrset.from_rdata(owner, ttl, rdata))
+        self._plain_records = None
+        return self._records
 
     def _require_unanswered(self) -> None:
         if self._phase is _Phase.ANSWERED:
@@ -255,6 +350,10 @@ def _each(addresses: Iterable[Any]) -> Iterable[Any]:
 
 
 def _pack(address: Any, kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address]) -> bytes:
+    if isinstance(address, str):  # the common case; what it refuses is judged below
+        family = socket.AF_INET if kind is ipaddress.IPv4Address else socket.AF_INET6
+        with contextlib.suppress(OSError, ValueError):
+            return socket.inet_pton(family, address)
     try:
         if isinstance(address, int):
             raise ValueError(address)

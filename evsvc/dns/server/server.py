@@ -7,8 +7,8 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import dns.rcode
 import dns.rdatatype
+from dns.rcode import Rcode
 
 from ...core import (
     LEV_OPT_CLOSE_ON_FREE,
@@ -22,14 +22,18 @@ from ..addresses import (
     parse_ip,
 )
 from ..constants import EVDNS_CLASS_INET
-from ..errors import DnsArgumentError, DnsStateError
+from ..errors import DNS_ERR_REFUSED, DnsArgumentError, DnsStateError
 from ..options import DnsServerOptions
+from ..wire.fast import PlainQuery, read_plain
 from ..wire.queries import build_refusal, read_query
 from .binding import bind_socket
+from .finished import FinishedReplies
 from .ports import TcpServerPort, UdpServerPort
 from .request import DnsServerRequest
 
 if TYPE_CHECKING:
+    from dns.message import Message
+
     from ...core import EventBase
     from .request import ReplyPath
 
@@ -53,7 +57,7 @@ class DnsServer(Closing):
     `exception_handler`, and the loop goes on.
     """
 
-    __slots__ = ("_arg", "_base", "_cb", "_closed", "_options", "_ports")
+    __slots__ = ("_arg", "_base", "_cb", "_closed", "_finished", "_options", "_ports")
 
     def __init__(
         self,
@@ -71,6 +75,7 @@ class DnsServer(Closing):
         self._options = options or DnsServerOptions()
         self._ports: set[UdpServerPort | TcpServerPort] = set()
         self._closed = False
+        self._finished = FinishedReplies(self._options.finished_replies)
 
     @property
     def ports(self) -> list[UdpServerPort | TcpServerPort]:
@@ -123,32 +128,60 @@ class DnsServer(Closing):
         self._ports.add(port)
         return port
 
+    def flush_finished(self) -> None:
+        """Forget the replies that `respond(code, cache_s=...)` has kept."""
+        self._finished.flush()
+
     def close(self) -> None:
         """Close all ports.  Safe to repeat, and inside the callback."""
         self._closed = True
+        self._finished.flush()
         for port in self.ports:
             port.close()
 
     def _handle_query(self, path: ReplyPath, packet: bytes, address: Any) -> None:
         """Answer what the program should not see, call back for the rest."""
+        finished = self._finished
+        if finished:
+            reply = finished.find(packet, self._base.reactor.now)
+            if reply is not None:
+                path.send_reply(reply, address)
+                return
+        plain = read_plain(packet) if len(packet) <= self._options.query_bytes else None
+        if plain is not None:
+            self._ask(path, plain, plain.rdtype, plain.rdclass, address)
+            return
         query = read_query(packet, self._options.query_bytes)
         if query is None:
             log.debug("ignored %d bytes from %s", len(packet), address)
             path.forget_request()
-            return
-        if isinstance(query, dns.rcode.Rcode):
+        elif isinstance(query, Rcode):
             log.debug("answered %s to %s", query.name, address)
             path.send_reply(build_refusal(packet, query, path.announced_bytes), address)
+        else:
+            asked = query.question[0]
+            self._ask(path, query, int(asked.rdtype), int(asked.rdclass), address)
+
+    def _ask(
+        self,
+        path: ReplyPath,
+        query: PlainQuery | Message,
+        rdtype: int,
+        rdclass: int,
+        address: Any,
+    ) -> None:
+        """Let the program answer, unless it is not to see such a question."""
+        request = DnsServerRequest(path, query, address, self._keep)
+        if not self._serves(rdtype, rdclass, path):
+            request.respond(DNS_ERR_REFUSED)
             return
-        asked = query.question[0]
-        if not self._serves(int(asked.rdtype), int(asked.rdclass), path):
-            path.send_reply(build_refusal(packet, dns.rcode.REFUSED, path.announced_bytes), address)
-            return
-        request = DnsServerRequest(path, query, address)
         try:
             self._cb(request, self._arg)
         except Exception as exc:
             self._callback_failed(request, exc)
+
+    def _keep(self, query: PlainQuery, reply: bytes, cache_s: float) -> None:
+        self._finished.keep(query, reply, self._base.reactor.now + cache_s)
 
     def _serves(self, rdtype: int, rdclass: int, path: ReplyPath) -> bool:
         """Return True when the callback is to see such a question."""
