@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evsvc.dns.wire.fast import (
     PlainRecord,
-    is_ordinary_name,
+    is_ordinary_data,
     read_plain,
     write_plain,
 )
@@ -136,7 +136,7 @@ def test_what_is_written_by_hand_is_what_dnspython_writes(
 @example(".")
 @example("é.test")
 def test_an_ordinary_name_is_one_to_dnspython(text) -> None:
-    if is_ordinary_name(text):
+    if is_ordinary_data(text):
         labels = text.removesuffix(".").encode().split(b".")
         assert parse_name(text) == dns.name.Name([*labels, b""])
 

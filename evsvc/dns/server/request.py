@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import ipaddress
 import math
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import dns.message
@@ -33,7 +32,7 @@ from ..constants import (
     Section,
 )
 from ..errors import DNS_ERR_SERVERFAILED, DnsArgumentError, DnsStateError
-from ..wire.fast import PlainQuery, PlainRecord, is_ordinary_name, write_plain
+from ..wire.fast import PlainQuery, PlainRecord, is_ordinary_data, write_plain
 from ..wire.queries import start_reply
 from ..wire.replies import name_to_text, parse_name
 
@@ -196,17 +195,15 @@ class DnsServerRequest:
         self, name: str, addresses: Iterable[str | bytes | ipaddress.IPv4Address], ttl: int
     ) -> None:
         """Answer with IPv4 addresses, a record for each (evdns_server_request_add_a_reply)."""
-        self._require_unanswered()
-        for packed in [_pack(address, ipaddress.IPv4Address) for address in _each(addresses)]:
-            self._answer(name, EVDNS_TYPE_A, ttl, packed)
+        packed = [_pack(address, ipaddress.IPv4Address) for address in _each(addresses)]
+        self._answer(name, EVDNS_TYPE_A, ttl, packed)
 
     def add_aaaa_reply(
         self, name: str, addresses: Iterable[str | bytes | ipaddress.IPv6Address], ttl: int
     ) -> None:
         """Answer with IPv6 addresses, a record for each (evdns_server_request_add_aaaa_reply)."""
-        self._require_unanswered()
-        for packed in [_pack(address, ipaddress.IPv6Address) for address in _each(addresses)]:
-            self._answer(name, EVDNS_TYPE_AAAA, ttl, packed)
+        packed = [_pack(address, ipaddress.IPv6Address) for address in _each(addresses)]
+        self._answer(name, EVDNS_TYPE_AAAA, ttl, packed)
 
     def add_ptr_reply(
         self, address: str | None, arpa_name: str | None, hostname: str, ttl: int
@@ -225,24 +222,21 @@ class DnsServerRequest:
                 arpa_name = ipaddress.ip_address(address or "").reverse_pointer
             except ValueError:
                 raise DnsArgumentError(f"not an IP address: {address!r}") from None
-        self._answer(arpa_name, EVDNS_TYPE_PTR, ttl, hostname)
+        self._answer(arpa_name, EVDNS_TYPE_PTR, ttl, [hostname])
 
     def add_cname_reply(self, name: str, target: str, ttl: int) -> None:
         """Answer that `name` is an alias of `target` (evdns_server_request_add_cname_reply)."""
-        self._answer(name, EVDNS_TYPE_CNAME, ttl, target)
+        self._answer(name, EVDNS_TYPE_CNAME, ttl, [target])
 
-    def _answer(self, name: str, record_type: int, ttl: int, data: bytes | str) -> None:
-        records = self._plain_records
-        if (
-            records is not None
-            and self._is_asked(name)
-            and (not isinstance(data, str) or is_ordinary_name(data))
-        ):
-            self._require_unanswered()
+    def _answer(self, name: str, rdtype: int, ttl: int, each: Sequence[bytes | str]) -> None:
+        self._require_unanswered()
+        plain = self._plain_records
+        if plain is not None and self._is_asked(name) and all(map(is_ordinary_data, each)):
             _check_number("ttl", ttl, MAX_TTL_S)
-            records.append(PlainRecord(int(record_type), ttl, data))
+            plain += [PlainRecord(rdtype, ttl, data) for data in each]
             return
-        self.add_reply(EVDNS_ANSWER_SECTION, name, record_type, EVDNS_CLASS_INET, ttl, data)
+        for data in each:
+            self.add_reply(EVDNS_ANSWER_SECTION, name, rdtype, EVDNS_CLASS_INET, ttl, data)
 
     def respond(self, rcode: int, *, cache_s: float = 0.0) -> None:
         """Send the reply, with an rcode from 0 to 15.
@@ -338,7 +332,7 @@ class DnsServerRequest:
 
 
 def _check_number(what: str, value: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= high:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= high:
         raise DnsArgumentError(f"the {what} must be from 0 to {high}: {value!r}")
 
 
@@ -352,8 +346,10 @@ def _each(addresses: Iterable[Any]) -> Iterable[Any]:
 def _pack(address: Any, kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address]) -> bytes:
     if isinstance(address, str):  # the common case; what it refuses is judged below
         family = socket.AF_INET if kind is ipaddress.IPv4Address else socket.AF_INET6
-        with contextlib.suppress(OSError, ValueError):
+        try:
             return socket.inet_pton(family, address)
+        except (OSError, ValueError):
+            pass
     try:
         if isinstance(address, int):
             raise ValueError(address)

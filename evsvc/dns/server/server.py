@@ -141,12 +141,10 @@ class DnsServer(Closing):
 
     def _handle_query(self, path: ReplyPath, packet: bytes, address: Any) -> None:
         """Answer what the program should not see, call back for the rest."""
-        finished = self._finished
-        if finished:
-            reply = finished.find(packet, self._base.reactor.now)
-            if reply is not None:
-                path.send_reply(reply, address)
-                return
+        reply = self._finished.find(packet, self._base.reactor.now)
+        if reply is not None:
+            path.send_reply(reply, address)
+            return
         plain = read_plain(packet) if len(packet) <= self._options.query_bytes else None
         if plain is not None:
             self._ask(path, plain, plain.rdtype, plain.rdclass, address)

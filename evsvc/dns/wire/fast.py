@@ -109,9 +109,9 @@ class PlainRecord(NamedTuple):
     data: bytes | str
 
 
-def is_ordinary_name(text: str) -> bool:
-    """Return True for a name of letters, digits, hyphens and underscores only."""
-    return _ORDINARY_NAME.match(text) is not None
+def is_ordinary_data(data: bytes | str) -> bool:
+    """Return True for rdata, and for a name of letters, digits, hyphens and underscores only."""
+    return isinstance(data, bytes) or _ORDINARY_NAME.match(data) is not None
 
 
 def write_plain(
