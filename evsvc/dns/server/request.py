@@ -32,6 +32,7 @@ from ..constants import (
     Section,
 )
 from ..errors import DNS_ERR_SERVERFAILED, DnsArgumentError, DnsStateError
+from ..options import MIN_UDP_BYTES
 from ..wire.fast import PlainQuery, PlainRecord, is_ordinary_data, write_plain
 from ..wire.queries import start_reply
 from ..wire.replies import name_to_text, parse_name
@@ -233,7 +234,7 @@ class DnsServerRequest:
         plain = self._plain_records
         if plain is not None and self._is_asked(name) and all(map(is_ordinary_data, each)):
             _check_number("ttl", ttl, MAX_TTL_S)
-            plain += [PlainRecord(rdtype, ttl, data) for data in each]
+            plain += [(rdtype, ttl, data) for data in each]
             return
         for data in each:
             self.add_reply(EVDNS_ANSWER_SECTION, name, rdtype, EVDNS_CLASS_INET, ttl, data)
@@ -279,15 +280,14 @@ class DnsServerRequest:
 
     def _send(self, rcode: int, cache_s: float) -> None:
         path, plain = self._path, self._plain
-        payload = plain.payload if plain is not None else self._query().payload
-        limit = path.limit_for(payload)
         flags = self._reply_flags | rcode
-        packet = None
+        packet, whole = None, True
         if plain is not None and self._plain_records is not None:
-            packet = write_plain(plain, flags, self._plain_records, path.announced_bytes, limit)
-        whole = packet is not None
-        if packet is None:
-            packet, whole = self._render(flags, limit)
+            packet = write_plain(plain, flags, self._plain_records, path.announced_bytes)
+        if packet is None or len(packet) > MIN_UDP_BYTES:  # else it fits everywhere
+            limit = path.limit_for(self._query().payload if plain is None else plain.payload)
+            if packet is None or len(packet) > limit:
+                packet, whole = self._render(flags, limit)
         if cache_s and plain is not None and whole and not path.is_stream:
             self._keep(plain, packet, cache_s)
         path.send_reply(packet, self.requesting_addr)

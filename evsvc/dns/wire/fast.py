@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import dns.name
 
@@ -101,12 +101,8 @@ def read_plain(packet: bytes) -> PlainQuery | None:
     return PlainQuery(packet, flags, name_end, rdtype, rdclass, payload, ttl)
 
 
-class PlainRecord(NamedTuple):
-    """A record at the question's own name, class IN: rdata, or for CNAME and PTR a name."""
-
-    rdtype: int
-    ttl: int
-    data: bytes | str
+PlainRecord: TypeAlias = tuple[int, int, bytes | str]
+"""A record at the question's own name: type, TTL, and rdata, or the name in a CNAME or PTR."""
 
 
 def is_ordinary_data(data: bytes | str) -> bool:
@@ -115,16 +111,12 @@ def is_ordinary_data(data: bytes | str) -> bool:
 
 
 def write_plain(
-    query: PlainQuery,
-    flags: int,
-    records: Iterable[PlainRecord],
-    announced_bytes: int,
-    limit_bytes: int,
+    query: PlainQuery, flags: int, records: Iterable[PlainRecord], announced_bytes: int
 ) -> bytes | None:
     """Return the reply to a query, with its records in the answer section.
 
     flags: what is set besides QR and what the query has of RD and CD; names in the records are
-    ordinary ones.  None when the reply would be longer than `limit_bytes`.
+    ordinary ones.  None for a reply longer than MAX_REPLY_BYTES.
     """
     packet, end = query.packet, query.name_end + 4
     answers = []
@@ -140,10 +132,10 @@ def write_plain(
         at += 12 + len(data)
     has_opt = query.edns_flags >= 0
     head = _COUNTS.pack(QR | query.flags & _COPIED | flags, 1, len(answers), 0, has_opt)
-    reply = b"".join((packet[:2], head, packet[HEADER_BYTES:end], *answers))
+    reply = packet[:2] + head + packet[HEADER_BYTES:end] + b"".join(answers)
     if has_opt:
         reply += _OPT_RECORD.pack(0, _OPT, announced_bytes, query.edns_flags & _DO, 0)
-    return reply if len(reply) <= min(limit_bytes, MAX_REPLY_BYTES) else None
+    return reply if len(reply) <= MAX_REPLY_BYTES else None
 
 
 def _compressed(names: dict[bytes, int], text: str, at: int) -> bytes:
