@@ -12,30 +12,33 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_BENCH := $(VENV)/.installed-bench
 
-# Extra arguments, for example: make test PYTEST_ARGS='-k buffer'
+# Extra arguments, for example: make demo DEMO_ARGS='--http-port 8081'
 PYTEST_ARGS ?=
+DEMO_ARGS ?=
 BENCH_ARGS ?=
 LOOP_BENCH_ARGS ?=
 ECHO_BENCH_ARGS ?=
+COMPARE_ARGS ?=
 
 .PHONY: help venv demo test lint format bench clean
 
 help:
-	@echo "make demo    run the demonstration"
+	@echo "make demo    run the demonstration (DEMO_ARGS='...' adds arguments)"
 	@echo "make test    run the tests (PYTEST_ARGS='...' adds arguments)"
 	@echo "make lint    check format, style and types"
 	@echo "make format  put the source into the house's format"
 	@echo "make bench   compare with libevent's C server (BENCH_ARGS='...' adds arguments)"
-	@echo "make venv    make .venv only"
+	@echo "make venv    make .venv with evsvc in it, for programs of your own"
 	@echo "make clean   remove all that the other targets made"
 
-venv: $(CREATED)
+venv: $(INSTALLED)
 
+# In place of the shell, so that signals meet the demonstration itself.
 demo: $(INSTALLED)
-	$(BIN)/evsvc demo
+	@exec $(BIN)/evsvc demo $(DEMO_ARGS)
 
 test: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest --cov $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check .
@@ -51,6 +54,7 @@ bench: $(INSTALLED_BENCH)
 	$(BIN)/python -m bench.event_loop_bench $(LOOP_BENCH_ARGS)
 	$(BIN)/python -m bench.echo_bench $(ECHO_BENCH_ARGS)
 	$(BIN)/python -m bench.dns_server_bench $(DNS_BENCH_ARGS)
+	$(BIN)/python -m bench.compare $(COMPARE_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist evsvc.egg-info bench/build .coverage .hypothesis

@@ -51,6 +51,13 @@ class Reply(NamedTuple):
     body: bytes
 
 
+class Speed(NamedTuple):
+    """What one run of wrk says of a server, and what the server's process used meanwhile."""
+
+    requests_per_s: float
+    processor_us: float  # user and kernel, for each request
+
+
 class Round(NamedTuple):
     """Requests per second of both servers, measured one right after the other."""
 
@@ -65,9 +72,13 @@ class Round(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """All rounds, and the two ratios that docs/benchmarks.md explains."""
+    """All rounds, and the two ratios that docs/benchmarks.md explains.
+
+    processor_us: of both servers, in each round, for each request.
+    """
 
     rounds: tuple[Round, ...]
+    processor_us: tuple[tuple[float, float], ...]
 
     @property
     def medians(self) -> Round:
@@ -76,15 +87,29 @@ class Summary:
         return Round(statistics.median(libevent), statistics.median(evsvc))
 
     @property
+    def median_processor_us(self) -> tuple[float, float]:
+        """The median of the processor time of a request, of both servers."""
+        libevent, evsvc = zip(*self.processor_us, strict=True)
+        return statistics.median(libevent), statistics.median(evsvc)
+
+    @property
     def median_ratio(self) -> float:
         """The median of the rounds' own ratios."""
         return statistics.median(each.ratio for each in self.rounds)
 
     def as_table(self) -> str:
         """Return the figures as lines for a reader."""
-        lines = [f"{'round':<8}{C_NAME:>12}{OUR_NAME:>12}{'ratio':>8}   (requests/s)"]
-        for label, each in [*enumerate(self.rounds, 1), ("median", self.medians)]:
-            lines.append(f"{label:<8}{each.libevent:>12,.0f}{each.evsvc:>12,.0f}{each.ratio:>8.2f}")
+        lines = [
+            f"{'':8}{'requests/s':^32}{'CPU us/request':>20}",
+            f"{'round':<8}{C_NAME:>12}{OUR_NAME:>12}{'ratio':>8}{C_NAME:>12}{OUR_NAME:>8}",
+        ]
+        rows = list(zip(self.rounds, self.processor_us, strict=True))
+        rows.append((self.medians, self.median_processor_us))
+        for label, (each, used) in zip([*range(1, len(rows)), "median"], rows, strict=True):
+            lines.append(
+                f"{label:<8}{each.libevent:>12,.0f}{each.evsvc:>12,.0f}{each.ratio:>8.2f}"
+                f"{used[0]:>12.2f}{used[1]:>8.2f}"
+            )
         ratios = [each.ratio for each in self.rounds]
         lines += [
             "",
@@ -104,6 +129,9 @@ class Summary:
             "ratio_of_medians": self.medians.ratio,
             "round_ratios": [each.ratio for each in self.rounds],
             "median_of_round_ratios": self.median_ratio,
+            "processor_us_per_request": dict(
+                zip(("libevent", "evsvc"), self.median_processor_us, strict=True)
+            ),
         }
         return json.dumps(figures, indent=2)
 
@@ -155,8 +183,16 @@ def parse_wrk(output: str) -> float:
     return float(rate[1])
 
 
-def load(port: int, seconds: int, vary: bool) -> float:
-    """Run wrk against the port and return its requests per second.  Raises BenchError on errors."""
+def count_requests(output: str) -> int:
+    """Return how many requests wrk made.  Raises BenchError when it does not say."""
+    found = re.search(r"^ *([0-9]+) requests in ", output, re.MULTILINE)
+    if found is None or not int(found[1]):
+        raise BenchError(f"wrk saw no replies:\n{output.rstrip()}")
+    return int(found[1])
+
+
+def load(port: int, seconds: int, vary: bool) -> str:
+    """Run wrk against the port and return what it prints.  Raises BenchError when it fails."""
     options = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
     if vary:
         options += ["-s", str(VARY_SCRIPT)]
@@ -164,18 +200,24 @@ def load(port: int, seconds: int, vary: bool) -> float:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BenchError(f"wrk failed with {done.returncode}: {done.stderr.rstrip()}")
-    return parse_wrk(done.stdout)
+    return done.stdout
 
 
-def measure(command: Sequence[str | Path], seconds: int, vary: bool) -> float:
-    """Start one server on its own core, warm it up, and return its requests per second."""
+def measure(command: Sequence[str | Path], seconds: int, vary: bool) -> Speed:
+    """Start one server on its own core, warm it up, and return how fast it is.
+
+    Raises BenchError when wrk counted errors.
+    """
     server_cores, load_cores = cores()
     with contextlib.ExitStack() as stack:
         with pinned(server_cores):
-            port = stack.enter_context(running(command))
+            server = stack.enter_context(serving(command))
         with pinned(load_cores):
-            load(port, WARM_UP_S, vary)
-            return load(port, seconds, vary)
+            load(server.port, WARM_UP_S, vary)
+            before_s = server.processor_s()
+            output = load(server.port, seconds, vary)
+            used_s = server.processor_s() - before_s
+        return Speed(parse_wrk(output), used_s / count_requests(output) * 1e6)
 
 
 def run(python: str, rounds: int, seconds: int, vary: bool) -> Summary:
@@ -185,11 +227,12 @@ def run(python: str, rounds: int, seconds: int, vary: bool) -> Summary:
     libevent: list[str | Path] = [build_c(C_SOURCE)]
     evsvc: list[str | Path] = [python, PYTHON_PROGRAM]
     check_same_reply(libevent, evsvc)
+    speeds = [
+        (measure(libevent, seconds, vary), measure(evsvc, seconds, vary)) for _ in range(rounds)
+    ]
     return Summary(
-        tuple(
-            Round(measure(libevent, seconds, vary), measure(evsvc, seconds, vary))
-            for _ in range(rounds)
-        )
+        tuple(Round(theirs.requests_per_s, ours.requests_per_s) for theirs, ours in speeds),
+        tuple((theirs.processor_us, ours.processor_us) for theirs, ours in speeds),
     )
 
 

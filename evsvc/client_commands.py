@@ -37,7 +37,7 @@ def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
 def add_call_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `evsvc rpc call`."""
     parser.add_argument("url", metavar="URL", help="the server: http://host[:port]")
-    parser.add_argument("rpc", metavar="MODULE:NAME", help="where the definition is")
+    parser.add_argument("rpc", metavar="MODULE:NAME", help="the definition, here or installed")
     parser.add_argument("request", metavar="JSON", help="the request as a JSON object")
     _add_common_arguments(parser)
     parser.set_defaults(run=call)
@@ -126,8 +126,13 @@ def parse_url(text: str) -> HttpUri:
 
 
 def load_definition(text: str) -> Rpc[object, object]:
-    """Import the definition that `module:name` names.  Raises ArgumentError when there is none."""
+    """Import the definition that `module:name` names.  Raises ArgumentError when there is none.
+
+    Modules of the current folder are seen, too, as `python -m evsvc` sees them.
+    """
     module_name, _, name = text.partition(":")
+    if "" not in sys.path and not sys.flags.safe_path:
+        sys.path.insert(0, "")
     try:
         definition = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as exc:

@@ -7,23 +7,31 @@ server, so that the whole way can be tried: look up, connect, call.
 from __future__ import annotations
 
 import argparse
+import errno
+import json
 import logging
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from shlex import quote
 
 from .core import EV_TIMEOUT, EventBase, SocketError
 from .core.util import ip_version
 from .dns import (
+    DNS_ERR_NONE,
+    DNS_ERR_NOTEXIST,
+    DNS_ERR_REFUSED,
     EVDNS_FLAGS_AA,
     EVDNS_TYPE_A,
     EVDNS_TYPE_AAAA,
     DnsServer,
     DnsServerRequest,
 )
-from .http import HttpServer, ServerRequest
+from .http import EVHTTP_URI_QUERY_NONCONFORMANT, HttpServer, ServerRequest
 from .rpc import Rpc, RpcServer, ServerCall
 
 logger = logging.getLogger("evsvc.demo")
@@ -31,7 +39,6 @@ logger = logging.getLogger("evsvc.demo")
 ZONE = "evsvc.test"
 HOST_NAME = f"demo.{ZONE}"
 TTL_S = 60
-NOERROR, NXDOMAIN, REFUSED = 0, 3, 5
 
 COUNT_INTERVAL_S = 0.2
 COUNT_TO = 5
@@ -74,7 +81,7 @@ def answer_any(request: ServerRequest, arg: object) -> None:
 
 def answer_hello(request: ServerRequest, arg: object) -> None:
     """Greet whoever the query names."""
-    query = request.parse_query(1)
+    query = request.parse_query(EVHTTP_URI_QUERY_NONCONFORMANT)
     request.output_headers.add("Content-Type", "text/plain; charset=utf-8")
     request.send_reply(200, None, f"Hello, {query.find('name') or 'world'}!\n".encode())
 
@@ -105,22 +112,25 @@ def answer_dns(request: DnsServerRequest, address: str) -> None:
     question = request.questions[0]
     name = question.name.lower().rstrip(".")
     if name != ZONE and not name.endswith(f".{ZONE}"):
-        request.respond(REFUSED)
+        request.respond(DNS_ERR_REFUSED)
         return
     request.set_flags(EVDNS_FLAGS_AA)
     if name not in (ZONE, HOST_NAME):
-        request.respond(NXDOMAIN)
+        request.respond(DNS_ERR_NOTEXIST)
         return
     version = ip_version(address)
     if question.type == EVDNS_TYPE_A and version == 4:
         request.add_a_reply(question.name, [address], TTL_S)
     elif question.type == EVDNS_TYPE_AAAA:
         request.add_aaaa_reply(question.name, [address if version == 6 else "::1"], TTL_S)
-    request.respond(NOERROR)
+    request.respond(DNS_ERR_NONE)
 
 
 class Demo:
-    """The services of the demonstration on one base.  Raises SocketError for a busy port."""
+    """The services of the demonstration on one base.
+
+    Raises SocketError for a busy port, with the option that names another one.
+    """
 
     def __init__(self, base: EventBase, host: str, http_port: int, dns_port: int) -> None:
         self.base = base
@@ -128,8 +138,10 @@ class Demo:
         self.http = HttpServer(base)
         self.dns = DnsServer(base, answer_dns, host)
         try:
-            self.http_port = self.http.bind_socket(host, http_port).port
-            self.dns_port = self._bind_dns(dns_port)
+            with _another_port_by("--http-port"):
+                self.http_port = self.http.bind_socket(host, http_port).port
+            with _another_port_by("--dns-port"):
+                self.dns_port = self._bind_dns(dns_port)
         except BaseException:
             self.close()
             raise
@@ -160,23 +172,28 @@ class Demo:
     def commands(self) -> list[tuple[str, str]]:
         """What to try: a line that says what comes of it, and the command."""
         url = f"http://{_bracketed(self.host)}:{self.http_port}"
+        looked_up = f"http://{HOST_NAME}:{self.http_port}"
         dig = f"dig @{self.host} -p {self.dns_port}"
         nameserver = f"{_bracketed(self.host)}:{self.dns_port}"
+        sum_of_two = json.dumps({"left": 2, "right": 3})
         return [
-            ("the general callback, for every path without its own", f"curl {url}/any/path"),
-            ("a path callback that reads the query", f"curl '{url}/hello?name=you'"),
-            ("a request body, sent back", f"curl --data 'some text' {url}/echo"),
-            ("a reply in pieces, from a timer", f"curl --no-buffer {url}/count"),
+            (
+                "the general callback, for every path without its own",
+                f"curl {quote(f'{url}/any/path')}",
+            ),
+            ("a path callback that reads the query", f"curl {quote(f'{url}/hello?name=you')}"),
+            ("a request body, sent back", f"curl --data 'some text' {quote(f'{url}/echo')}"),
+            ("a reply in pieces, from a timer", f"curl --no-buffer {quote(f'{url}/count')}"),
             ("an address from the DNS server", f"{dig} {HOST_NAME} A"),
             ("the same over TCP, for IPv6", f"{dig} +tcp {HOST_NAME} AAAA"),
             ("a name that does not exist: NXDOMAIN", f"{dig} nowhere.{ZONE} A"),
             (
                 'a remote call: {"total": 5}',
-                f'evsvc rpc call {url} evsvc.demo:Add \'{{"left": 2, "right": 3}}\'',
+                f"evsvc rpc call {quote(url)} evsvc.demo:Add {quote(sum_of_two)}",
             ),
             (
-                "a page from a host that is looked up in the demo's own DNS server",
-                f"evsvc fetch http://{HOST_NAME}:{self.http_port}/hello --nameserver {nameserver}",
+                "a page from a host that is looked up in the DNS server of the demo",
+                f"evsvc fetch {looked_up}/hello --nameserver {quote(nameserver)}",
             ),
         ]
 
@@ -199,11 +216,27 @@ class Demo:
         self.stop()
 
 
+@contextmanager
+def _another_port_by(option: str) -> Iterator[None]:
+    """Name the option in the error of a port that this process cannot have."""
+    try:
+        yield
+    except SocketError as exc:
+        if exc.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        text = f"{exc.strerror}; for another port: {option} PORT, 0 for any free one"
+        raise SocketError(exc.errno, text) from exc
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `evsvc demo`."""
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (%(default)s)")
-    parser.add_argument("--http-port", type=int, default=8080, metavar="PORT", help="(8080)")
-    parser.add_argument("--dns-port", type=int, default=8053, metavar="PORT", help="(8053)")
+    parser.add_argument(
+        "--http-port", "--port", type=int, default=8080, metavar="PORT", help="(%(default)s)"
+    )
+    parser.add_argument(
+        "--dns-port", type=int, default=8053, metavar="PORT", help="UDP and TCP (%(default)s)"
+    )
     parser.add_argument("--quiet", action="store_true", help="log no requests")
     parser.set_defaults(run=run)
 
@@ -219,20 +252,30 @@ def run(args: argparse.Namespace) -> int:
         except SocketError as exc:
             print(f"evsvc: {exc}", file=sys.stderr)
             return 1
-        _print_commands(demo)
+        print(_block(demo), end="", flush=True)  # at once, whole
         base.dispatch()
     return 0
 
 
-def _print_commands(demo: Demo) -> None:
-    print(f"Serving HTTP and RPC on port {demo.http_port}, DNS on port {demo.dns_port}.")
-    print("Paste these into another shell; Ctrl-C here ends the demo.")
+def _block(demo: Demo) -> str:
+    """Return what a shell takes as a whole: each line is a command or a comment.
+
+    No quotation mark is in a comment, since zsh takes one for a command unless told otherwise.
+    """
+    lines = [
+        f"# Serving HTTP and RPC on port {demo.http_port}, DNS on port {demo.dns_port}.",
+        "# Paste these lines into another shell, one by one or all of them.",
+        "# Ctrl-C here ends the demo.",
+    ]
     if shutil.which("evsvc") is None:
-        folder = os.path.dirname(sys.executable)
-        print(f'So that the shell finds evsvc: export PATH="{folder}:$PATH"')
+        folder = quote(os.path.dirname(sys.executable))
+        lines += ["", "# so that the shell finds evsvc", f'export PATH={folder}:"$PATH"']
     for says, command in demo.commands():
-        print(f"\n# {says}\n{command}")
-    print(flush=True)
+        program = command.split()[0]
+        if program != "evsvc" and shutil.which(program) is None:
+            command = f"# {program} is not installed: {command}"
+        lines += ["", f"# {says}", command]
+    return "\n".join(lines) + "\n\n"
 
 
 def _log_exception(exc: Exception) -> None:

@@ -3,6 +3,7 @@
 Usage: connect_by_name.py host port [nameserver]
 """
 
+import argparse
 import socket
 import sys
 
@@ -38,19 +39,25 @@ def on_event(bev, what, host):
     resolver.close()
 
 
-host, port = sys.argv[1], int(sys.argv[2])
-base = EventBase()
-if len(sys.argv) > 3:
-    resolver = Resolver(base, 0)
-    resolver.nameserver_ip_add(sys.argv[3])
-else:
-    resolver = Resolver(base)
+parser = argparse.ArgumentParser()
+parser.add_argument("host")
+parser.add_argument("port", type=int)
+parser.add_argument("nameserver", nargs="?")
+arguments = parser.parse_args()
 
-ticks = base.timer(lambda fd, what, arg: print("(the loop goes on meanwhile)", file=sys.stderr))
-ticks.add(0)
-
-bev = BufferEvent(base, None, BEV_OPT_CLOSE_ON_FREE)
-bev.setcb(on_read, None, on_event, host)
-bev.enable(EV_READ)
-bev.connect_hostname(resolver, socket.AF_UNSPEC, host, port)
-base.dispatch()
+with (
+    EventBase() as base,
+    Resolver(base, 0) if arguments.nameserver else Resolver(base) as resolver,
+    BufferEvent(base, None, BEV_OPT_CLOSE_ON_FREE) as bev,
+):
+    ticks = base.timer(lambda fd, what, arg: print("(the loop goes on meanwhile)", file=sys.stderr))
+    ticks.add(0)
+    bev.setcb(on_read, None, on_event, arguments.host)
+    bev.enable(EV_READ)
+    try:
+        if arguments.nameserver:
+            resolver.nameserver_ip_add(arguments.nameserver)
+        bev.connect_hostname(resolver, socket.AF_UNSPEC, arguments.host, arguments.port)
+    except ValueError as error:
+        parser.error(str(error))
+    base.dispatch()

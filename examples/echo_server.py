@@ -3,6 +3,7 @@
 Usage: echo_server.py [port]
 """
 
+import argparse
 import sys
 
 from evsvc import (
@@ -41,14 +42,18 @@ def on_accept(listener, sock, address, arg):
     bev.enable(EV_READ | EV_WRITE)
 
 
-base = EventBase()
-listener = ConnListener.new_bind(
-    base,
-    on_accept,
-    None,
-    LEV_OPT_REUSEABLE | LEV_OPT_CLOSE_ON_FREE,
-    -1,
-    ("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 9995),
-)
-print(f"listening on port {listener.address[1]}", flush=True)
-base.dispatch()
+parser = argparse.ArgumentParser()
+parser.add_argument("port", type=int, nargs="?", default=9995)
+address = "127.0.0.1", parser.parse_args().port
+
+with EventBase() as base:
+    try:
+        listener = ConnListener.new_bind(
+            base, on_accept, None, LEV_OPT_REUSEABLE | LEV_OPT_CLOSE_ON_FREE, -1, address
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    except OSError as error:
+        sys.exit(f"echo_server.py: {error}")
+    print(f"listening on port {listener.address[1]}", flush=True)
+    base.dispatch()

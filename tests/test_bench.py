@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -89,6 +90,12 @@ def test_errors_that_wrk_counts_are_errors(line: str) -> None:
         bench.parse_wrk(output)
 
 
+def test_the_number_of_requests_is_read_from_wrk() -> None:
+    assert bench.count_requests(WRK_OUTPUT) == 319912
+    with pytest.raises(BenchError, match="no replies"):
+        bench.count_requests(WRK_OUTPUT.replace("319912", "0"))
+
+
 def test_a_run_without_replies_is_an_error() -> None:
     with pytest.raises(BenchError, match="no replies"):
         bench.parse_wrk(WRK_OUTPUT.replace("78026.31", "0.00"))
@@ -98,14 +105,20 @@ def test_a_run_without_replies_is_an_error() -> None:
 
 def test_the_two_ratios() -> None:
     """The columns' medians are 100 and 120; the rounds' own ratios are 1.2, 0.5 and 1.5."""
-    summary = bench.Summary((bench.Round(100, 120), bench.Round(200, 100), bench.Round(80, 120)))
+    summary = bench.Summary(
+        (bench.Round(100, 120), bench.Round(200, 100), bench.Round(80, 120)),
+        ((4.0, 3.5), (4.5, 3.0), (5.0, 9.0)),
+    )
     assert summary.medians == (100, 120)
     assert summary.medians.ratio == pytest.approx(1.2)
     assert summary.median_ratio == pytest.approx(1.2)
     figures = json.loads(summary.as_json())
     assert figures["round_ratios"] == pytest.approx([1.2, 0.5, 1.5])
     assert figures["ratio_of_medians"] == pytest.approx(1.2)
-    assert "(from 0.50 to 1.50)" in summary.as_table()
+    assert figures["processor_us_per_request"] == {"libevent": 4.5, "evsvc": 3.5}
+    table = summary.as_table()
+    assert "(from 0.50 to 1.50)" in table
+    assert re.search(r"^median +100 +120 +1\.20 +4\.50 +3\.50$", table, re.MULTILINE)
 
 
 def test_a_missing_program_is_named_with_its_package() -> None:

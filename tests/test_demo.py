@@ -1,8 +1,10 @@
-"""The main job: `evsvc demo`, and every command that it prints, as a user would paste them."""
+"""The main job: `evsvc demo`, and the block that it prints, as a user would paste it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import re
 import shlex
 import signal
@@ -10,8 +12,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.ports import held_port
+
+ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.interop
 
@@ -25,19 +32,24 @@ EXPECTED = {
     "the same over TCP, for IPv6": r"demo\.evsvc\.test\.\s+60\s+IN\s+AAAA\s+::1(.|\n)*\(TCP\)",
     "a name that does not exist: NXDOMAIN": r"status: NXDOMAIN",
     'a remote call: {"total": 5}': r'^\{"total": 5\}$',
-    "a page from a host that is looked up in the demo's own DNS server": r"^Hello, world!$",
+    "a page from a host that is looked up in the DNS server of the demo": r"^Hello, world!$",
 }
+
+
+DEMO = [sys.executable, "-m", "evsvc", "demo", "--http-port", "0", "--dns-port", "0"]
 
 
 class RunningDemo:
     """A demo in a process of its own, and what it printed."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: list[str] = DEMO, **options: object) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "evsvc", "demo", "--http-port", "0", "--dns-port", "0"],
+            command,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            **options,  # type: ignore[call-overload]  # Popen's
         )
         assert self.process.stdout is not None
         self.lines: list[str] = []
@@ -48,9 +60,9 @@ class RunningDemo:
         self.commands = {
             says.removeprefix("# "): command
             for says, command in zip(self.lines, self.lines[1:], strict=False)
-            if says.startswith("# ")
+            if says.startswith("# ") and command and not command.startswith(("#", "export"))
         }
-        first = re.match(r"Serving HTTP and RPC on port (\d+)", self.lines[0] if self.lines else "")
+        first = re.search(r"HTTP and RPC on port (\d+)", self.lines[0] if self.lines else "")
         if first is None:
             _, errors = self.process.communicate(timeout=20)
             pytest.fail(f"the demo did not start: {errors}")
@@ -62,12 +74,20 @@ class RunningDemo:
         return self.process.returncode
 
 
+@contextlib.contextmanager
+def running_demo(http_port: int = 0) -> Iterator[RunningDemo]:
+    running = RunningDemo([*DEMO, "--http-port", str(http_port)])
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.stop(signal.SIGKILL)
+
+
 @pytest.fixture
 def demo() -> Iterator[RunningDemo]:
-    running = RunningDemo()
-    yield running
-    if running.process.poll() is None:
-        running.stop(signal.SIGKILL)
+    with running_demo() as running:
+        yield running
 
 
 def paste(command: str) -> str:
@@ -91,17 +111,96 @@ def test_every_printed_command_gives_what_the_demo_says(
         assert re.search(EXPECTED[says], output, re.MULTILINE), f"{command}\n{output}"
 
 
-def test_each_command_starts_with_its_program(demo: RunningDemo) -> None:
-    programs = {"curl", "dig", "evsvc"}
-    assert {command.split()[0] for command in demo.commands.values()} == programs
-    # And nothing else that is printed could be taken for a command.
-    commands = [line for line in demo.lines if line.split()[:1] and line.split()[0] in programs]
-    assert commands == list(demo.commands.values())
+def test_what_is_printed_can_be_pasted_whole(
+    demo: RunningDemo, program: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Into a shell that stops at the first line that fails."""
+    program("curl")
+    program("dig")
+    (tmp_path / "evsvc").write_text(f'#!/bin/sh\nexec {sys.executable} -m evsvc "$@"\n')
+    (tmp_path / "evsvc").chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-e"],
+        input="\n".join(demo.lines) + "\n",
+        env={**os.environ, "PATH": f"{os.environ['PATH']}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith('{"total": 5}\nHello, world!\n')
+
+
+def test_each_printed_line_is_a_command_or_a_comment(demo: RunningDemo) -> None:
+    commands = [line for line in demo.lines if line and not line.startswith("# ")]
+    assert [line for line in commands if not line.startswith("export PATH=")] == list(
+        demo.commands.values()
+    )
+    assert {line.split()[0] for line in commands} <= {"curl", "dig", "evsvc", "export"}
+    # zsh takes comments for commands, until it is told otherwise.
+    assert not [line for line in demo.lines if line.startswith("#") and re.search("['`()*?]", line)]
+
+
+@pytest.mark.parametrize("on_path", [True, False])
+def test_the_block_says_where_evsvc_is_when_the_shell_does_not_know(
+    on_path: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "evsvc").touch(0o755)
+    path = str(tmp_path) if on_path else "/nowhere"
+    demo = RunningDemo(env={**os.environ, "PATH": path})
+    demo.stop(signal.SIGTERM)
+    folder = shlex.quote(os.path.dirname(sys.executable))
+    assert (f'export PATH={folder}:"$PATH"' in demo.lines) is not on_path
+
+
+def test_a_command_whose_program_is_missing_is_printed_as_a_comment(tmp_path: Path) -> None:
+    demo = RunningDemo(env={**os.environ, "PATH": str(tmp_path)})
+    demo.stop(signal.SIGTERM)
+    assert any(re.match("# dig is not installed: dig @", line) for line in demo.lines)
+    assert not any(line.startswith(("dig", "curl")) for line in demo.lines)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_demo_with_exit_code_0(demo: RunningDemo, signum: signal.Signals) -> None:
     assert demo.stop(signum) == 0
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_was_started_with_signals_ignored_still_ends(signum: signal.Signals) -> None:
+    """As scripts start what they put into the background."""
+    script = f"trap '' INT TERM; exec {shlex.join(DEMO)}"
+    assert RunningDemo(["sh", "-c", script]).stop(signum) == 0
+
+
+def test_ctrl_c_ends_a_demo_whose_output_goes_into_a_pipe() -> None:
+    """Whoever reads the pipe is interrupted, too, and reads no last lines."""
+    script = f"trap : INT; {{ trap : INT; {shlex.join(DEMO)} 2>&1; echo $? >&3; }} 3>&2 | cat"
+    demo = RunningDemo(["sh", "-c", script], start_new_session=True)
+    os.killpg(demo.process.pid, signal.SIGINT)
+    _, errors = demo.process.communicate(timeout=20)
+    assert errors == "0\n"
+
+
+def test_a_terminal_s_ctrl_c_ends_the_demo() -> None:
+    """A new session's leader gets the first terminal that it opens for its own."""
+    screen, terminal = pty.openpty()
+    name = os.ttyname(terminal)
+    script = f"exec {shlex.join(DEMO)} <{name} >{name} 2>&1"
+    process = subprocess.Popen(["sh", "-c", script], start_new_session=True)
+    shown = b""
+    while b"evsvc fetch" not in shown:
+        shown += os.read(screen, 4096)
+    os.write(screen, b"\x03")
+    assert process.wait(20) == 0
+    os.close(terminal)
+    os.close(screen)
+
+
+def test_make_hands_options_on_and_is_no_shell_in_between(program: Callable[[str], str]) -> None:
+    command = [program("make"), "--dry-run", "demo", "DEMO_ARGS=--http-port 8081 --quiet"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "exec .venv/bin/evsvc demo --http-port 8081 --quiet"
 
 
 def test_a_request_in_flight_finishes_after_the_signal(demo: RunningDemo) -> None:
@@ -116,16 +215,17 @@ def test_a_request_in_flight_finishes_after_the_signal(demo: RunningDemo) -> Non
     demo.process.communicate()
 
 
-def test_after_the_signal_no_connection_is_taken(demo: RunningDemo) -> None:
-    with socket.create_connection(("127.0.0.1", demo.port), timeout=20) as sock:
-        sock.sendall(b"GET /count HTTP/1.1\r\nHost: demo\r\n\r\n")
-        sock.recv(65536)
-        demo.process.send_signal(signal.SIGINT)
-        while sock.recv(65536):
-            pass
-    demo.process.communicate(timeout=20)
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", demo.port), timeout=20)
+def test_after_the_signal_no_connection_is_taken() -> None:
+    with held_port() as port, running_demo(port) as demo:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+            sock.sendall(b"GET /count HTTP/1.1\r\nHost: demo\r\n\r\n")
+            sock.recv(65536)
+            demo.process.send_signal(signal.SIGINT)
+            while sock.recv(65536):
+                pass
+        demo.process.communicate(timeout=20)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=20)
 
 
 @pytest.mark.parametrize("option", ["--http-port", "--dns-port"])
@@ -137,12 +237,13 @@ def test_a_busy_port_gives_one_clear_line_and_exit_code_1(option: str) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert re.fullmatch(rf"evsvc: .*{port}.*in use.*\n", done.stderr), done.stderr
+    says = rf"evsvc: .*{port}.*in use; for another port: {option} PORT, .*\n"
+    assert re.fullmatch(says, done.stderr), done.stderr
 
 
 def test_fetch_of_an_unknown_name_fails_with_one_line(demo: RunningDemo) -> None:
     fetch = shlex.split(
-        demo.commands["a page from a host that is looked up in the demo's own DNS server"]
+        demo.commands["a page from a host that is looked up in the DNS server of the demo"]
     )
     fetch[2] = fetch[2].replace("demo.", "nowhere.")
     done = subprocess.run(
@@ -170,3 +271,30 @@ def test_an_ill_typed_call_fails_with_one_line_that_names_the_field(demo: Runnin
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1
         assert says in done.stderr
+
+
+def test_a_definition_is_found_in_the_current_folder(demo: RunningDemo, tmp_path: Path) -> None:
+    """By the installed command as well, whose own folder is another one."""
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin" / "evsvc"
+    command.write_text("import sys\nfrom evsvc.cli import main\nsys.exit(main())\n")
+    (tmp_path / "mine.py").write_text("from evsvc.demo import Add\n")
+    request = '{"left": 2, "right": 3}'
+    done = subprocess.run(
+        [
+            sys.executable,
+            command,
+            "rpc",
+            "call",
+            f"http://127.0.0.1:{demo.port}",
+            "mine:Add",
+            request,
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ('{"total": 5}\n', "", 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import signal
 import socket
 import struct
@@ -19,6 +20,7 @@ from typing import IO
 import pytest
 
 from evsvc.core import supported_methods
+from tests.ports import ATTEMPTS, held_port
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -60,10 +62,20 @@ def next_line(process: subprocess.Popen[str], stream: IO[str] | None) -> str:
 
 @contextmanager
 def serving(name: str) -> Iterator[tuple[str, int]]:
-    """Start an example that serves on a free port; give its first line, and the port in it."""
-    with started(name, "0") as process:
-        line = next_line(process, process.stdout)
-        yield line, int(re.findall(r"\d+", line.split("127.0.0.1")[-1])[0])
+    """Start an example that serves on a free port; give its first line, and the port in it.
+
+    One that serves on two sockets may find that somebody has the number of the second, and is then
+    started again.
+    """
+    for _ in range(ATTEMPTS):
+        with started(name, "0") as process:
+            assert process.stdout is not None
+            if line := process.stdout.readline():
+                yield line, int(re.findall(r"\d+", line.split("127.0.0.1")[-1])[0])
+                return
+            _, errors = process.communicate(timeout=30)
+            assert "in use" in errors, errors
+    pytest.fail(f"{name} found no free ports in {ATTEMPTS} tries")
 
 
 def run(name: str, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -314,10 +326,69 @@ def test_timing_histogram_of_a_single_tick() -> None:
         ("le_proxy.py", ["-a", "/nowhere/cert", "127.0.0.1", "localhost:1"], "/nowhere/cert"),
     ],
 )
-def test_a_wrong_argument_is_told_in_one_line(name: str, args: list[str], said: str) -> None:
-    done = run(name, *args)
+def test_a_wrong_argument_is_told_in_one_line(
+    name: str,
+    args: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, as thirty new ones would take their time; one of them is tried below."""
+    path = str(EXAMPLES / name)
+    monkeypatch.setattr(sys, "argv", [path, *args])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(path, run_name="__main__")
+    assert re.fullmatch(rf"{re.escape(name)}: .*{re.escape(said)}.*", str(ended.value.code))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_wrong_argument_ends_an_example_with_exit_code_1() -> None:
+    done = run("ticks.py", "-q")
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(rf"{re.escape(name)}: .*{re.escape(said)}.*\n", done.stderr)
+    assert re.fullmatch(r"ticks\.py: .*'-q'.*\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "said"),
+    [
+        ("connect_by_name.py", [], "host, port"),
+        ("connect_by_name.py", ["localhost"], "port"),
+        ("connect_by_name.py", ["localhost", "http"], "'http'"),
+        ("connect_by_name.py", ["localhost", "70000"], "70000"),
+        ("connect_by_name.py", ["localhost", "80", "nowhere"], "nowhere"),
+        ("connect_by_name.py", ["localhost", "80", "127.0.0.1", "more"], "more"),
+        ("dns_server.py", ["port"], "'port'"),
+        ("dns_server.py", ["70000"], "70000"),
+        ("echo_server.py", ["port"], "'port'"),
+        ("echo_server.py", ["70000"], "70000"),
+        ("echo_server.py", ["1", "2"], "2"),
+        ("hello_http.py", ["port"], "'port'"),
+        ("hello_http.py", ["70000"], "70000"),
+    ],
+)
+def test_a_wrong_argument_is_told_with_the_usage(name: str, args: list[str], said: str) -> None:
+    done = run(name, *args)
+    assert (done.returncode, done.stdout) == (2, "")
+    usage, *_, error = done.stderr.splitlines()
+    assert usage.startswith(f"usage: {name} ")
+    assert error.startswith(f"{name}: error: ")
+    assert said in error
+
+
+@pytest.mark.parametrize("name", ["dns_server.py", "echo_server.py", "hello_http.py"])
+def test_a_busy_port_is_told_in_one_line(name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        done = run(name, str(busy.getsockname()[1]))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"{re.escape(name)}: .*in use\n", done.stderr)
+
+
+def test_hello_http_takes_a_flag_in_the_query() -> None:
+    with (
+        serving("hello_http.py") as (line, _),
+        urllib.request.urlopen(f"{line.strip()}greet?loud", timeout=20) as reply,
+    ):
+        assert reply.read() == b"Good morning, nobody!\n"
 
 
 @pytest.mark.interop
@@ -508,8 +579,7 @@ def test_becat_brings_its_input_to_another_and_prints_what_comes(
 
 
 def test_becat_says_when_nobody_listens() -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        done = run("becat.py", "127.0.0.1", str(nobody.getsockname()[1]))
+    with held_port() as port:
+        done = run("becat.py", "127.0.0.1", str(port))
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"becat\.py: .*refused\n", done.stderr)

@@ -1,32 +1,79 @@
-"""The programs of docs/guide.md run as they stand, and what they assert holds."""
+"""The programs of docs/guide.md run as they stand, and print what stands below them."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from evsvc.dns import DNS_ERR_NONE, DNS_ERR_NOTEXIST, EVDNS_TYPE_A, EVDNS_TYPE_AAAA
+
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = (ROOT / "docs" / "guide.md").read_text("utf-8")
-PROGRAMS = re.findall(r"^## (.*?)\n.*?^```python\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+PROGRAM = re.compile(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROGRAMS = [
+    (section.partition("\n")[0], *found.groups())
+    for section in GUIDE.split("\n## ")[1:]
+    if (found := PROGRAM.search(section))
+]
 
 
-def test_the_guide_has_a_program_in_every_section() -> None:
-    assert [title for title, _ in PROGRAMS] == re.findall(r"^## (.*)$", GUIDE, re.MULTILINE)
-    assert len(PROGRAMS) == GUIDE.count("```python")
+def test_the_guide_has_a_program_in_every_section_and_what_it_prints_below() -> None:
+    titles = [title for title, _, _ in PROGRAMS]
+    assert titles == re.findall(r"^## (.*)$", GUIDE, re.MULTILINE)
+    assert len(titles) == GUIDE.count("```python") == GUIDE.count("```text")
 
 
-@pytest.mark.parametrize("program", [pytest.param(code, id=title) for title, code in PROGRAMS])
-def test_the_program_runs_as_it_stands(program: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "printed"), [pytest.param(*pair, id=title) for title, *pair in PROGRAMS]
+)
+def test_the_program_prints_what_the_guide_shows(
+    code: str, printed: str, program: Callable[[str], str]
+) -> None:
+    if "openssl" in code:
+        program("openssl")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
+        [sys.executable, "-W", "error", "-c", code],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
+
+
+def test_the_guide_uses_names_where_there_are_names() -> None:
+    """A flag or a code written as a number tells its reader nothing."""
+    calls = r"\b(?:loop|respond|parse_query|set_flags|active|enable|disable)\(\d"
+    assert re.findall(calls, GUIDE) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "code"),
+    [
+        ("service.example", EVDNS_TYPE_A, DNS_ERR_NONE),
+        ("SeRvIcE.eXaMpLe", EVDNS_TYPE_A, DNS_ERR_NONE),
+        ("service.example", EVDNS_TYPE_AAAA, DNS_ERR_NONE),  # it exists, with no such record
+        ("nowhere.example", EVDNS_TYPE_A, DNS_ERR_NOTEXIST),
+    ],
+)
+def test_the_name_server_that_users_copy_denies_no_name_of_its_own(
+    name: str, kind: int, code: int
+) -> None:
+    (program,) = (code for title, code, _ in PROGRAMS if title.startswith("DNS"))
+    names: dict[str, Any] = {}
+    exec(program.partition("server = DnsServer")[0], names)
+    request = Mock(questions=[Mock(type=kind)])
+    request.questions[0].name = name
+    names["on_query"](request, None)
+    names["base"].close()
+    request.respond.assert_called_once_with(code)
+    answered = name.lower() == "service.example" and kind == EVDNS_TYPE_A
+    assert request.add_a_reply.called is answered

@@ -3,6 +3,8 @@
 tests/libevent_functions.txt has a line `name header` for each public function of libevent 2.2 and
 each macro that is used like one.  The page has a section for each header, with a table
 `| libevent | evsvc | note |`, and a line at its top that tells which headers are complete.
+tests/libevent14_functions.txt is such a list for libevent 1.4, whose names stand under the headers
+that libevent 2 keeps them in.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-_COMPLETE = re.compile(r"^Complete: (.+)$", re.MULTILINE)
+_COMPLETE = re.compile(r"^Complete: (.+?)\n\n", re.MULTILINE | re.DOTALL)
 _ROW = re.compile(r"\| `(\w+)` \| (-|`[\w.]+`(?:, `[\w.]+`)*) \| ([^|]*)\|")
 _TABLE_HEAD = ("| libevent | evsvc | note |", "| --- | --- | --- |")
 
@@ -118,6 +120,11 @@ def functions() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
+def functions_1_4() -> dict[str, str]:
+    return parse_functions((ROOT / "tests" / "libevent14_functions.txt").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
 def page() -> Page:
     return parse_page((ROOT / "docs" / "libevent-map.md").read_text("utf-8"))
 
@@ -127,7 +134,13 @@ def test_the_map_is_right(page: Page, functions: dict[str, str]) -> None:
 
 
 def test_the_map_says_what_is_complete(page: Page) -> None:
-    assert page.complete >= {"util.h", "listener.h"}
+    assert page.complete >= {"util.h", "buffer.h", "bufferevent_ssl.h", "event_compat.h"}
+
+
+def test_every_name_of_libevent_1_4_has_a_row(page: Page, functions_1_4: dict[str, str]) -> None:
+    rows = {row.name for row in page.rows}
+    assert [name for name in functions_1_4 if name not in rows] == []
+    assert set(functions_1_4.values()) == {"event.h", "evdns.h", "evhttp.h", "evrpc.h", "evutil.h"}
 
 
 def test_the_map_has_the_main_jobs(page: Page) -> None:

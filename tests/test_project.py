@@ -85,5 +85,8 @@ def test_changelog_has_an_unreleased_part() -> None:
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
+    """The same tests, all of them, and coverage on top of it."""
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
-    assert read(".ci/run").splitlines()[-1] == "make test"
+    command = code_blocks(read("README.md"), "sh")[0].splitlines()[-1]
+    assert read(".ci/run").splitlines()[-1] == f"{command} PYTEST_ARGS=--cov"
+    assert re.search(r"^\t.*-m pytest \$\(PYTEST_ARGS\)$", read("Makefile"), re.MULTILINE)

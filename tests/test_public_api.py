@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
 import inspect
 import json
@@ -11,6 +12,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
+
+import pytest
+
+import evsvc
+from evsvc.core.flags import BevEvent, EventFlag, LoopFlag
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -114,3 +120,8 @@ def test_import_loads_nothing_but_the_run_time_dependencies() -> None:
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert (ROOT / "evsvc" / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("family", [EventFlag, LoopFlag, BevEvent])
+def test_the_top_has_families_of_flags_whole(family: type[enum.IntFlag]) -> None:
+    assert {flag.name for flag in family} <= set(evsvc.__all__)

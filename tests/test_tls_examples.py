@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 import trustme
 
+from tests.ports import held_port
 from tests.test_examples import next_line, started
 
 PAYLOAD = bytes(range(256)) * 8192  # 2 MiB
@@ -163,9 +164,10 @@ def pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 def test_le_proxy_says_why_there_is_no_server(keys: Keys) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        server_port = gone.getsockname()[1]
-    with serving("le_proxy.py", "127.0.0.1", f"127.0.0.1:{server_port}") as (port, process):
+    with (
+        held_port() as server_port,
+        serving("le_proxy.py", "127.0.0.1", f"127.0.0.1:{server_port}") as (port, process),
+    ):
         with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
             assert client.recv(9) == b""
         said = next_line(process, process.stderr)

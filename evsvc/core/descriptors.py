@@ -37,7 +37,7 @@ class Stream(Protocol):
 def fd_of(fd: int | HasFileno) -> int:
     """Return the descriptor number of an int or of an object with `fileno()`.
 
-    Raises ArgumentError when the object is closed or has none, ArgumentTypeError for anything else.
+    Raises ArgumentError when the object is closed, ArgumentTypeError for anything else.
     """
     if isinstance(fd, bool) or not (isinstance(fd, int) or callable(getattr(fd, "fileno", None))):
         raise ArgumentTypeError(f"a descriptor is wanted, not {fd!r} ({type(fd).__name__})")

@@ -12,6 +12,10 @@ FINALIZE, CLOSED = 0x40, 0x80
 IO = READ | WRITE | CLOSED
 BOTH = READ | WRITE
 
+# What a bufferevent tells, and its options.
+READING, WRITING, EOF, ERROR, TIMED_OUT, CONNECTED = 0x01, 0x02, 0x10, 0x20, 0x40, 0x80
+CLOSE_ON_FREE, THREADSAFE, DEFER_CALLBACKS, UNLOCK_CALLBACKS = 0x01, 0x02, 0x04, 0x08
+
 
 class EventFlag(enum.IntFlag):
     """What an event waits for, and what it reports."""
@@ -176,6 +180,7 @@ class FileSegmentFlag(enum.IntFlag):
 
 
 EVENT_FLAGS = tuple(EventFlag(bits) for bits in range(256))
+BEV_EVENTS = tuple(BevEvent(bits) for bits in range(256))
 
 EV_TIMEOUT = EventFlag.EV_TIMEOUT
 EV_READ = EventFlag.EV_READ

@@ -6,7 +6,7 @@ activate events, and the loop wakes up for it.  Callbacks run in the loop's thre
 without the lock.  Deleting an event from another thread waits until its running callback has
 returned; see `Event.delete`.
 
-Signal events are of the main thread, with locks and without.
+Signal events are added in the main thread, with locks and without; see `signals` of the reactor.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from evsvc.core import (
 )
 from tests.core.bevs import LOOPBACK, Address, greeting_listener
 from tests.core.kinds import Ends, EndsMaker, kinds_and_options, pair_ends, socket_ends
+from tests.ports import held_port
 
 SocketPair = tuple[socket.socket, socket.socket]
 
@@ -35,13 +36,22 @@ def config_for(method: str) -> EventConfig:
     return config
 
 
-def variants() -> list[str]:
-    """Return what a base can be: on each backend, and on the best one with locks."""
-    changelist = [CHANGELIST] if "epoll" in supported_methods() else []
-    return [*supported_methods(), *changelist, LOCKED]
+def variants(*, every_backend: bool) -> list[str]:
+    """Return what a base can be: on the best backend or on each, and on the best one with locks."""
+    methods = supported_methods()
+    if not every_backend:
+        return [methods[0], LOCKED]
+    return [*methods, *([CHANGELIST] if "epoll" in methods else []), LOCKED]
 
 
-@pytest.fixture(params=variants())
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what has a base over its variants: each backend only where the mark says so."""
+    if "method" in metafunc.fixturenames:
+        marked = metafunc.definition.get_closest_marker("every_backend") is not None
+        metafunc.parametrize("method", variants(every_backend=marked), indirect=True)
+
+
+@pytest.fixture
 def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the name of each backend in turn; the last time every new base has a lock."""
     if request.param == LOCKED:
@@ -52,13 +62,13 @@ def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.fixture
 def config(method: str) -> EventConfig:
-    """Return a configuration that leaves each backend in turn."""
+    """Return a configuration that leaves one backend, in turn."""
     return config_for(method)
 
 
 @pytest.fixture
 def base(method: str) -> Iterator[EventBase]:
-    """Return an open base with real time, over each backend."""
+    """Return an open base with real time."""
     with EventBase(config_for(method)) as base:
         assert base.method == method
         yield base
@@ -71,7 +81,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def fake_base(method: str, clock: FakeClock) -> Iterator[EventBase]:
-    """Return an open base whose time is `clock`'s, over each backend."""
+    """Return an open base whose time is `clock`'s."""
     with EventBase(config_for(method), clock=clock) as base:
         yield base
 
@@ -109,9 +119,8 @@ def greeter(base: EventBase) -> Iterator[Address]:
 @pytest.fixture
 def closed_address() -> Iterator[Address]:
     """Return an address that is bound, and that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind((LOOPBACK, 0))
-        yield sock.getsockname()
+    with held_port() as port:
+        yield LOOPBACK, port
 
 
 @pytest.fixture(params=kinds_and_options().values(), ids=kinds_and_options().keys())
@@ -123,7 +132,7 @@ def kind(request: pytest.FixtureRequest) -> tuple[EndsMaker, int]:
 
 @pytest.fixture
 def ends(fake_base: EventBase, kind: tuple[EndsMaker, int]) -> Iterator[Ends]:
-    """Return two connected bufferevents of each kind on `fake_base`, over each backend."""
+    """Return two connected bufferevents of each kind on `fake_base`."""
     make, options = kind
     one, other = make(fake_base, options)
     yield one, other

@@ -25,6 +25,8 @@ from evsvc.core import (
     StateError,
 )
 
+pytestmark = pytest.mark.every_backend
+
 Pair = tuple[socket.socket, socket.socket]
 DAY_S = 86400.0
 

@@ -36,6 +36,9 @@ from evsvc.core import (
 from evsvc.core.buffer.chunks import Reference
 from evsvc.core.buffer.segment import FilePiece
 
+# Thousands of examples of what other tests go through, too.
+pytestmark = pytest.mark.no_cover
+
 INDEX = st.integers(0, 2)
 DATA = st.one_of(
     st.binary(max_size=12),

@@ -24,6 +24,7 @@ from evsvc.core import (
     EVBUFFER_PTR_ADD,
     EvBuffer,
 )
+from evsvc.core.buffer.chain import COPIED_REST_BYTES
 from evsvc.core.buffer.chunks import Reference
 from evsvc.core.buffer.transfer import MAX_GATHER_CHUNKS
 
@@ -275,3 +276,17 @@ def test_a_send_touches_no_more_chunks_than_it_can_take(
         buffer.drop(buffer.send(stream, len(buffer)))
         assert touched.touched <= 4 * MAX_GATHER_CHUNKS
     buffer.close()
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_a_long_rest_of_a_chunk_is_not_copied_when_something_is_put_before_it(extra: int) -> None:
+    data = bytes(index % 251 for index in range(1 + COPIED_REST_BYTES + extra))
+    buffer = EvBuffer(data)
+    for _ in range(3):
+        first = buffer.remove(1)
+        buffer.prepend(first)
+    assert bytes(buffer) == data
+    buffer.drain(1)
+    buffer.prepend(b"x")
+    assert isinstance(buffer.chunks[1], bytes) == (extra == 0)
+    assert bytes(buffer) == b"x" + data[1:]

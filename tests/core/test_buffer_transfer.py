@@ -1,4 +1,4 @@
-"""EvBuffer and descriptors: how much is read and written at once, and a file of 1 GiB."""
+"""EvBuffer and descriptors: how much is read and written at once, and a large file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evsvc.core.buffer.transfer import (
     MAX_READ_BYTES,
     MOST_MAX_READ_BYTES,
 )
-from tests.core.flat_memory import GIB, Discarding, reads_memory, resident_bytes
+from tests.core.flat_memory import Discarding, reads_memory, resident_bytes
 
 SocketPair = tuple[socket.socket, socket.socket]
 
@@ -117,11 +117,12 @@ def test_one_write_takes_what_the_kernel_takes(pipe: tuple[int, int]) -> None:
     assert len(buffer) == 409_600 - sent
 
 
+@pytest.mark.no_cover
 @reads_memory
-def test_a_file_of_1_gib_goes_through_a_socket_in_flat_memory(tmp_path: Path) -> None:
+def test_a_file_of_128_mib_goes_through_a_socket_in_flat_memory(tmp_path: Path) -> None:
     """By sendfile(): less than 20 MiB more are resident at any time than before."""
     file = (tmp_path / "sparse").open("w+b")
-    file.truncate(GIB)
+    file.truncate(size := 128 << 20)
     receiver = Discarding()
     receiver.start()
     buffer = EvBuffer(b"head")
@@ -132,6 +133,6 @@ def test_a_file_of_1_gib_goes_through_a_socket_in_flat_memory(tmp_path: Path) ->
             buffer.write(sock, 16 << 20)
             most = max(most, resident_bytes())
     receiver.join()
-    assert receiver.received_bytes == GIB + 4
+    assert receiver.received_bytes == size + 4
     assert most - before < 20 << 20
     assert file.closed

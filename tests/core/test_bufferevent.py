@@ -38,6 +38,8 @@ from evsvc.core import (
 from evsvc.core.bufferevent.flow import MAX_SINGLE_READ_BYTES, MAX_SINGLE_WRITE_BYTES
 from tests.core.bevs import Log, Pair, count_sends, never
 
+pytestmark = pytest.mark.every_backend
+
 
 @pytest.fixture
 def log() -> Log:

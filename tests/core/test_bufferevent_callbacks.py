@@ -30,6 +30,8 @@ from evsvc.core import (
 from evsvc.core.reactor.reactor import MAX_DEFERRED_PER_PASS
 from tests.core.bevs import Boom, Log, Pair, boom, close_bev, never
 
+pytestmark = pytest.mark.every_backend
+
 
 @pytest.fixture
 def log() -> Log:

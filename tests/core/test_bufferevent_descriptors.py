@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pty
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
 from evsvc.core import (
     BEV_EVENT_EOF,
+    BEV_EVENT_ERROR,
     BEV_EVENT_READING,
     BEV_OPT_CLOSE_ON_FREE,
     BEV_TRIG_DEFER_CALLBACKS,
+    EV_CLOSED,
     EV_READ,
+    EV_TIMEOUT,
     EV_WRITE,
     EVLOOP_NONBLOCK,
+    EVLOOP_ONCE,
     ArgumentError,
     ArgumentTypeError,
     BufferEvent,
@@ -24,6 +31,8 @@ from evsvc.core import (
     StateError,
 )
 from tests.core.bevs import Log, Pair, close_bev, never
+
+pytestmark = pytest.mark.every_backend
 
 
 @pytest.fixture
@@ -266,3 +275,131 @@ def test_no_move_to_or_of_what_is_closed(base: EventBase, pair: Pair) -> None:
         assert bev.base is base
     with pytest.raises(StateError):
         bev.base = base
+
+
+# What a borrowed descriptor is when it is given back.
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Return a pseudo-terminal: the program's side, and the terminal."""
+    ends = pty.openpty()
+    yield ends
+    for fd in ends:
+        with suppress(OSError):
+            os.close(fd)
+
+
+@pytest.mark.parametrize("how", ["close", "base first", "setfd", "replacefd"])
+@pytest.mark.parametrize("blocks", [True, False])
+def test_a_borrowed_number_gets_its_blocking_mode_back(
+    terminal: tuple[int, int], how: str, blocks: bool
+) -> None:
+    master, slave = terminal
+    shared = os.dup(slave)  # the mode is the file's, not the number's
+    os.set_blocking(slave, blocks)
+    base = EventBase()
+    bev = BufferEvent(base, slave)
+    bev.enable(EV_READ)
+    assert not os.get_blocking(slave)
+    if how == "base first":
+        base.close()
+    elif how != "close":
+        getattr(bev, how)(master)
+    if how in ("close", "base first"):
+        bev.close()
+    assert os.get_blocking(shared) == blocks
+    bev.close()
+    base.close()
+    os.close(shared)
+
+
+@pytest.mark.parametrize("timeout", [None, 2.5, 0.0])
+def test_a_borrowed_socket_gets_its_timeout_back(
+    base: EventBase, pair: Pair, timeout: float | None
+) -> None:
+    pair[0].settimeout(timeout)
+    with BufferEvent(base, pair[0]) as bev:
+        assert pair[0].gettimeout() == 0.0
+        bev.setfd(pair[0])
+        assert pair[0].gettimeout() == 0.0
+    assert pair[0].gettimeout() == timeout
+
+
+def test_a_number_that_is_another_file_by_now_is_left_alone(base: EventBase) -> None:
+    reader, writer = os.pipe()
+    others, other = os.pipe()
+    os.set_blocking(other, False)
+    bev = BufferEvent(base, reader)
+    os.dup2(other, reader)
+    bev.close()
+    assert not os.get_blocking(reader)
+    for fd in (reader, writer, others, other):
+        os.close(fd)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork()")
+def test_a_forked_child_leaves_the_blocking_mode_to_its_parent(
+    base: EventBase, terminal: tuple[int, int]
+) -> None:
+    with BufferEvent(base, terminal[1]) as bev:
+        child = os.fork()
+        if not child:
+            bev.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert not os.get_blocking(terminal[1])
+    assert os.get_blocking(terminal[1])
+
+
+def test_the_hangup_of_a_pseudo_terminal_is_an_end_of_file(
+    base: EventBase, terminal: tuple[int, int], log: Log
+) -> None:
+    """Linux says EIO to who reads the other side."""
+    master, slave = terminal
+    with log.attach(BufferEvent(base, master)) as bev:
+        bev.enable(EV_READ)
+        os.write(slave, b"last line")
+        os.close(slave)
+        while not log.events:
+            base.loop(EVLOOP_ONCE)
+    assert log.data == b"last line"
+    assert log.events == [BEV_EVENT_READING | BEV_EVENT_EOF]
+
+
+def test_what_enable_is_refused_is_not_enabled(base: EventBase, pair: Pair) -> None:
+    """What was enabled before stays so."""
+    bev = BufferEvent(base, os.dup(pair[0].fileno()))
+    os.close(bev.fd)
+    with pytest.raises(SocketError):
+        bev.enable(EV_READ | EV_WRITE)
+    assert bev.enabled == EV_WRITE
+    bev.close()
+
+
+@pytest.mark.parametrize("events", [EV_CLOSED, EV_READ | EV_CLOSED, EV_TIMEOUT, 64])
+@pytest.mark.parametrize("how", ["enable", "disable"])
+def test_only_directions_are_enabled(base: EventBase, pair: Pair, events: int, how: str) -> None:
+    with BufferEvent(base, pair[0]) as bev:
+        with pytest.raises(ArgumentError):
+            getattr(bev, how)(events)
+        with pytest.raises(ArgumentTypeError):
+            getattr(bev, how)("2")
+        assert bev.enabled == EV_WRITE
+
+
+def test_what_cannot_be_watched_later_is_an_event(base: EventBase, pair: Pair, log: Log) -> None:
+    """When reading resumes from inside the loop, or a call that is not about it."""
+    bev = log.attach(BufferEvent(base, os.dup(pair[0].fileno())))
+    bev.setcb(None, None, log.event)
+    bev.setwatermark(EV_READ, 0, 4)
+    bev.enable(EV_READ)
+    pair[1].send(b"12345678")
+    base.loop(EVLOOP_ONCE)
+    os.close(bev.fd)
+    assert bev.read() == b"1234"
+    base.loop(EVLOOP_NONBLOCK)
+    assert log.events == [BEV_EVENT_READING | BEV_EVENT_ERROR]
+    assert bev.error is not None
+    assert bev.error.errno == errno.EBADF
+    bev.close()

@@ -151,7 +151,8 @@ def test_the_filter_reports_what_is_below_it(base: EventBase, pair: Pair, pairs:
     close(top, bev)
     assert not inner.closed
     inner.close()
-    with PairBufferEvent(base) as half, FilterBufferEvent(half) as filtered_half:
+    half, other = PairBufferEvent.new(base)
+    with half, other, FilterBufferEvent(half) as filtered_half:
         assert filtered_half.fd == -1
 
 

@@ -21,14 +21,10 @@ from evsvc.core import (
     EvBuffer,
     EventBase,
     StateError,
-    supported_methods,
 )
 from tests.core.bevs import Boom, Log, never
 from tests.core.filters import settle
 from tests.core.kinds import Ends, finish
-
-# Backends have tests of their own; what is above them need not be tried with each.
-pytestmark = pytest.mark.parametrize("method", [supported_methods()[0], "locked"], indirect=True)
 
 # More than the kernel holds for a peer that does not read, with what is below a bufferevent.
 MORE_THAN_FITS = 2 * 1024 * 1024

@@ -12,6 +12,7 @@ from tests.core.kinds import KINDS, EndsMaker, finish
 from tests.core.test_leaks import growth
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
 def test_a_thousand_leave_nothing(make: EndsMaker) -> None:
     """Made, used, ended and closed, with the cyclic collector off."""

@@ -26,6 +26,8 @@ from evsvc.core import (
 )
 from tests.core.bevs import Log, Pair, never
 
+pytestmark = pytest.mark.every_backend
+
 # Far longer than anything here takes: a test that waits so long has failed.
 PATIENCE_S = 20.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import pytest
 
 from evsvc.core import (
     BEV_EVENT_EOF,
+    BEV_EVENT_ERROR,
     BEV_EVENT_READING,
     BEV_EVENT_TIMEOUT,
     BEV_EVENT_WRITING,
@@ -28,7 +30,9 @@ from evsvc.core import (
     EventBase,
     FakeClock,
     PairBufferEvent,
+    RateLimitGroup,
     StateError,
+    TokenBucketCfg,
 )
 from tests.core.bevs import Boom, Log, boom, never
 
@@ -56,16 +60,50 @@ def test_each_half_knows_the_other_until_one_is_closed(halves: Halves) -> None:
     other.close()
 
 
-def test_closing_one_half_is_no_end_of_file_for_the_other(base: EventBase, halves: Halves) -> None:
-    """Freeing one half delivers no EOF; what the other writes just accumulates."""
+@pytest.mark.parametrize("closed_first", [False, True])
+def test_closing_one_half_is_an_end_of_file_for_the_other(
+    base: EventBase, halves: Halves, log: Log, closed_first: bool
+) -> None:
+    """As of a socket: while it reads, and once."""
     one, other = halves
-    other.setcb(never, never, never)
-    other.enable(EV_READ)
+    log.attach(other)
+    one.write(b"last words")
+    if not closed_first:
+        other.enable(EV_READ)
     one.close()
-    other.write(b"to ")
-    other.write(b"nobody")
+    if closed_first:
+        assert base.dispatch() == 1
+        assert log.calls == []
+        other.enable(EV_READ)
     assert base.dispatch() == 1
-    assert other.output.copyout() == b"to nobody"
+    assert log.events == [BEV_EVENT_READING | BEV_EVENT_EOF]
+    assert log.data == (b"" if closed_first else b"last words")
+    assert other.enabled == EV_WRITE
+    other.close()
+
+
+@pytest.mark.parametrize("written_first", [False, True])
+def test_what_is_written_to_a_closed_half_is_an_error(
+    base: EventBase, halves: Halves, log: Log, caplog: pytest.LogCaptureFixture, written_first: bool
+) -> None:
+    """And dropped from then on, with one line in the log."""
+    one, other = halves
+    log.attach(other)
+    if written_first:
+        other.write(b"to nobody")
+    one.close()
+    if not written_first:
+        other.write(b"to nobody")
+    assert base.dispatch() == 1
+    assert log.events == [BEV_EVENT_WRITING | BEV_EVENT_ERROR]
+    assert isinstance(other.error, BrokenPipeError)
+    assert other.error.errno == errno.EPIPE
+    for _ in range(1000):
+        other.write(bytes(1000))
+    assert base.dispatch() == 1
+    assert len(other.output) == 0
+    assert len(caplog.records) == 1
+    assert log.events == [BEV_EVENT_WRITING | BEV_EVENT_ERROR]
     other.close()
 
 
@@ -348,12 +386,16 @@ def test_what_a_buffer_callback_raises_does_not_keep_the_bytes_from_being_told(
         writer.output.drain(1)
 
 
-def test_a_half_that_was_not_joined_keeps_what_it_writes(base: EventBase) -> None:
-    with PairBufferEvent(base) as half:
-        half.write(b"x")
-        assert half.partner is None
-        assert base.dispatch() == 1
-        assert half.output.copyout() == b"x"
+def test_half_a_pair_is_refused(base: EventBase) -> None:
+    with pytest.raises(StateError, match=r"PairBufferEvent\.new"):
+        PairBufferEvent(base)
+
+
+def test_a_pair_is_in_no_rate_limit_group(base: EventBase, halves: Halves) -> None:
+    with RateLimitGroup(base, TokenBucketCfg(1, 1, 1, 1)) as group:
+        with pytest.raises(StateError, match="memory"):
+            halves[0].add_to_rate_limit_group(group)
+        assert halves[0].rate_limit_group is None
 
 
 def test_both_halves_have_one_lock(base: EventBase) -> None:

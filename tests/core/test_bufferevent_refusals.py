@@ -105,6 +105,7 @@ def test_setfd_with_the_number_of_a_socket_that_connect_made(base: EventBase) ->
     os.close(fd)
 
 
+@pytest.mark.no_cover
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("kind", ["number", "closed socket", "filter", "base", "huge"])
 def test_a_thousand_refused_constructors_leave_nothing(base: EventBase, kind: str) -> None:

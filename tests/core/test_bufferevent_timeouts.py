@@ -12,6 +12,7 @@ from evsvc.core import (
     EV_READ,
     EV_WRITE,
     EVLOOP_NONBLOCK,
+    EVLOOP_ONCE,
     ArgumentError,
     BevEvent,
     BufferEvent,
@@ -199,3 +200,35 @@ def test_a_write_that_the_kernel_takes_at_once_never_times_out(
             fake_base.timer(lambda *_: bev.write(b"x")).add(seconds)
         assert fake_base.dispatch() == 1
         assert bev.enabled == EV_WRITE
+
+
+@pytest.mark.parametrize("how", ["set", "enabled", "read", "sent"])
+def test_after_long_work_a_time_out_is_whole(
+    fake_base: EventBase, clock: FakeClock, pair: Pair, how: str
+) -> None:
+    """It counts from that moment, not from when the pass began."""
+    start = clock.monotonic()
+    told: list[tuple[float, BevEvent]] = []
+
+    def busy(fd: int, what: int, arg: object) -> None:
+        clock.advance(8)
+        if how == "set":
+            bev.set_timeouts(10, None)
+        elif how == "enabled":
+            bev.enable(EV_READ)
+        elif how == "read":
+            pair[1].send(b"x")
+        else:
+            bev.write(bytes(10_000_000))
+
+    with BufferEvent(fake_base, pair[0]) as bev:
+        bev.setcb(None, None, lambda bev, what, ctx: told.append((clock.monotonic() - start, what)))
+        if how != "enabled":
+            bev.enable(EV_READ)
+        if how != "set":
+            bev.set_timeouts(None if how == "sent" else 10, 10)
+        fake_base.timer(busy).add(1)
+        while not told:
+            fake_base.loop(EVLOOP_ONCE)
+    direction = BEV_EVENT_WRITING if how == "sent" else BEV_EVENT_READING
+    assert told == [(pytest.approx(19), BEV_EVENT_TIMEOUT | direction)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import socket
 import threading
 from collections.abc import Callable
@@ -31,6 +32,8 @@ from evsvc.core import (
     TlsBufferEvent,
     thread,
 )
+from evsvc.core.bufferevent.tls import MOVES, Phase, Step
+from evsvc.core.tls_engine import moved
 from tests.core.bevs import LOOPBACK, Boom, Log, Pair, boom, never
 from tests.core.test_leaks import growth
 from tests.core.tls_ends import (
@@ -392,6 +395,7 @@ def test_threadsafe_wants_it_below(base: EventBase, pair: Pair) -> None:
     pair[0].send(b"x")
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("ending", ["clean", "cut", "refused"])
 def test_a_thousand_handshakes_leave_nothing(over: Over, ending: str) -> None:
     """With the cyclic collector off; ended by both, cut off, or refused for the host name."""
@@ -422,3 +426,86 @@ def test_a_thousand_handshakes_leave_nothing(over: Over, ending: str) -> None:
             assert growth(one, 1000 if ending == "clean" else 200) < 200
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize(("phase", "step"), list(itertools.product(Phase, Step)))
+def test_only_listed_moves_are_legal(phase: Phase, step: Step) -> None:
+    if (phase, step) in MOVES:
+        assert moved(MOVES, phase, step) is MOVES[phase, step]
+    else:
+        with pytest.raises(StateError, match=f"{step.name} is not legal .* {phase.name}"):
+            moved(MOVES, phase, step)
+
+
+def test_every_phase_leads_to_the_end_and_back() -> None:
+    for phase in Phase:
+        assert phase is Phase.DEAD or MOVES[phase, Step.FAIL] is Phase.DEAD
+        assert MOVES[phase, Step.RESTART] is Phase.WAITING
+    assert set(MOVES.values()) == set(Phase)
+
+
+@pytest.mark.parametrize("which", ["read", "write", "event", "data"])
+def test_no_callback_runs_under_the_lock(
+    monkeypatch: pytest.MonkeyPatch, over: Over, which: str
+) -> None:
+    """Else a program's thread that waits for the lock, and is waited for, would wait for ever."""
+    monkeypatch.setattr(thread._settings, "locking", True)
+    options = BEV_OPT_CLOSE_ON_FREE | BEV_OPT_THREADSAFE
+    free: list[bool] = []
+
+    def look(bev: TlsBufferEvent) -> None:
+        bev.lock()
+        bev.unlock()
+        free.append(True)
+
+    def callback(name: str) -> Callable[..., None]:
+        def run(bev: TlsBufferEvent, *args: object) -> None:
+            if name == which:
+                other = threading.Thread(target=look, args=(bev,), daemon=True)
+                other.start()
+                other.join(10)
+                if not free:
+                    base.loopbreak()
+
+        return run
+
+    with EventBase() as base:
+        sockets = socket.socketpair()
+        bevs = []
+        for sock, context, state in zip(sockets, contexts(), (CONNECTING, ACCEPTING), strict=True):
+            if over.kind == "socket":
+                bev = TlsBufferEvent.socket_new(
+                    base, sock, context, state, options, server_hostname=HOST
+                )
+            else:
+                below = BufferEvent(base, sock, options)
+                bev = TlsBufferEvent.filter_new(
+                    below, context, state, options, server_hostname=HOST
+                )
+            bevs.append(bev)
+        with bevs[0], bevs[1]:
+            bevs[0].setcb(None, callback("write"), callback("event"))
+            bevs[1].setcb(callback("read"), None, None)
+            if which == "data":
+                bevs[1].set_datacb(callback("data"))
+            bevs[1].enable(EV_READ)
+            bevs[0].write(b"hello")
+            settle(base)
+            assert free == [True]
+
+
+def test_what_is_below_a_socket_has_the_same_priority(pair: Pair) -> None:
+    """Also for the events that it makes later."""
+    with EventBase() as base:
+        base.priority_init(3)
+        with Over("socket").client(base, pair[0]) as bev:
+            settle(base)
+            bev.priority = 2
+            assert bev._below.bev.priority == 2
+        below = BufferEvent(base, pair[1], BEV_OPT_CLOSE_ON_FREE)
+        with TlsBufferEvent.filter_new(
+            below, contexts()[1], ACCEPTING, BEV_OPT_CLOSE_ON_FREE
+        ) as bev:
+            settle(base)
+            bev.priority = 2
+            assert below.priority == 1

@@ -246,3 +246,22 @@ def test_a_late_server_does_not_keep_the_client_busy(
         assert log.data == b"ping"
         assert len(passes) < 100
         assert len(log.calls) < 100
+
+
+@pytest.mark.parametrize("busy_s", [0.0, 7.0, 30.0])
+def test_the_time_for_the_handshake_counts_from_the_connection_by_the_clock(
+    fake_base: EventBase, clock: FakeClock, over: Over, pair: Pair, times: Times, busy_s: float
+) -> None:
+    """Not from the beginning of a pass in which other callbacks took long."""
+    made: list[TlsBufferEvent] = []
+
+    def accept(*args: object) -> None:
+        clock.advance(busy_s)
+        bev = over.server(fake_base, pair[0])
+        bev.setcb(None, None, times.event)
+        made.append(bev)
+
+    fake_base.timer(accept).add(0)
+    run_for(fake_base, 100)
+    assert times.told == [(busy_s + HANDSHAKE_TIMEOUT_S, BEV_EVENT_TIMEOUT)]
+    made[0].close()

@@ -9,6 +9,7 @@ import pytest
 from evsvc.core import (
     BEV_EVENT_EOF,
     BEV_EVENT_READING,
+    EV_CLOSED,
     EV_READ,
     EV_WRITE,
     EVLOOP_NONBLOCK,
@@ -18,6 +19,13 @@ from evsvc.core import (
     EventBase,
 )
 from tests.core.bevs import Boom, Log, Pair, never
+
+pytestmark = pytest.mark.every_backend
+
+
+def settle(base: EventBase) -> None:
+    for _ in range(5):
+        base.loop(EVLOOP_NONBLOCK)
 
 
 @pytest.fixture
@@ -63,22 +71,70 @@ def test_watermarks_are_asked_for_one_direction(base: EventBase, pair: Pair, eve
             bev.setwatermark(EV_READ, 0, -1)
 
 
-def test_a_program_that_reads_nothing_does_not_starve_the_loop(base: EventBase, pair: Pair) -> None:
-    """Above the high watermark it is called every pass, and timers run meanwhile."""
+def test_a_program_that_takes_nothing_is_not_called_again(base: EventBase, pair: Pair) -> None:
+    """While the input is full: the loop rests."""
     calls: list[int] = []
     with BufferEvent(base, pair[0]) as bev:
         bev.setcb(lambda bev, ctx: calls.append(len(bev.input)), None, never)
         bev.setwatermark(EV_READ, 0, 4)
         bev.enable(EV_READ)
         pair[1].send(b"12345678")
-        base.loopexit(0.01)
-        assert base.dispatch() == 0
-        assert base.got_exit
-        assert len(calls) > 2
-        assert set(calls) == {4}
+        assert base.dispatch() == 1  # reading pauses, and nothing else is there to wait for
+        assert calls == [4]
         bev.setwatermark(EV_READ, 0, 0)
         base.loop(EVLOOP_NONBLOCK)
         assert bev.read() == b"12345678"
+
+
+@pytest.mark.parametrize("in_callback", [False, True])
+def test_a_full_input_is_told_again_when_something_was_taken(
+    base: EventBase, pair: Pair, in_callback: bool
+) -> None:
+    """A pass later each time, until it is below the mark, where only more input is told."""
+    calls: list[int] = []
+
+    def readable(bev: BufferEvent, ctx: object) -> None:
+        calls.append(len(bev.input))
+        if in_callback:
+            bev.read(2)
+
+    with BufferEvent(base, pair[0]) as bev:
+        bev.setcb(readable, None, never)
+        bev.enable(EV_READ)
+        pair[1].send(b"0123456789")
+        base.loop(EVLOOP_NONBLOCK)
+        calls.clear()
+        bev.input.prepend(b"x" * bool(in_callback))
+        bev.setwatermark(EV_READ, 0, 4)
+        settle(base)
+        assert calls == []
+        bev.read(1)
+        settle(base)
+        if in_callback:
+            assert calls == [8, 6, 4]
+            assert len(bev.input) == 2
+        else:
+            assert calls == [9]
+            bev.read(5)
+            settle(base)
+            assert calls == [9, 4]
+
+
+@pytest.mark.parametrize("events", [EV_READ, EV_WRITE, EV_READ | EV_WRITE])
+def test_a_low_watermark_above_the_high_one_is_refused(
+    base: EventBase, pair: Pair, events: int
+) -> None:
+    with BufferEvent(base, pair[0]) as bev:
+        bev.setwatermark(events, 64, 64)
+        with pytest.raises(ArgumentError, match="65"):
+            bev.setwatermark(events, 65, 64)
+        bev.setwatermark(events, 65, 0)
+
+
+@pytest.mark.parametrize("events", [0, 64, EV_CLOSED, EV_READ | EV_CLOSED])
+def test_watermarks_of_no_direction_are_refused(base: EventBase, pair: Pair, events: int) -> None:
+    with BufferEvent(base, pair[0]) as bev, pytest.raises(ArgumentError):
+        bev.setwatermark(events, 0, 64)
 
 
 def test_data_put_back_over_the_high_watermark_is_no_end_of_file(

@@ -41,6 +41,17 @@ def test_the_same_duration_gives_the_same_token(base: EventBase) -> None:
     assert base.init_common_timeout(5.000001) is not token
 
 
+@pytest.mark.parametrize(("one", "other"), [(0.1 + 0.2, 0.3), (5, 5.0), (2.9999999, 3)])
+def test_the_same_microseconds_give_the_same_token(
+    base: EventBase, one: float, other: float
+) -> None:
+    """As in libevent, where 5,000,000 us are 5 s."""
+    token = base.init_common_timeout(one)
+    assert base.init_common_timeout(other) is token
+    assert token == other
+    assert base.init_common_timeout(other + 0.000001) is not token
+
+
 def test_a_token_of_another_base_counts_as_the_number(
     fake_base: EventBase, clock: FakeClock
 ) -> None:

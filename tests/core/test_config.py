@@ -23,6 +23,7 @@ from evsvc.core import (
     NoBackendError,
     supported_methods,
 )
+from tests.core.conftest import config_for
 
 METHODS = supported_methods()
 
@@ -63,21 +64,19 @@ def test_avoiding_every_method_leaves_no_base() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "has", "lacks"),
+    ("name", "has", "lacks"),
     [
         ("epoll", EV_FEATURE_ET | EV_FEATURE_O1 | EV_FEATURE_EARLY_CLOSE, EV_FEATURE_FDS),
         ("poll", EV_FEATURE_FDS, EV_FEATURE_ET | EV_FEATURE_O1),
         ("select", EV_FEATURE_FDS, EV_FEATURE_ET | EV_FEATURE_O1 | EV_FEATURE_EARLY_CLOSE),
     ],
 )
-def test_the_features_of_a_method(
-    request: pytest.FixtureRequest, method: str, has: int, lacks: int
-) -> None:
+def test_the_features_of_a_method(name: str, has: int, lacks: int) -> None:
     """event_base_get_features: epoll is edge-triggered, O(1) and refuses regular files."""
-    if method not in METHODS:
-        pytest.skip(f"no {method} here")
-    with EventBase(request.getfixturevalue("config")) as base:
-        assert base.method == method
+    if name not in METHODS:
+        pytest.skip(f"no {name} here")
+    with EventBase(config_for(name)) as base:
+        assert base.method == name
         assert base.features & has == has
         assert not base.features & lacks
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -38,7 +39,11 @@ from evsvc.core import (
     SocketError,
     StateError,
 )
-from evsvc.core.bufferevent.connect import ATTEMPT_TIMEOUT_S, UNIX_QUEUE_RETRY_S
+from evsvc.core.bufferevent.connect import (
+    ATTEMPT_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    UNIX_QUEUE_RETRY_S,
+)
 from evsvc.core.util.addresses import MAX_UNIX_PATH_BYTES
 from tests.core.bevs import (
     LOOPBACK,
@@ -340,7 +345,13 @@ def empty(listener: socket.socket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "limit"), [(None, ATTEMPT_TIMEOUT_S), (ConnectOptions(attempt_s=3), 3)]
+    ("options", "limit"),
+    [
+        (None, ATTEMPT_TIMEOUT_S),
+        (ConnectOptions(attempt_s=3), 3),
+        (ConnectOptions(attempt_s=None), ATTEMPT_TIMEOUT_S),
+        (ConnectOptions(attempt_s=math.inf), CONNECT_TIMEOUT_S),
+    ],
 )
 def test_a_unix_queue_that_stays_full_is_an_error_in_the_end(
     fake_base: EventBase,
@@ -416,6 +427,20 @@ def test_a_path_may_be_bytes_or_a_path_object(
     with greeting_listener(base, given):
         client = Client(base)
         client.bev.connect(given)
+        base.dispatch()
+        assert client.at_end == b"hello"
+        client.bev.close()
+
+
+@pytest.mark.parametrize("address", [b"s", Path("s"), "./s"])
+def test_where_a_listener_is_can_be_connected_to(
+    base: EventBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | bytes | Path
+) -> None:
+    """A path in the working directory, too: what the kernel returns has a slash."""
+    monkeypatch.chdir(tmp_path)
+    with greeting_listener(base, address) as listener:
+        client = Client(base)
+        client.bev.connect(listener.address)
         base.dispatch()
         assert client.at_end == b"hello"
         client.bev.close()

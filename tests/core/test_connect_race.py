@@ -43,6 +43,7 @@ from tests.core.bevs import (
     SlowPosts,
     never,
 )
+from tests.ports import held_port
 
 INET, INET6 = socket.AF_INET, socket.AF_INET6
 
@@ -451,12 +452,27 @@ def test_the_programs_own_socket_tries_the_addresses_of_its_family(
         assert told[1:] == [BEV_EVENT_CONNECTED, BEV_EVENT_READING | BEV_EVENT_EOF]
 
 
+@pytest.fixture
+def closed_six() -> Iterator[tuple[Any, ...]]:
+    """Return an IPv6 address that nobody listens on; a host without IPv6 has no other."""
+    with contextlib.ExitStack() as stack:
+        port = 9
+        with contextlib.suppress(OSError):
+            port = stack.enter_context(held_port("::1"))
+        yield "::1", port, 0, 0
+
+
 @pytest.mark.parametrize("first", [INET, INET6])
 def test_the_other_family_is_next(
-    fake_base: EventBase, clock: FakeClock, closed_address: Address, door: Address, first: int
+    fake_base: EventBase,
+    clock: FakeClock,
+    closed_address: Address,
+    closed_six: tuple[Any, ...],
+    door: Address,
+    first: int,
 ) -> None:
     """A host that has both is reached over the one that works."""
-    six = (INET6, ("::1", closed_address[1], 0, 0))  # refused, or no IPv6 at all
+    six = (INET6, closed_six)
     four = (INET, door)
     addresses = [six, six, four] if first == INET6 else [(INET, closed_address), six, four]
     racer = Racer(fake_base, clock, [])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 
 import pytest
 
 from evsvc.core import (
     EV_READ,
+    EV_SIGNAL,
     EV_TIMEOUT,
     EV_WRITE,
+    EVLOOP_NONBLOCK,
+    EVLOOP_ONCE,
     ArgumentError,
     Event,
     EventBase,
@@ -53,6 +58,23 @@ def test_a_user_event_is_called_with_no_flags(base: EventBase) -> None:
     event.active(0)
     assert base.dispatch() == 1
     assert ran == [0]
+
+
+def test_calls_of_a_signal_add_up_until_its_callback_has_run(base: EventBase) -> None:
+    """Those that came, and those that are asked for by hand, in whatever order."""
+    ran: list[EventFlag] = []
+    event = base.signal(signal.SIGUSR1, lambda fd, what, arg: ran.append(what))
+    event.add()
+    event.active(EV_SIGNAL, 2)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    event.active(EV_SIGNAL, 0)
+    base.active_by_signal(signal.SIGUSR1)
+    while base.loop(EVLOOP_NONBLOCK | EVLOOP_ONCE) == 0 and len(ran) < 4:
+        pass
+    assert ran == [EV_SIGNAL] * 4
+    base.loop(EVLOOP_NONBLOCK)
+    assert len(ran) == 4
+    event.close()
 
 
 def test_stale_entries_run_nothing_and_follow_no_priority(base: EventBase) -> None:

@@ -158,6 +158,7 @@ def test_what_a_deleted_activation_left_behind_does_not_follow(
     assert ran == ["stayed", "moved", "assigned"]
 
 
+@pytest.mark.every_backend
 def test_a_moved_event_works_on_its_new_base_alone(
     base: EventBase, other: EventBase, pair: Pair
 ) -> None:

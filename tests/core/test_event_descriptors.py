@@ -33,8 +33,10 @@ from evsvc.core import (
     PrepareWatcher,
     SocketError,
 )
-from evsvc.core.backends import Backend
+from evsvc.core.backends import BACKENDS, Backend, ChangelistEpollBackend
 from evsvc.core.util import socket_geterror
+
+pytestmark = pytest.mark.every_backend
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -597,7 +599,8 @@ def test_news_that_another_thread_has_made_old_is_no_report_without_an_owner(
     event = Event(base, pair[0], EV_READ | EV_PERSIST, never)
     event.add()
     pair[1].send(b"x")
-    backend = type(base._backend)
+    kinds = [*BACKENDS, ChangelistEpollBackend]
+    backend = next(kind for kind in kinds if kind.name == base.method)
     real = backend.dispatch
 
     def dispatch(self: Backend, timeout: float | None) -> list[tuple[int, int]]:

@@ -20,6 +20,8 @@ from evsvc.core import (
     event_self_cbarg,
 )
 
+pytestmark = pytest.mark.every_backend
+
 Pair = tuple[socket.socket, socket.socket]
 Call = tuple[float, EventFlag]
 
@@ -90,6 +92,34 @@ def test_a_timeout_given_in_a_callback_counts_from_the_call(
     fake_base.timer(busy).add(0)
     fake_base.loop(EVLOOP_ONCE)
     assert event.deadline == start + 1.05
+
+
+def test_every_timeout_that_is_given_in_a_callback_counts_from_the_call(
+    fake_base: EventBase, clock: FakeClock
+) -> None:
+    """In `once` and `loopexit`, with a common timeout, and again for a persistent event."""
+    start = clock.monotonic()
+    fired: dict[str, float] = {}
+    common = fake_base.init_common_timeout(1)
+    silent = Event(fake_base, -1, EV_READ | EV_PERSIST, lambda *_: fired.setdefault("again", 0))
+
+    def note(fd: int, what: int, name: str) -> None:
+        fired[name] = clock.monotonic() - start
+
+    def busy(*args: object) -> None:
+        clock.advance(5)
+        fake_base.once(-1, EV_TIMEOUT, note, "once", 1)
+        Event(fake_base, -1, 0, note, "common").add(common)
+        fake_base.loopexit(2)
+
+    silent.add(10)
+    fake_base.timer(busy).active(EV_TIMEOUT)
+    silent.active(EV_READ)  # it runs after `busy`, and its timeout begins anew then
+    assert fake_base.dispatch() == 0
+    assert fired == {"once": 6, "common": 6, "again": 0}
+    assert clock.monotonic() - start == 7
+    assert silent.deadline == start + 15
+    silent.close()
 
 
 def test_a_persistent_timer_repeats_until_deleted(fake_base: EventBase, clock: FakeClock) -> None:

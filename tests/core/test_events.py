@@ -22,6 +22,8 @@ from evsvc.core import (
     event_self_cbarg,
 )
 
+pytestmark = pytest.mark.every_backend
+
 Pair = tuple[socket.socket, socket.socket]
 
 

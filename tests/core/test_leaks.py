@@ -54,6 +54,7 @@ def growth(act: Callable[[], object], rounds: int) -> int:
     return max(now - then for now, then in zip(after, before, strict=True))
 
 
+@pytest.mark.no_cover
 def test_a_hundred_thousand_events_leave_nothing(
     fake_base: EventBase, pair: tuple[socket.socket, ...]
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_once_event_that_never_fires_goes_with_the_base() -> None:
     assert gone() is None
 
 
+@pytest.mark.no_cover
 def test_a_thousand_connections_leave_nothing(base: EventBase) -> None:
     """Connected, greeted, ended and closed on both sides."""
 
@@ -162,6 +164,7 @@ def test_a_thousand_connections_leave_nothing(base: EventBase) -> None:
         assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
+@pytest.mark.no_cover
 def test_failed_connects_leave_nothing(base: EventBase) -> None:
     """Refused at once or later, by address and by name; the error holds no frame of ours."""
     with socket.socket() as nobody:

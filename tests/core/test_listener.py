@@ -34,6 +34,9 @@ from evsvc.core import (
     StateError,
 )
 from evsvc.core.listener import FAILURE_PAUSE_S, MAX_ACCEPTS_PER_PASS
+from tests.ports import bind_both
+
+pytestmark = pytest.mark.every_backend
 
 LOOPBACK = ("127.0.0.1", 0)
 Connect = Callable[[ConnListener], socket.socket]
@@ -270,7 +273,10 @@ def test_ipv6_alone_leaves_the_port_to_ipv4(
 ) -> None:
     """Of one port each family has a listener of its own; one for both is refused beside it."""
     accepted.then = ConnListener.disable
-    six, four = bind_both_families(base, accepted)
+    six, four = bind_both(
+        lambda: bind(base, accepted, LEV_OPT_BIND_IPV6ONLY, ("::", 0)),
+        lambda six: bind(base, accepted, 0, ("127.0.0.1", six.address[1])),
+    )
     with six, four:
         port = six.address[1]
         with pytest.raises(SocketError, match="in use"):
@@ -282,17 +288,6 @@ def test_ipv6_alone_leaves_the_port_to_ipv4(
         base.dispatch()
         assert accepted.sockets[1].getpeername() == peer.getsockname()
         peer.close()
-
-
-def bind_both_families(base: EventBase, cb: Any) -> tuple[ConnListener, ConnListener]:
-    """Return listeners on one port; another process may have the one family's already."""
-    while True:
-        six = bind(base, cb, LEV_OPT_BIND_IPV6ONLY, ("::", 0))
-        try:
-            return six, bind(base, cb, 0, ("127.0.0.1", six.address[1]))
-        except SocketError as exc:
-            six.close()
-            assert exc.errno == errno.EADDRINUSE
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")

@@ -19,6 +19,7 @@ from evsvc.core import (
     ArgumentError,
     ArgumentTypeError,
     Error,
+    EventBase,
     FatalError,
     LogSeverity,
     enable_debug_logging,
@@ -31,6 +32,29 @@ Told = list[tuple[LogSeverity, str]]
 
 ROOM = logging.getLogger("evsvc.core")
 TOP = logging.getLogger("evsvc")
+
+
+@pytest.fixture
+def debug_logging() -> Iterator[None]:
+    enable_debug_logging(EVENT_DBG_ALL)
+    yield
+    enable_debug_logging(EVENT_DBG_NONE)
+
+
+def test_debug_logging_tells_of_add_and_delete(
+    debug_logging: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with EventBase() as base:
+        event = base.timer(print)
+        event.add(5)
+        event.delete()
+        told = [each.getMessage() for each in caplog.records if each.name == ROOM.name]
+        assert [text.partition(":")[0] for text in told][-2:] == ["event_add", "event_del"]
+        assert "timeout 5" in told[-2]
+        enable_debug_logging(EVENT_DBG_NONE)
+        caplog.clear()
+        event.add(5)
+        assert not caplog.records
 
 
 def our_handlers() -> list[logging.Handler]:

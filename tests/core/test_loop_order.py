@@ -22,6 +22,8 @@ from evsvc.core import (
 )
 from evsvc.core.reactor.reactor import MAX_WAIT_S
 
+pytestmark = pytest.mark.every_backend
+
 Pair = tuple[socket.socket, socket.socket]
 DAY_S = 86400.0
 

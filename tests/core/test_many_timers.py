@@ -36,6 +36,7 @@ def timer_base() -> Iterator[EventBase]:
         gc.enable()
 
 
+@pytest.mark.no_cover
 def test_a_million_timers_wait_at_once(timer_base: EventBase) -> None:
     """Added in no order, the earliest thousand fire in order, and the rest goes with the base."""
     fired: list[int] = []
@@ -54,6 +55,7 @@ def test_a_million_timers_wait_at_once(timer_base: EventBase) -> None:
     assert not any(timer.pending() for timer in timers[::1000])
 
 
+@pytest.mark.no_cover
 def test_a_million_adds_and_deletes_leave_the_heap_small(timer_base: EventBase) -> None:
     """Of a few timers that come and go, among others that stay."""
     staying, moving = 10, 3

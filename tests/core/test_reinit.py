@@ -27,6 +27,8 @@ from evsvc.core import (
 )
 from tests.core.children import PATIENCE_S, in_child
 
+pytestmark = pytest.mark.every_backend
+
 Pair = tuple[socket.socket, socket.socket]
 
 

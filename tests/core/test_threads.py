@@ -30,6 +30,8 @@ from evsvc.core import (
     thread,
 )
 
+pytestmark = pytest.mark.every_backend
+
 SocketPair = tuple[socket.socket, socket.socket]
 
 # Far longer than anything here takes: a test that waits so long has failed.

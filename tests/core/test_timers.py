@@ -13,7 +13,10 @@ from evsvc.core import (
     FakeClock,
     MonotonicClock,
 )
+from evsvc.core.reactor.record import EventRecord
 from evsvc.core.reactor.timers import SLACK, TimerHeap
+
+pytestmark = pytest.mark.every_backend
 
 
 @pytest.fixture
@@ -22,10 +25,9 @@ def events(clock: FakeClock) -> list[Event]:
         return [base.timer(lambda *_: None) for _ in range(500)]
 
 
-def drain(heap: TimerHeap, now: float) -> list[Event]:
-    due = []
-    while (event := heap.pop_due(now)) is not None:
-        due.append(event)
+def drain(heap: TimerHeap, now: float) -> list[EventRecord]:
+    due: list[EventRecord] = []
+    heap.expire(now, lambda event, what: due.append(event), lambda event: None)
     return due
 
 

@@ -144,6 +144,8 @@ def test_two_engines_shake_hands_wherever_the_bytes_are_cut(
 ) -> None:
     client, server = fresh_ends(version)
     assert not client.is_shaken
+    assert not client.handshake()
+    assert not client.handshake()  # it wants to be fed first
     shake(client, server, cut)
     for engine in (client, server):
         assert engine.is_shaken

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
+import functools
+import operator
+import os
+import select
 import signal
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from evsvc.core import (
     EV_TIMEOUT,
     EVLOOP_NO_EXIT_ON_EMPTY,
+    EVLOOP_NONBLOCK,
+    EVLOOP_ONCE,
     EventBase,
     PrepareWatcher,
     StateError,
 )
+
+pytestmark = pytest.mark.every_backend
 
 
 class Boom(Exception):
@@ -241,3 +252,201 @@ def test_a_python_signal_handler_ends_the_wait(base: EventBase, way: str) -> Non
     finally:
         other.join(10)
         signal.signal(signal.SIGUSR1, before)
+
+
+class LateSignal:
+    """A backend whose wait is hit by a signal at the worst moment: just before it begins.
+
+    C code is called by C code here, so no Python runs between the signal and the wait, and the
+    handler's turn comes after the wait only.
+    """
+
+    def __init__(self, base: EventBase, signum: int) -> None:
+        self._backend = base.reactor.backend
+        self._signum = signum
+        self._poll = select.poll()
+        self._poll.register(base.reactor.wakeup._reader, select.POLLIN)
+        self.late = False
+
+    def dispatch(self, timeout: float | None) -> list[tuple[int, int]]:
+        if timeout is None and not self.late:
+            kill = functools.partial(ctypes.CDLL(None).kill, os.getpid(), int(self._signum))
+            wait = functools.partial(self._poll.poll, 10_000)
+            _, ready = map(operator.call, [kill, wait])
+            assert ready, "nothing has ended the wait"
+            self.late = True
+        return self._backend.dispatch(timeout)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._backend, name)
+
+
+@pytest.fixture
+def own_handler() -> Iterator[list[Callable[[], object]]]:
+    """Have a handler in Python for SIGUSR1, which calls what is put into the list."""
+    calls: list[Callable[[], object]] = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: [call() for call in calls])
+    yield calls
+    signal.signal(signal.SIGUSR1, before)
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+@pytest.mark.parametrize("way", ["loopbreak", "loopexit", "post"])
+@pytest.mark.parametrize("with_events", [False, True])
+def test_a_signal_just_before_the_wait_ends_it(
+    base: EventBase, own_handler: list[Callable[[], object]], way: str, with_events: bool
+) -> None:
+    """Its handler in Python cannot run before the wait is over, and only then stops the loop."""
+    event = base.signal(signal.SIGUSR2, boom)
+    if with_events:
+        event.add()
+    ways: dict[str, Callable[[], object]] = {
+        "loopbreak": base.loopbreak,
+        "loopexit": base.loopexit,
+        "post": lambda: base.post(base.loopbreak),
+    }
+    own_handler.append(ways[way])
+    real = base.reactor.backend
+    base.reactor.backend = late = LateSignal(base, signal.SIGUSR1)  # type: ignore[assignment]  # as used
+    try:
+        assert base.loop(EVLOOP_NO_EXIT_ON_EMPTY) == 0
+    finally:
+        base.reactor.backend = real
+    assert late.late
+    event.delete()
+
+
+def current_wakeup_fd() -> int:
+    fd = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+    return fd
+
+
+@pytest.fixture
+def programs_fd() -> Iterator[int]:
+    """Return a wake-up descriptor that the program has set, and that is set after the test."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno())
+    yield writer.fileno()
+    assert signal.set_wakeup_fd(-1) == writer.fileno()
+    reader.close()
+    writer.close()
+
+
+def test_the_loop_has_the_wake_up_descriptor_and_gives_it_back(
+    base: EventBase, programs_fd: int
+) -> None:
+    seen: list[int] = []
+    base.once(-1, EV_TIMEOUT, lambda *_: seen.append(current_wakeup_fd()))
+    base.dispatch()
+    assert seen != [programs_fd]
+    assert current_wakeup_fd() == programs_fd
+
+
+def test_a_loop_that_does_not_wait_leaves_it(base: EventBase, programs_fd: int) -> None:
+    seen: list[int] = []
+    base.once(-1, EV_TIMEOUT, lambda *_: seen.append(current_wakeup_fd()))
+    base.loop(EVLOOP_NONBLOCK)
+    assert seen == [programs_fd]
+
+
+def test_a_loop_that_ends_by_an_exception_gives_it_back(base: EventBase, programs_fd: int) -> None:
+    base.once(-1, EV_TIMEOUT, lambda *_: boom())
+    with pytest.raises(Boom):
+        base.dispatch()
+    assert current_wakeup_fd() == programs_fd
+
+
+@pytest.mark.parametrize("outer_signals", [False, True])
+@pytest.mark.parametrize("inner_signals", [False, True])
+def test_a_loop_within_anothers_gives_it_back_to_that_one(
+    base: EventBase, programs_fd: int, outer_signals: bool, inner_signals: bool
+) -> None:
+    seen: list[int] = []
+    with EventBase() as inner:
+        events = [base.signal(signal.SIGUSR1, boom), inner.signal(signal.SIGUSR2, boom)]
+        for event, wanted in zip(events, (outer_signals, inner_signals), strict=True):
+            if wanted:
+                event.add()
+        inner.once(-1, EV_TIMEOUT, lambda *_: seen.append(current_wakeup_fd()))
+
+        def nest(*args: object) -> None:
+            seen.append(current_wakeup_fd())
+            inner.loop(EVLOOP_ONCE)
+            seen.append(current_wakeup_fd())
+
+        base.once(-1, EV_TIMEOUT, nest)
+        base.loop(EVLOOP_ONCE)
+        before, within, after = seen
+        assert before == after
+        assert within not in (before, programs_fd)
+        for event in events:
+            event.delete()
+
+
+@pytest.mark.parametrize("moment", ["before", "within"])
+def test_signal_events_that_come_or_go_in_the_loop_do_not_end_that(
+    base: EventBase, programs_fd: int, moment: str
+) -> None:
+    seen: list[int] = []
+    event = base.signal(signal.SIGUSR1, boom)
+    if moment == "before":
+        event.add()
+
+    def change(*args: object) -> None:
+        seen.append(current_wakeup_fd())
+        event.add()
+        seen.append(current_wakeup_fd())
+        event.delete()
+        seen.append(current_wakeup_fd())
+
+    base.once(-1, EV_TIMEOUT, change)
+    base.loop(EVLOOP_ONCE)
+    assert len(set(seen)) == 1
+    assert seen[0] != programs_fd
+    assert current_wakeup_fd() == programs_fd
+
+
+def test_what_the_program_sets_in_a_callback_stays(base: EventBase, programs_fd: int) -> None:
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    base.once(-1, EV_TIMEOUT, lambda *_: signal.set_wakeup_fd(writer.fileno()))
+    base.dispatch()
+    assert signal.set_wakeup_fd(programs_fd) == writer.fileno()
+    reader.close()
+    writer.close()
+
+
+def test_a_loop_in_another_thread_leaves_it(base: EventBase, programs_fd: int) -> None:
+    looping = threading.Thread(target=base.dispatch)
+    seen: list[int] = []
+    done = threading.Event()
+    base.once(-1, EV_TIMEOUT, lambda *_: done.wait(10))
+    looping.start()
+    seen.append(current_wakeup_fd())
+    done.set()
+    looping.join(10)
+    assert not looping.is_alive()
+    assert seen == [programs_fd]
+
+
+def test_asyncios_signal_handlers_work_before_and_after_a_loop_of_ours(base: EventBase) -> None:
+    told: list[str] = []
+
+    async def tell(word: str) -> None:
+        loop = asyncio.get_running_loop()
+        came = asyncio.Event()
+        loop.add_signal_handler(signal.SIGUSR2, lambda: (told.append(word), came.set()))
+        base.once(-1, EV_TIMEOUT, lambda *_: None)
+        base.dispatch()
+        os.kill(os.getpid(), signal.SIGUSR2)
+        await asyncio.wait_for(came.wait(), 10)
+
+    async def main() -> None:
+        await tell("first")
+        await tell("second")
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR2)
+
+    asyncio.run(main())
+    assert told == ["first", "second"]

@@ -23,6 +23,8 @@ from evsvc.core import (
     event_self_cbarg,
 )
 
+pytestmark = pytest.mark.every_backend
+
 
 @pytest.fixture
 def log() -> list[object]:

@@ -11,6 +11,7 @@ import pytest
 
 from evsvc.core import EVLOOP_NONBLOCK
 from evsvc.dns import DNS_QUERY_USEVC, DnsServer, Resolver
+from tests.dns.ports import bind_udp_and_tcp
 
 
 @pytest.fixture
@@ -41,8 +42,7 @@ def answer(request, arg) -> None:
 
 def test_lookups_leave_no_garbage(make_server, make_resolver, results, count_garbage) -> None:
     server = make_server(answer)
-    tcp = server.bind_tcp("127.0.0.1", 0)
-    server.bind_udp("127.0.0.1", tcp.port)
+    tcp, _ = bind_udp_and_tcp(server)
     resolver = make_resolver(attempts=1)
     resolver.nameserver_ip_add(f"127.0.0.1:{tcp.port}")
 
@@ -66,8 +66,7 @@ def test_resolvers_and_servers_leave_no_garbage(base, results, count_garbage) ->
     def open_and_close() -> None:
         from_client = b"\0\x1d" + struct.pack("!6H", 1, 0, 1, 0, 0, 0) + b"\3www\7example\0"
         server = DnsServer(base, lambda request, arg: None)
-        tcp = server.bind_tcp("127.0.0.1", 0)
-        udp = server.bind_udp("127.0.0.1", tcp.port)
+        tcp, udp = bind_udp_and_tcp(server)
         resolver = Resolver(base, 0)
         resolver.nameserver_ip_add(f"127.0.0.1:{udp.port}")
         resolver.resolve_ipv4("h.example.com", 0, results)

@@ -14,6 +14,7 @@ from evsvc.dns import (
     ResolverOptions,
 )
 from evsvc.dns.resolver.transport import local_address, open_udp_socket
+from tests.dns.ports import bind_udp_and_tcp
 
 
 def test_a_lost_query_is_sent_again(nameserver, make_resolver, answer_a, results, clock) -> None:
@@ -204,10 +205,9 @@ def test_a_nameserver_may_have_an_ipv6_address(make_server, make_resolver, resul
 
     server = make_server(answer)
     try:
-        tcp = server.bind_tcp("::1", 0)
+        tcp, _ = bind_udp_and_tcp(server, "::1")
     except SocketError:
         pytest.skip("the machine has no IPv6 loopback")
-    server.bind_udp("::1", tcp.port)
     resolver = make_resolver()
     resolver.nameserver_ip_add(f"[::1]:{tcp.port}")
     resolver.resolve_ipv4("host.example.com", 0, results)

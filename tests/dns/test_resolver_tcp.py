@@ -16,14 +16,14 @@ from evsvc.dns import (
     DNS_QUERY_USEVC,
     DnsServerOptions,
 )
+from tests.dns.ports import bind_udp_and_tcp
 
 
 class BothPorts:
     """Our server at one UDP and TCP port, counting what comes over each."""
 
     def __init__(self, server, seen: list[str]) -> None:
-        self.tcp = server.bind_tcp("127.0.0.1", 0)
-        self.udp = server.bind_udp("127.0.0.1", self.tcp.port)
+        self.tcp, self.udp = bind_udp_and_tcp(server)
         self.address = ("127.0.0.1", self.tcp.port)
         self.seen = seen
 

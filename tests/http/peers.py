@@ -9,9 +9,11 @@ import select
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from evsvc.core import EVLOOP_NONBLOCK, EventBase
+from tests.ports import held_port
 
 MOST_PASSES = 4000
 
@@ -194,17 +196,19 @@ class Peer:
 
 
 class Origin:
-    """A server for the client's tests: listens, and gives out each connection as a `Peer`."""
+    """A server for the client's tests: listens, and gives out each connection as a `Peer`.
+
+    Its port stays its own when it has stopped.
+    """
 
     def __init__(self, base: EventBase, host: str = "127.0.0.1") -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.base = base
-        self.sock = socket.socket(family, socket.SOCK_STREAM)
-        self.sock.setblocking(False)
-        self.sock.bind((host, 0))
-        self.sock.listen(16)
         self.host = host
-        self.port: int = self.sock.getsockname()[1]
+        self._held = ExitStack()
+        self.port = self._held.enter_context(held_port(host))
+        self.sock = socket.create_server((host, self.port), family=family, backlog=16)
+        self.sock.setblocking(False)
         self.peers: list[Peer] = []
 
     def poll(self) -> Peer | None:
@@ -230,6 +234,7 @@ class Origin:
 
     def close(self) -> None:
         self.sock.close()
+        self._held.close()
         for peer in self.peers:
             peer.close()
 

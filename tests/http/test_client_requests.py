@@ -263,9 +263,10 @@ class TestRefused:
         with pytest.raises(ArgumentError):
             HttpConnection(base, None, address, port)
 
-    def test_a_port_that_is_no_number(self, base) -> None:
-        with pytest.raises(ArgumentTypeError, match="'80'"):
-            HttpConnection(base, None, "127.0.0.1", "80")
+    @pytest.mark.parametrize(("address", "port"), [("127.0.0.1", "80"), (b"127.0.0.1", 80)])
+    def test_a_peer_of_a_wrong_type(self, base, address, port) -> None:
+        with pytest.raises(ArgumentTypeError):
+            HttpConnection(base, None, address, port)
 
     @pytest.mark.parametrize(
         "address", ["a b", "a\r\nX: y", "a/b", "u@h", "[::1]x", "\u00e9", "a:1"]

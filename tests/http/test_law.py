@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from evsvc.http.wire.headers import Headers
 from evsvc.http.wire.request_head import RequestHead, judge_request_head, parse_request_head
 
+# Thousands of examples of what other tests go through, too.
+pytestmark = pytest.mark.no_cover
+
 LAW = settings(
     max_examples=5000 if os.environ.get("CI") else 500,
     deadline=None,

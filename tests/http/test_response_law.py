@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from evsvc.http.wire.response_head import ResponseHead, judge_response_head, parse_response_head
 
+# Thousands of examples of what other tests go through, too.
+pytestmark = pytest.mark.no_cover
+
 LAW = settings(
     max_examples=5000 if os.environ.get("CI") else 500,
     deadline=None,

@@ -17,6 +17,7 @@ from evsvc.core import (
 )
 from evsvc.http import HttpServer
 from tests.http.peers import Peer, request
+from tests.ports import held_port
 
 
 class TestSockets:
@@ -31,11 +32,14 @@ class TestSockets:
 
     def test_a_closed_one_listens_no_more_and_its_connections_stay(self, serve) -> None:
         site = serve(lambda got, arg: got.send_reply(200))
-        peer = site.connect()
         site.bound.close()
-        assert site.server.bound_sockets == []
-        with pytest.raises(ConnectionRefusedError):
-            site.connect()
+        with held_port() as port:
+            site.bound = site.server.bind_socket("127.0.0.1", port)
+            peer = site.connect()
+            site.bound.close()
+            assert site.server.bound_sockets == []
+            with pytest.raises(ConnectionRefusedError):
+                site.connect()
         assert peer.get().status == 200
 
     def test_a_busy_port_raises_with_its_address(self, serve) -> None:

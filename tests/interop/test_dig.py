@@ -9,6 +9,7 @@ import pytest
 
 from evsvc.core import EventBase
 from evsvc.dns import DnsServer, DnsServerOptions, DnsServerRequest
+from tests.dns.ports import bind_udp_and_tcp
 
 pytestmark = pytest.mark.interop
 
@@ -87,8 +88,7 @@ def dig(program: Callable[[str], str]) -> Iterator[Dig]:
     """Return `dig(*args)`, which gives the output of dig asking our server."""
     path = program("dig")
     with EventBase() as base, DnsServer(base, answer, options=ANY_CLASS) as server:
-        tcp = server.bind_tcp("127.0.0.1", 0)
-        server.bind_udp("127.0.0.1", tcp.port)
+        tcp, _ = bind_udp_and_tcp(server)
         yield Dig(path, base, tcp.port)
 
 

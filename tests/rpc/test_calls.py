@@ -32,6 +32,7 @@ from evsvc.rpc import (
     RpcServer,
     ServerCall,
 )
+from tests.ports import held_port
 from tests.rpc.adding import (
     Add,
     AddCall,
@@ -191,9 +192,7 @@ def test_replies_are_bounded(
 
 
 def test_a_refused_connection_is_a_timeout_with_its_cause(base: EventBase, loop: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    with RpcPool(base) as pool:
+    with held_port() as port, RpcPool(base) as pool:
         pool.add_connection(HttpConnection(base, None, "127.0.0.1", port))
         caller = Caller(pool, loop)
         result = caller.call()

@@ -5,7 +5,7 @@ Invariants
     * `start` bytes of the first chunk are gone already, fewer than it has.
     * `start` falls only together with a change of the chunks themselves; `Mark` relies on it.
     * No operation walks over all chunks but one that takes or shares them all: what is found at the
-      front costs by what is found, and what is far in is remembered (`_place`, `clear_of`).
+      front costs by what is found, and what is far in is remembered (`place`, `clear_of`).
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ class Chain:
     chunks, start: see the invariants.  length: how many bytes there are.  files: how many chunks
     are pieces of files.  sealed: pieces of files that sendfile() takes may not be looked at.
     clear_of: what a search has shown, for `search`; a needle, and the position before which none
-    begins.  It and `_place` hold while bytes are only added at the end, so whatever changes the
-    front forgets them.
+    begins.  place: the number of a chunk far in, and the position where it begins.  These two hold
+    while bytes are only added at the end, so whatever changes the front forgets them; but for
+    `EvBuffer.drop` of a single chunk of bytes, since neither is kept with one.
     """
 
-    __slots__ = ("_place", "chunks", "clear_of", "files", "length", "sealed", "start")
+    __slots__ = ("chunks", "clear_of", "files", "length", "place", "sealed", "start")
 
     chunks: deque[Chunk]
     start: int
@@ -52,7 +53,7 @@ class Chain:
     files: int
     sealed: bool
     clear_of: tuple[bytes | None, int] | None
-    _place: tuple[int, int] | None  # the number of a chunk, and the position where it begins
+    place: tuple[int, int] | None
 
     def __len__(self) -> int:
         return self.length
@@ -97,13 +98,13 @@ class Chain:
         """Return the chunks from the one with `position` on, and where in it that is."""
         chunks = self.chunks
         number, begin = 0, -self.start
-        if self._place is not None and self._place[1] <= position:
-            number, begin = self._place
+        if self.place is not None and self.place[1] <= position:
+            number, begin = self.place
         count = len(chunks)
         while number < count and position >= (end := begin + len(chunks[number])):
             number, begin = number + 1, end
         if NEAR_CHUNKS <= number < count:
-            self._place = number, begin
+            self.place = number, begin
         return (chunks[at] for at in range(number, count)), position - begin
 
     def first_file(self) -> FilePiece | None:
@@ -126,14 +127,14 @@ class Chain:
     def drop_all(self) -> list[Chunk]:
         """Drop everything; return the foreign chunks that have left."""
         gone = [chunk for chunk in self.chunks if type(chunk) is not bytes]
-        self._place = self.clear_of = None
+        self.place = self.clear_of = None
         self.chunks.clear()
         self.start = self.length = self.files = 0
         return gone
 
     def drop_some(self, size: int) -> list[Chunk] | None:
         """Drop fewer bytes than there are; return the foreign chunks that have left, if any."""
-        self._place = self.clear_of = None
+        self.place = self.clear_of = None
         chunks = self.chunks
         self.length -= size
         size += self.start
@@ -154,7 +155,7 @@ class Chain:
         """Move the first `size` bytes of `source`, which must be there, to one of our ends."""
         if size == source.length and not self.length:
             # The usual case, all of it into an empty one: they change what they have.
-            self._place = self.clear_of = source._place = source.clear_of = None
+            self.place = self.clear_of = source.place = source.clear_of = None
             self.chunks, source.chunks = source.chunks, self.chunks
             self.start, source.start = source.start, 0
             self.files, source.files = source.files, 0
@@ -192,7 +193,7 @@ class Chain:
         taken: list[Chunk] = []
         if size >= len(chunks[0]) - self.start:
             self._settle_first()  # the first chunk goes whole
-        self._place = self.clear_of = None
+        self.place = self.clear_of = None
         self.length -= size
         while size and size >= len(chunks[0]) - self.start:
             chunk = chunks.popleft()
@@ -212,7 +213,7 @@ class Chain:
 
     def _settle_first(self) -> None:
         """Cut what is gone off the first chunk, so that it can stand anywhere."""
-        self._place = self.clear_of = None
+        self.place = self.clear_of = None
         if self.start:
             first = self.chunks[0]
             if not isinstance(first, bytes):

@@ -63,7 +63,7 @@ class EvBuffer(Chain, Closing):
 
     `length`                      how many bytes there are;
     `on_add`, `on_drain`          called when bytes were added or have left, before the callbacks;
-    `put(chunk)`                  appends;
+    `put(chunk)`                  appends bytes;
     `drop(size)`                  drops from the front;
     `send(stream, limit)`         offers the front to a socket;
     `views(start, size)`          shows bytes, a bounded part at a time;
@@ -96,7 +96,7 @@ class EvBuffer(Chain, Closing):
         self.chunks = NO_CHUNKS
         self.start = self.length = self.files = 0
         self.sealed = self.frozen_start = self.frozen_end = False
-        self._place = self.clear_of = None
+        self.place = self.clear_of = None
         self._observers = self.on_add = self.on_drain = None
         self._max_read = MAX_READ_BYTES
         self._read_bytes = FIRST_READ_BYTES
@@ -421,10 +421,10 @@ class EvBuffer(Chain, Closing):
     def write(self, fd: int | HasFileno, howmuch: int = -1) -> int:
         """Write once to a descriptor, at most `howmuch` bytes, and drain what was taken.
 
-        One call takes up to 128 chunks, or from a file: by sendfile(), or else 64 KiB.  Returns 0 for an
-        empty buffer.  Raises BlockingIOError or another OSError as write(2), SocketError when a
-        file cannot be read, StateError when the start is frozen, ArgumentTypeError for a `howmuch`
-        that is no whole number.
+        One call takes up to 128 chunks, or from a file: by sendfile(), or else 64 KiB.  Returns 0
+        for an empty buffer.  Raises BlockingIOError or another OSError as write(2), SocketError
+        when a file cannot be read, StateError when the start is frozen, ArgumentTypeError for a
+        `howmuch` that is no whole number.
         Source: evbuffer_write, evbuffer_write_atmost.
         """
         howmuch = whole_number(howmuch, "howmuch")
@@ -560,8 +560,8 @@ class EvBuffer(Chain, Closing):
         if lock is not None and not all(hasattr(lock, name) for name in _OF_A_LOCK):
             raise ArgumentTypeError(f"a lock is wanted, not {lock!r}")
         self._lock = lock if isinstance(lock, CallbackLock) else CallbackLock(lock)
-        # libevent enables it on a buffer that is there, and so do we; nearly all have none, and a
-        # test in every method would cost those 3 to 15 %.
+        # libevent enables it on a buffer that is there, and so do we.  Nearly all have no lock: a
+        # test for one in every method would cost those 10 % of an `add` and a `remove`.
         self.__class__ = LockedEvBuffer
 
     def lock(self) -> None:
@@ -591,7 +591,7 @@ class EvBuffer(Chain, Closing):
         self.drop(self.length)
 
     def put(self, chunk: Chunk) -> None:
-        """Append a chunk, frozen or not, and tell."""
+        """Append bytes or a reference, frozen or not, and tell."""
         size = len(chunk)
         if size:
             try:

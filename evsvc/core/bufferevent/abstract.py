@@ -77,16 +77,24 @@ from typing import TYPE_CHECKING, Any
 
 from ..buffer import EvBuffer
 from ..buffer.transfer import MOST_MAX_READ_BYTES
-from ..checks import check_timeout, whole_number
+from ..checks import check_timeout, flag_bits, require_callable, whole_number
 from ..closing import Closing
 from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..flags import (
+    BEV_EVENTS,
     BOTH,
+    DEFER_CALLBACKS,
+    EOF,
+    ERROR,
     FINALIZE,
     READ,
+    READING,
+    THREADSAFE,
+    TIMED_OUT,
+    UNLOCK_CALLBACKS,
     WRITE,
+    WRITING,
     BevEvent,
-    BevOption,
     EventFlag,
     FlushMode,
     TriggerOption,
@@ -95,6 +103,7 @@ from ..reactor.base import EventBase
 from ..reactor.event import Event
 from ..thread import CallbackLock, call_unlocked, holding_lock
 from .deferral import Deferral
+from .finishing import Finish
 from .flow import (
     MAX_SINGLE_READ_BYTES,
     MAX_SINGLE_WRITE_BYTES,
@@ -104,7 +113,7 @@ from .flow import (
 from .rate_buckets import EV_RATE_LIMIT_MAX, TokenBucketCfg
 from .rate_group import RateLimitGroup
 from .rate_limit import RateLimit, Side
-from .timeouts import Deadline, Timeouts
+from .timeouts import Timeouts
 
 if TYPE_CHECKING:
     import socket
@@ -123,13 +132,12 @@ StreamCallback = Callable[[Any, bytes, Any], object]
 _IGNORE_WATERMARKS = int(TriggerOption.BEV_TRIG_IGNORE_WATERMARKS)
 _DEFER = int(TriggerOption.BEV_TRIG_DEFER_CALLBACKS)
 _OPTIONS = 0x0F
-_DEFERRING = int(BevOption.BEV_OPT_DEFER_CALLBACKS | BevOption.BEV_OPT_THREADSAFE)
-_UNLOCK = int(BevOption.BEV_OPT_UNLOCK_CALLBACKS)
-_ENDS = int(BevEvent.BEV_EVENT_EOF | BevEvent.BEV_EVENT_ERROR)
-_BOTH_WAYS = int(BevEvent.BEV_EVENT_READING | BevEvent.BEV_EVENT_WRITING)
+_DEFERRING = DEFER_CALLBACKS | THREADSAFE
+_ENDS = EOF | ERROR
+_BOTH_WAYS = READING | WRITING
 _ERROR_IN = {
-    READ: BevEvent.BEV_EVENT_READING | BevEvent.BEV_EVENT_ERROR,
-    WRITE: BevEvent.BEV_EVENT_WRITING | BevEvent.BEV_EVENT_ERROR,
+    READ: READING | ERROR,
+    WRITE: WRITING | ERROR,
 }
 
 
@@ -157,7 +165,6 @@ class AbstractBufferEvent(Closing):
         "_bounded",
         "_ctx",
         "_deferral",
-        "_defers",
         "_ends",
         "_eventcb",
         "_limiter",
@@ -180,11 +187,10 @@ class AbstractBufferEvent(Closing):
     def __init__(self, base: EventBase, options: int = 0, lock: Lock | None = None) -> None:
         """Be a bufferevent of `base`; with BEV_OPT_THREADSAFE under `lock`, or one of its own."""
         _require_base(base)
-        options = checked_options(options)
+        options = options_of(options)
         base.reactor.require_open()
         self._base = base
         self._options = options
-        self._defers = bool(options & _DEFERRING)
         self._priority = base.npriorities // 2
         self._owned = True
         self._references = 1
@@ -207,7 +213,7 @@ class AbstractBufferEvent(Closing):
         output.frozen_start = True
         output.on_add = self._update_writing
         self._lock: Lock | None = None
-        if options & BevOption.BEV_OPT_THREADSAFE:
+        if options & THREADSAFE:
             self._lock = lock or CallbackLock()
             incoming.enable_locking(self._lock)
             output.enable_locking(self._lock)
@@ -315,7 +321,13 @@ class AbstractBufferEvent(Closing):
         flow = self.flow
         flow.read_low = flow.read_high = flow.write_low = 0
         self._bounded = self._limiter is not None
-        finish = _Finish(self, timeout, self._ends & _INPUT_OVER)
+        finish = Finish(
+            self._base,
+            timeout,
+            bool(self._ends & _INPUT_OVER),
+            self._has_sent_all,
+            self._guarded(self._finished),
+        )
         self._readcb, self._writecb, self._eventcb = finish.read, finish.wrote, finish.told
         self._ctx = finish
         try:
@@ -326,7 +338,10 @@ class AbstractBufferEvent(Closing):
         except (OSError, StateError):  # such as a descriptor that is gone
             self._finished()
         else:
-            finish.look(self)
+            finish.look()
+
+    def _has_sent_all(self) -> bool:
+        return bool(self._ends & _OUTPUT_ENDED) and not self.unsent()
 
     def _can_finish(self) -> bool:
         """Return True when there is, or is to be, a peer to send the rest to."""
@@ -335,10 +350,10 @@ class AbstractBufferEvent(Closing):
     def _finished(self) -> None:
         """`finish` is over, in whichever way."""
         finish = self._ctx
-        if isinstance(finish, _Finish):
+        if isinstance(finish, Finish):
             self._ends |= _INPUT_OVER  # nothing more is waited for
             self._forget_callbacks()
-            finish.deadline.close()
+            finish.close()
             self._give_back()
 
     @holding_lock
@@ -451,7 +466,7 @@ class AbstractBufferEvent(Closing):
             function()
         elif self._base.reactor.in_loop_thread():
             call_unlocked(function)
-        else:
+        elif not self._base.reactor.closed:
             self._base.reactor.post(function)
 
     def _new_event(self, fd: int | HasFileno, events: int, callback: EventFunction) -> Event:
@@ -462,7 +477,8 @@ class AbstractBufferEvent(Closing):
         if self._lock is not None:
             events |= FINALIZE
         event = Event(self._base, fd, events, self._guarded(callback))
-        event.rank = self._priority
+        if event.rank != self._priority:
+            event.priority = self._priority
         return event
 
     def _now(self) -> float:
@@ -542,8 +558,8 @@ class AbstractBufferEvent(Closing):
         Raises ArgumentTypeError for what is no callback and not None, StateError when closed.
         """
         for callback in (readcb, writecb, eventcb):
-            if callback is not None and not callable(callback):
-                raise ArgumentTypeError(f"the callback cannot be called: {callback!r}")
+            if callback is not None:
+                require_callable(callback)
         if not self._owned:
             raise StateError("the bufferevent is closed")
         self._readcb, self._writecb, self._eventcb, self._ctx = readcb, writecb, eventcb, ctx
@@ -580,7 +596,7 @@ class AbstractBufferEvent(Closing):
     def _run_readcb(self, defer: bool = False) -> None:
         if self._readcb is None:
             return
-        if self._defers or defer:
+        if self._options & _DEFERRING or defer:
             self._defer(READ, 0)
         else:
             self._call_readcb()
@@ -588,7 +604,7 @@ class AbstractBufferEvent(Closing):
     def _run_writecb(self, defer: bool = False) -> None:
         if self._writecb is None:
             return
-        if self._defers or defer:
+        if self._options & _DEFERRING or defer:
             self._defer(WRITE, 0)
         else:
             self._writecb(self, self._ctx)
@@ -598,10 +614,10 @@ class AbstractBufferEvent(Closing):
             return
         deferral = self._deferral
         # What happened before, and waits to be told, comes first.
-        if self._defers or defer or (deferral is not None and deferral.waits):
+        if self._options & _DEFERRING or defer or (deferral is not None and deferral.waits):
             self._defer(0, what)
         else:
-            self._eventcb(self, BevEvent(what), self._ctx)
+            self._eventcb(self, _told(what), self._ctx)
 
     def _call_readcb(self) -> None:
         if self._readcb is None:
@@ -625,9 +641,11 @@ class AbstractBufferEvent(Closing):
 
     def _call_eventcb(self, what: int) -> None:
         if self._eventcb is not None:
-            self._eventcb(self, BevEvent(what), self._ctx)
+            self._eventcb(self, _told(what), self._ctx)
 
     def _defer(self, data: int, what: int, *, to_next_pass: bool = False) -> None:
+        if self._base.reactor.closed:
+            return  # nobody tells any more
         deferral = self._deferral
         if deferral is None:
             deferral = self._deferral = Deferral(
@@ -651,7 +669,7 @@ class AbstractBufferEvent(Closing):
         """The other side has ended: stop reading, and tell."""
         self._ends |= _INPUT_OVER
         self._stop(READ)
-        self._run_eventcb(BevEvent.BEV_EVENT_EOF | what, defer)
+        self._run_eventcb(EOF | what, defer)
 
     def _failed(self, direction: int, error: OSError, defer: bool = False) -> None:
         """Reading or writing has failed: stop it, and tell."""
@@ -665,9 +683,9 @@ class AbstractBufferEvent(Closing):
 
     def _note_ends(self, what: int) -> None:
         """Note what else is told of an end: of reading, or for good of writing."""
-        if what & BevEvent.BEV_EVENT_READING and what & _ENDS:
+        if what & READING and what & _ENDS:
             self._ends |= _INPUT_OVER
-        if what & BevEvent.BEV_EVENT_WRITING and what & BevEvent.BEV_EVENT_ERROR:
+        if what & WRITING and what & ERROR:
             self._refuse_output()
 
     def _refuse_output(self) -> None:
@@ -834,7 +852,7 @@ class AbstractBufferEvent(Closing):
             self._check_high_watermark()
         if self.input.length < flow.read_low or self._readcb is None:
             return
-        if defer or self._defers or flow.read_high:
+        if defer or self._options & _DEFERRING or flow.read_high:
             self._run_readcb(defer)
         else:
             self._readcb(self, self._ctx)
@@ -870,28 +888,32 @@ class AbstractBufferEvent(Closing):
             old.close()
         if read_s or write_s:
             self._timeouts = Timeouts(
-                self._new_event, read_s, write_s, self._read_expired, self._write_expired
+                self._new_event,
+                self._base.reactor.monotonic,
+                read_s,
+                write_s,
+                self._read_expired,
+                self._write_expired,
             )
             self._update_timers()
 
     def _update_timers(self) -> None:
         """Start or stop the time-outs; one that runs runs on."""
-        if self._timeouts is not None:
+        timeouts = self._timeouts
+        if timeouts is not None:
             wanted = self.flow.wanted
-            self._timeouts.update(
-                bool(wanted & READ), bool(wanted & WRITE) and self._waits_to_write()
-            )
+            timeouts.update(wanted & READ, wanted & WRITE and self._waits_to_write())
 
     def _waits_to_write(self) -> bool:
         return self.output.length > 0
 
     def _read_expired(self) -> None:
         self._stop(READ)
-        self._run_eventcb(BevEvent.BEV_EVENT_TIMEOUT | BevEvent.BEV_EVENT_READING)
+        self._run_eventcb(TIMED_OUT | READING)
 
     def _write_expired(self) -> None:
         self._stop(WRITE)
-        self._run_eventcb(BevEvent.BEV_EVENT_TIMEOUT | BevEvent.BEV_EVENT_WRITING)
+        self._run_eventcb(TIMED_OUT | WRITING)
 
     # The bytes, and what is below them.
 
@@ -1159,58 +1181,25 @@ class AbstractBufferEvent(Closing):
         return most if self._limiter is None else self._limiter.max_to_write(most)
 
 
-class _Finish:
-    """What `finish` waits for: the callbacks of a bufferevent that the program has let go."""
+def options_of(options: int, always: int = 0) -> int:
+    """Return BEV_OPT_ options as a plain int, with those that a kind has always.
 
-    __slots__ = ("deadline", "input_over")
-
-    def __init__(self, bev: AbstractBufferEvent, timeout: float, input_over: int) -> None:
-        self.input_over = bool(input_over)
-        self.deadline = Deadline(bev._new_event, bev._finished)
-        self.deadline.start(timeout)
-
-    def read(self, bev: AbstractBufferEvent, ctx: object) -> None:
-        """Throw away what has come."""
-        bev.input.drop(bev.input.length)
-
-    def wrote(self, bev: AbstractBufferEvent, ctx: object) -> None:
-        """Look whether it was the last."""
-        self.look(bev)
-
-    def told(self, bev: AbstractBufferEvent, what: int, ctx: object) -> None:
-        """Note the peer's end; a failure is the end of all."""
-        if what & BevEvent.BEV_EVENT_ERROR and not _is_of_reading(what):
-            bev._guarded(bev._finished)()
-        elif what & (BevEvent.BEV_EVENT_EOF | BevEvent.BEV_EVENT_ERROR):
-            self.input_over = True
-            self.look(bev)
-
-    def look(self, bev: AbstractBufferEvent) -> None:
-        """End it when both sides have ended."""
-        if self.input_over and bev._ends & _OUTPUT_ENDED and not bev.unsent():
-            bev._guarded(bev._finished)()
-
-
-def _is_of_reading(what: int) -> bool:
-    return what & _BOTH_WAYS == int(BevEvent.BEV_EVENT_READING)
-
-
-def checked_options(options: int) -> int:
-    """Return the options of a bufferevent.  Raises ArgumentError for those that are none."""
-    options = int(options)
-    if options & ~_OPTIONS:
-        raise ArgumentError(f"unknown bufferevent options: {options & ~_OPTIONS:#x}")
-    if options & _UNLOCK and not options & BevOption.BEV_OPT_DEFER_CALLBACKS:
+    Raises ArgumentError for those that do not fit, ArgumentTypeError for what is no int.
+    """
+    options = flag_bits(options, "bufferevent options", _OPTIONS) | always
+    if options & UNLOCK_CALLBACKS and not options & DEFER_CALLBACKS:
         raise ArgumentError("BEV_OPT_UNLOCK_CALLBACKS goes with BEV_OPT_DEFER_CALLBACKS only")
     return options
 
 
+def _told(what: int) -> BevEvent:
+    """Return what the event callback is given."""
+    return BEV_EVENTS[what] if 0 <= what < len(BEV_EVENTS) else BevEvent(what)
+
+
 def directions_of(events: int) -> int:
     """Return EV_READ, EV_WRITE or both as a plain int; raise ArgumentError for anything else."""
-    directions = int(whole_number(events, "what is enabled"))
-    if directions & ~BOTH:
-        raise ArgumentError(f"only EV_READ and EV_WRITE mean something here: {events!r}")
-    return directions
+    return flag_bits(events, "directions", BOTH)
 
 
 def _checked_size(size: int) -> int:

@@ -75,7 +75,8 @@ class ConnectOptions:
     max_addresses:   how many of the host's addresses are tried at most.
     nodelay:         small writes are sent at once (TCP_NODELAY); False leaves the socket as it is.
 
-    A Unix listener whose queue is full is tried again within attempt_s, without it for 30 s.
+    A Unix listener whose queue is full is tried again within attempt_s, for 120 s at most, and
+    without it for 30 s.
     Raises ArgumentError when a value is out of range, ArgumentTypeError when it is no number.
     """
 
@@ -109,13 +110,11 @@ def connect_options(options: ConnectOptions | None) -> ConnectOptions:
 
 
 def new_socket(family: int) -> socket.socket:
-    """Return a stream socket that does not block.  Raises SocketError when there is none."""
+    """Return a stream socket.  Raises SocketError when there is none to be had."""
     try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        return socket.socket(family, socket.SOCK_STREAM)
     except OSError as exc:
         raise SocketError(exc.errno, f"no socket is to be had: {exc.strerror}") from exc
-    sock.setblocking(False)
-    return sock
 
 
 def has_no_peer(stream: object) -> bool:
@@ -166,8 +165,11 @@ class Attempt:
         self._timeout_s = timeout_s
         self._error: OSError | None = None
         self._event = new_event(sock, WRITE, self._on_event)
-        self._retry = new_event(-1, 0, self._on_retry) if sock.family == socket.AF_UNIX else None
-        self._retries = _retries_within(ATTEMPT_TIMEOUT_S if timeout_s is None else timeout_s)
+        self._retry: Event | None = None
+        self._retries = 0
+        if endpoint is not None and endpoint.family == socket.AF_UNIX:
+            self._retry = new_event(-1, 0, self._on_retry)
+            self._retries = _retries_within(timeout_s)
         try:
             if nodelay:
                 set_tcp_nodelay(sock)
@@ -216,9 +218,10 @@ class Attempt:
         self._done(self, error)
 
 
-def _retries_within(seconds: float) -> int:
-    """Return how often a full queue is tried again; counted, a clock that jumps ends nothing."""
-    return max(1, int(min(seconds, CONNECT_TIMEOUT_S) / UNIX_QUEUE_RETRY_S))
+def _retries_within(timeout_s: float | None) -> int:
+    """Return how often a full queue is tried again."""
+    seconds = ATTEMPT_TIMEOUT_S if timeout_s is None else min(timeout_s, CONNECT_TIMEOUT_S)
+    return max(1, round(seconds / UNIX_QUEUE_RETRY_S))
 
 
 def _start_connecting(sock: socket.socket, endpoint: Endpoint) -> int:
@@ -348,6 +351,7 @@ class Race:
             endpoint = endpoint_of(address.sockaddr)
             if endpoint.family != address.family:
                 raise ArgumentError(f"not of family {address.family!r}: {address.sockaddr!r}")
+            sock.setblocking(False)
             return Attempt(
                 self._new_event,
                 sock,

@@ -2,7 +2,7 @@
 
 Invariants
     * What happens again before the run is told once.
-    * A run tells BEV_EVENT_CONNECTED first, then that there is input, then that output has gone,
+    * A run tells BEV_EVENTCONNECTED first, then that there is input, then that output has gone,
       and then all other events in one call.
     * What is told is taken with the lock of the bufferevent held, and told without it.
 """
@@ -12,14 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..flags import FINALIZE, READ, WRITE, BevEvent
+from ..flags import (
+    CONNECTED,
+    FINALIZE,
+    READ,
+    WRITE,
+)
 from ..reactor.event import Event
 
 if TYPE_CHECKING:
     from ..reactor.base import EventBase
     from ..thread import Lock
-
-_CONNECTED = int(BevEvent.BEV_EVENT_CONNECTED)
 
 
 class Deferral:
@@ -43,7 +46,8 @@ class Deferral:
         # EV_FINALIZE: a thread that closes the bufferevent has its lock, and must not wait for a
         # run that waits for the lock.
         self.record = Event(base, -1, 0 if lock is None else FINALIZE, self._run)
-        self.record.rank = priority
+        if self.record.rank != priority:
+            self.record.priority = priority
         self._lock = lock
         self._read = read
         self._write = write
@@ -85,9 +89,9 @@ class Deferral:
             with self._lock:
                 data, what = self._take()
         try:
-            if what & _CONNECTED:
-                what &= ~_CONNECTED
-                self._event(_CONNECTED)
+            if what & CONNECTED:
+                what &= ~CONNECTED
+                self._event(CONNECTED)
             if data & READ:
                 data &= ~READ
                 self._read()

@@ -24,16 +24,20 @@ from ..flags import (
     BEV_NEED_MORE,
     BEV_OK,
     BOTH,
+    CLOSE_ON_FREE,
+    EOF,
+    ERROR,
     READ,
+    READING,
+    THREADSAFE,
     WRITE,
-    BevEvent,
-    BevOption,
+    WRITING,
     BufferEventFilterResult,
     FlushMode,
     TriggerOption,
 )
 from ..thread import call_unlocked
-from .abstract import AbstractBufferEvent, directions_of
+from .abstract import AbstractBufferEvent, directions_of, options_of
 from .below import Below
 
 if TYPE_CHECKING:
@@ -55,7 +59,7 @@ ContextCallback = Callable[[Any], object]
 """Called as `cb(ctx)`."""
 
 
-_ENDS = BevEvent.BEV_EVENT_EOF | BevEvent.BEV_EVENT_ERROR
+_ENDS = EOF | ERROR
 _NORMAL = FlushMode.BEV_NORMAL
 _PULL = TriggerOption.BEV_TRIG_DEFER_CALLBACKS | TriggerOption.BEV_TRIG_IGNORE_WATERMARKS
 
@@ -171,7 +175,7 @@ class FilterBufferEvent(AbstractBufferEvent):
         ctx: object = None,
     ) -> None:
         _check_arguments(underlying, input_filter, output_filter, free_context)
-        if underlying.mutex is None and int(options) & BevOption.BEV_OPT_THREADSAFE:
+        if underlying.mutex is None and options_of(options) & THREADSAFE:
             raise ArgumentError("BEV_OPT_THREADSAFE wants it in the underlying bufferevent, too")
         super().__init__(underlying.base, options, underlying.mutex)
         self._incoming = _Way(input_filter, underlying.input, self.input)
@@ -184,7 +188,7 @@ class FilterBufferEvent(AbstractBufferEvent):
         self._pull_due = False  # the read callback of what is below is to come
         self._below = Below(
             underlying,
-            bool(self._options & BevOption.BEV_OPT_CLOSE_ON_FREE),
+            bool(self._options & CLOSE_ON_FREE),
             self._below_read,
             self._below_wrote,
             self._below_event,
@@ -396,7 +400,7 @@ class FilterBufferEvent(AbstractBufferEvent):
 
     def _hear_below(self, what: int) -> None:
         waits = self._pull_due or not self._reads_on()
-        if what & BevEvent.BEV_EVENT_READING and what & _ENDS and waits:
+        if what & READING and what & _ENDS and waits:
             self._end_below |= what
         else:
             self._pass_up(what)
@@ -404,10 +408,10 @@ class FilterBufferEvent(AbstractBufferEvent):
     def _pass_up(self, what: int, defer: bool = False) -> None:
         """Tell what happened below, with what is disabled there disabled here."""
         below = self._below.bev
-        if what & BevEvent.BEV_EVENT_ERROR:
+        if what & ERROR:
             self.error = below.error
-        directions = READ if what & BevEvent.BEV_EVENT_READING else 0
-        if what & BevEvent.BEV_EVENT_WRITING:
+        directions = READ if what & READING else 0
+        if what & WRITING:
             directions |= WRITE
         self._note_ends(what)
         self._stop(directions & ~below.flow.enabled)

@@ -14,11 +14,14 @@ unread bytes make an error of the end that the peer sees.  So, without ever wait
 What is confirmed is in the peer's kernel, and survives there what becomes of the connection.  To
 know that the peer itself has read it, takes an answer, or its end: see `finish`.  Nothing of this
 is done when the end of the input has been seen, or reading has failed: then nothing can arrive.
-Nor does a socket linger that was set to be reset (SO_LINGER).
+Nor for a socket that another process may have, too, because there was a fork since we got it: what
+is unread, and the end, are that one's.  Nor does a socket linger that was set to be reset
+(SO_LINGER).
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
@@ -49,8 +52,32 @@ _READ_BYTES = 1 << 16
 _TCP = (socket.AF_INET, socket.AF_INET6)
 
 
+class _Forks:
+    """How many forks there were in this process, and in those that it comes from."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def note(self) -> None:
+        self.count += 1
+
+
+_forks = _Forks()
+if sys.platform != "win32":
+    os.register_at_fork(after_in_parent=_forks.note, after_in_child=_forks.note)
+
+
+def fork_count() -> int:
+    """Return a number that each fork changes, for parent and child."""
+    return _forks.count
+
+
 def close_stream(base: EventBase, stream: socket.socket | DescriptorStream) -> None:
     """Close a descriptor whose input has not ended, so that what was sent arrives."""
+    if stream.fileno() < 0:
+        return  # the program has closed it already
     if isinstance(stream, socket.socket) and sys.platform != "win32":
         try:
             unconfirmed = _count(stream, termios.TIOCOUTQ)
@@ -91,25 +118,29 @@ def _may_linger(base: EventBase, sock: socket.socket) -> bool:
     return not resets
 
 
-class _Silent(socket.socket):
-    """A socket that nobody misses when it is forgotten: with its base, for instance."""
+class Lingering(Event):
+    """A socket that the program has closed, until what was sent is confirmed.
 
-    __slots__ = ()
+    Or until the event base is closed, as no loop sees to it then.
+    """
 
-    def __del__(self) -> None:
-        self.close()
-
-
-class Lingering:
-    """A socket that the program has closed, until what was sent is confirmed."""
-
-    __slots__ = ("_event", "_sock", "_until")
+    __slots__ = ("_sock", "_until")
 
     def __init__(self, base: EventBase, sock: socket.socket) -> None:
-        self._sock = _Silent(fileno=sock.detach())
+        super().__init__(base, sock, READ | PERSIST, self._on_event)
+        self._sock = sock
         self._until = base.reactor.monotonic() + CLOSE_LINGER_S
-        self._event = Event(base, self._sock, READ | PERSIST, self._on_event)
-        self._event.add(CLOSE_CHECK_S)
+        self.add(CLOSE_CHECK_S)
+
+    def close(self) -> None:
+        """Close the socket."""
+        super().close()
+        self._sock.close()
+
+    def let_go(self) -> None:
+        """Be closed with the base."""
+        super().let_go()
+        self.close()
 
     def _on_event(self, fd: int, what: int, arg: object) -> None:
         try:
@@ -117,6 +148,5 @@ class Lingering:
             goes_on = not is_over and _count(self._sock, termios.TIOCOUTQ) > 0
         except OSError:
             goes_on = False
-        if not goes_on or self._event.base.reactor.monotonic() >= self._until:
-            self._event.close()
-            self._sock.close()
+        if not goes_on or self.base.reactor.monotonic() >= self._until:
+            self.close()

@@ -18,16 +18,23 @@ from sys import maxsize
 from typing import TYPE_CHECKING, Self
 
 from ..errors import StateError
-from ..flags import READ, WRITE, BevEvent, BevOption, FlushMode
+from ..flags import (
+    DEFER_CALLBACKS,
+    EOF,
+    READ,
+    READING,
+    WRITE,
+    WRITING,
+    FlushMode,
+)
 from ..thread import holding_lock
-from .abstract import AbstractBufferEvent
+from .abstract import AbstractBufferEvent, options_of
 
 if TYPE_CHECKING:
+    from ..buffer import EvBuffer
     from ..reactor.base import EventBase
     from ..thread import Lock
     from .rate_group import RateLimitGroup
-
-_READING, _WRITING = int(BevEvent.BEV_EVENT_READING), int(BevEvent.BEV_EVENT_WRITING)
 
 
 class _Half:
@@ -52,7 +59,7 @@ class PairBufferEvent(AbstractBufferEvent):
     ) -> None:
         if half is None:
             raise StateError("half a pair has no peer: PairBufferEvent.new makes two")
-        super().__init__(base, int(options) | BevOption.BEV_OPT_DEFER_CALLBACKS, lock)
+        super().__init__(base, options_of(options, DEFER_CALLBACKS), lock)
         self._partner: PairBufferEvent | None = None
         self._moving = False  # our bytes are crossing now
         self._peer_ended = False  # the partner's output has
@@ -98,28 +105,47 @@ class PairBufferEvent(AbstractBufferEvent):
         partner = self._partner
         if partner is not None:
             if self.flow.wanted & WRITE and partner.flow.wanted & READ:
-                self._move(partner, partner._room_to_read())
+                self._move(partner)
         elif self.output.length and self.flow.wanted & WRITE:
             self._failed(WRITE, BrokenPipeError(errno.EPIPE, "the other half is closed"), True)
         self._update_timers()
 
-    def _move(self, partner: PairBufferEvent, size: int) -> bool:
-        """Move up to `size` bytes into the partner's input; return True if there were any."""
+    def _move(self, partner: PairBufferEvent, *, all_of_it: bool = False) -> bool:
+        """Move what the partner has room for, or all, into its input; return True if any moved."""
         if self._moving:
             # A callback of one of the buffers, which has written: in the next pass, so that one
             # that always does neither recurses nor keeps the loop.
-            self._base.reactor.post(self._guarded(self._cross))
+            if not self._base.reactor.closed:
+                self._base.reactor.post(self._guarded(self._cross))
             return False
+        size = maxsize if all_of_it else partner._room()
         if not self.output.length or not size:
             return False
         self._moving = True
         try:
-            partner.input.take_from(self.output, size)
+            partner._receive(self.output, size)
         finally:
             self._moving = False
-            partner._bytes_came()
             self._bytes_left()
         return True
+
+    def _room(self) -> int:
+        """Return how much the input takes, for the partner."""
+        return self._room_to_read()
+
+    def _receive(self, source: EvBuffer, size: int) -> None:
+        """Take bytes of the partner's."""
+        try:
+            self.input.take_from(source, size)
+        finally:
+            self._bytes_came()
+
+    def _hear(self, what: int) -> None:
+        """Be told by the partner that it writes, reads, or does both no more."""
+        if what & READING:
+            self._ended(what)
+        elif what:
+            self._run_eventcb(EOF | what)
 
     @holding_lock
     def _flush(self, events: int, mode: FlushMode) -> bool:
@@ -136,15 +162,11 @@ class PairBufferEvent(AbstractBufferEvent):
         finished = mode == FlushMode.BEV_FINISHED
         moved = False
         if events & READ:
-            moved |= partner._move(self, maxsize if finished else self._room_to_read())
+            moved |= partner._move(self, all_of_it=finished)
         if events & WRITE:
-            moved |= self._move(partner, maxsize if finished else partner._room_to_read())
+            moved |= self._move(partner, all_of_it=finished)
         if finished:
-            what = _WRITING if events & READ else 0
-            if events & WRITE:
-                partner._ended(_READING | what)
-            elif what:
-                partner._run_eventcb(BevEvent.BEV_EVENT_EOF | what)
+            partner._hear((WRITING if events & READ else 0) | (READING if events & WRITE else 0))
         return moved
 
     def _end_output(self) -> bool:
@@ -157,7 +179,7 @@ class PairBufferEvent(AbstractBufferEvent):
     def _hear_the_end(self) -> None:
         """Tell the end of what the partner wrote, if it has come and is wanted."""
         if self._peer_ended and self.flow.wanted & READ:
-            self._ended(_READING, defer=True)
+            self._ended(READING, defer=True)
 
     def _on_close(self) -> None:
         partner, self._partner = self._partner, None

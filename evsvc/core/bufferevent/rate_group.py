@@ -21,7 +21,7 @@ from ..closing import Closing
 from ..errors import ArgumentError, ArgumentTypeError, StateError
 from ..flags import PERSIST
 from ..reactor.event import Event
-from ..thread import new_lock
+from ..thread import CallbackLock
 from .rate_buckets import (
     DEFAULT_MIN_SHARE_BYTES,
     EV_RATE_LIMIT_MAX,
@@ -56,14 +56,15 @@ class Lane(SharedBucket):
     drawn when one is called, not when it is served: else those would get ahead that a backend
     always finds first.
 
-    The lock is for members that other threads close.  No other lock is waited for while it is held.
+    The lock is for members that other threads close.  No other lock is waited for while it is held,
+    and no code of the program runs.
     """
 
     __slots__ = ("_called", "_lock", "_numbers", "_queued", "_sides", "_waiting")
 
     def __init__(self, rate: int, burst: int) -> None:
         super().__init__(rate, burst)
-        self._lock = new_lock()
+        self._lock = CallbackLock()
         self._numbers = count(1)
         self._sides: set[Side] = set()
         self._waiting: list[tuple[int, Side]] = []  # sorted

@@ -4,10 +4,11 @@ Reading: one recv() a readiness, straight into the input.  Writing: the output i
 kernel once, after the callbacks of the pass; EV_WRITE is armed only for what it did not take.
 
 When sending fails, the peer may have said why before it went.  So what has arrived is read and told
-first, and the end of it, and only then the error of writing; while EV_READ is enabled, that is, and
-below the high watermark: where the program does not read on, or what stands above holds the
-reading, the error comes at once.  A rate limit is waited for.  A peer that goes on sending for
-MAX_LAST_READS does not keep the error from the program.  After a reset the end of the input is that
+first, and the end of it, and only then the error of writing; while EV_READ is enabled, that is.
+Where the input is full, or what stands above holds the reading, and nothing is taken for a few
+passes, the error comes all the same: a program may wait for room to write before it takes more.  A
+rate limit is waited for.  A peer that goes on sending for MAX_LAST_READS does not keep the error
+from the program.  After a reset the end of the input is that
 error, too, never an end of file: what is missing is not known.
 """
 
@@ -26,7 +27,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..descriptors import DescriptorStream, stream_of
 from ..errors import ArgumentError, ArgumentTypeError, StateError
-from ..flags import PERSIST, READ, WRITE, BevEvent, BevOption
+from ..flags import (
+    CLOSE_ON_FREE,
+    CONNECTED,
+    ERROR,
+    PERSIST,
+    READ,
+    READING,
+    WRITE,
+)
 from ..thread import call_unlocked
 from ..util import endpoint_of
 from .abstract import AbstractBufferEvent
@@ -40,7 +49,7 @@ from .connect import (
     new_socket,
 )
 from .flow import SUSPENDED_BANDWIDTH, SUSPENDED_GROUP, SUSPENDED_LOOKUP
-from .lingering import close_stream
+from .lingering import close_stream, fork_count
 from .turns import watch
 
 if TYPE_CHECKING:
@@ -54,6 +63,9 @@ Socket = socket.socket
 
 MAX_LAST_READS = 1024
 """How often is read at most, `max_single_read` each time, before an error of writing is told."""
+
+MAX_HELD_TURNS = 8
+"""For how many passes an input that is full, and not taken from, holds such an error up."""
 
 _BANDWIDTH = SUSPENDED_BANDWIDTH | SUSPENDED_GROUP
 
@@ -78,12 +90,14 @@ class _LockedTurn:
 class _LastWords:
     """The error of writing, which waits until what the peer has said before is told."""
 
-    __slots__ = ("error", "left", "turn")
+    __slots__ = ("error", "held", "input_bytes", "left", "turn")
 
     def __init__(self, error: OSError, turn: Event) -> None:
         self.error = error
         self.turn = turn
         self.left = MAX_LAST_READS
+        self.held = 0  # passes in which reading was held, and nothing taken
+        self.input_bytes = 0
 
 
 class BufferEvent(AbstractBufferEvent):
@@ -106,10 +120,9 @@ class BufferEvent(AbstractBufferEvent):
         "_last_words",
         "_made_by_connect",
         "_open",
-        "_owns_stream",
+        "_origin",
         "_read_event",
         "_recv",
-        "_restore",
         "_stream",
         "_write_armed",
         "_write_event",
@@ -125,17 +138,19 @@ class BufferEvent(AbstractBufferEvent):
         self._flush_listed = False
         self._write_armed = False
         self._last_words: _LastWords | None = None
-        self._restore: Callable[[], object] | None = None  # gives a borrowed one its mode back
+        # Of a descriptor of ours: how many forks there were when we got it.  Of a borrowed one:
+        # what gives it its blocking mode back.
+        self._origin: int | Callable[[], object] | None = None
         self._datacb: StreamCallback | None = None
         self._stream: Socket | DescriptorStream | None = None
         self._write_event: Event | None = None  # made when first armed: few ever are
         self._recv: Callable[[int], bytes] = _nothing_to_receive
-        self._owns_stream = self._made_by_connect = self._borrowed = False
+        self._made_by_connect = self._borrowed = False
         if fd is not None and fd != -1:
             try:
-                restore = self._restorer(fd)
+                origin = self._origin_of(fd)
                 self._attach(self._stream_over(fd), borrowed=isinstance(fd, int))
-                self._restore = restore
+                self._origin = origin
             except BaseException:
                 self.flow.close()  # it and the output refer to us
                 self.output.close()
@@ -193,26 +208,32 @@ class BufferEvent(AbstractBufferEvent):
             self._update(READ | WRITE)
             return
         borrowed = isinstance(fd, int)
-        restore = self._restorer(fd)
+        origin = self._origin_of(fd)
         stream = self._stream_over(fd)
         read_event = self._read_event_for(stream, borrowed)  # from here on nothing is refused
         old, is_same = self._stream, stream.fileno() == self.fd
         if is_same:
-            restore, self._restore = self._restore, None
+            origin, self._origin = self._origin, None
             if old is not stream and self._made_by_connect:
                 self._borrowed = True  # forgotten, it would close the descriptor
         self._detach(close_old and not is_same, keep=stream)
         self._use(stream, read_event, borrowed)
-        self._restore = restore
+        self._origin = origin
         self._open = True
         self.enable(self.flow.enabled)
 
-    def _restorer(self, fd: Socket | int) -> Callable[[], object] | None:
-        """Return what gives a descriptor that stays the program's its blocking mode back."""
-        return None if self._options & BevOption.BEV_OPT_CLOSE_ON_FREE else blocking_restorer(fd)
+    @property
+    def _owns_stream(self) -> bool:
+        return bool(self._made_by_connect or self._options & CLOSE_ON_FREE)
+
+    def _origin_of(self, fd: Socket | int) -> int | Callable[[], object] | None:
+        """Return what `close` has to know of a descriptor; before we use it."""
+        if self._options & CLOSE_ON_FREE:
+            return fork_count()
+        return blocking_restorer(fd)
 
     def _stream_over(self, fd: Socket | int) -> Socket | DescriptorStream:
-        return stream_of(fd, lent=not self._options & BevOption.BEV_OPT_CLOSE_ON_FREE)
+        return stream_of(fd, lent=not self._options & CLOSE_ON_FREE)
 
     def _attach(self, stream: Socket | DescriptorStream, *, borrowed: bool = False) -> None:
         """Use a stream; a `borrowed` one is a second object over the program's number.
@@ -233,7 +254,6 @@ class BufferEvent(AbstractBufferEvent):
         self._stream = stream
         self._read_event = read_event
         self._borrowed = borrowed
-        self._owns_stream = bool(self._options & BevOption.BEV_OPT_CLOSE_ON_FREE)
         self._made_by_connect = False
         self._recv = stream.recv
         self._begin_anew()
@@ -257,12 +277,12 @@ class BufferEvent(AbstractBufferEvent):
             self._write_event = None
         self._write_armed = False
         self._recv = _nothing_to_receive
-        restore, self._restore = self._restore, None
-        if restore is not None:
+        origin, self._origin = self._origin, None
+        if callable(origin):
             with suppress(OSError):  # it may be gone already
-                restore()
+                origin()
         if close:
-            if was_open and not self._input_is_over:
+            if was_open and not self._input_is_over and origin == fork_count():
                 close_stream(self._base, stream)
             else:
                 with suppress(OSError):
@@ -350,7 +370,7 @@ class BufferEvent(AbstractBufferEvent):
         if error is None and words is not None and isinstance(words.error, ConnectionResetError):
             error = words.error
         if error is None or (error.errno == errno.EIO and _is_terminal(self._stream)):
-            self._ended(BevEvent.BEV_EVENT_READING)
+            self._ended(READING)
         else:
             self._failed(READ, error)
         self._hear_last_words()
@@ -375,14 +395,27 @@ class BufferEvent(AbstractBufferEvent):
         if flow.enabled & READ:
             if flow.read_suspended and not flow.read_suspended & ~_BANDWIDTH:
                 return  # `_update_reading` comes back to it
-            if flow.wanted & READ and words.left and _is_readable(self.fd):
+            if self._more_is_to_come(words):
                 words.left -= 1
                 self._base.reactor.defer(words.turn, to_next_pass=True)
-                self._on_readable(self.fd, READ, None)
+                if flow.wanted & READ:
+                    self._on_readable(self.fd, READ, None)
                 return
         self._last_words = None
         words.turn.close()
         self._failed(WRITE, words.error)
+
+    def _more_is_to_come(self, words: _LastWords) -> bool:
+        """Return True while there is something to read, and it is worth while to wait for it."""
+        size = self.input.length
+        if self.flow.wanted & READ or size != words.input_bytes:
+            words.held = 0
+        else:
+            words.held += 1
+        words.input_bytes = size
+        if not words.left or words.held > MAX_HELD_TURNS:
+            return False
+        return is_readable(self.fd) or bool(words.held and size)
 
     def _asked_to_write(self) -> None:
         if not self._open:
@@ -625,7 +658,8 @@ class BufferEvent(AbstractBufferEvent):
         except BaseException:
             sock.close()
             raise
-        self._owns_stream = self._made_by_connect = True
+        self._made_by_connect = True
+        self._origin = fork_count()
 
     def _on_attempt(self, attempt: Attempt, error: OSError | None) -> None:
         self._connect_ended(attempt.sock if error is None else None, error)
@@ -647,14 +681,14 @@ class BufferEvent(AbstractBufferEvent):
             self.dns_error = dns_error
             self.error = error
             self._give_up_connect()
-            self._run_eventcb(BevEvent.BEV_EVENT_ERROR, defer)
+            self._run_eventcb(ERROR, defer)
             return
         if sock is not self._stream:
             self._adopt(sock)
         self._asks_to_write = False
         self._open = True
         self._update(READ | WRITE)
-        self._run_eventcb(BevEvent.BEV_EVENT_CONNECTED)
+        self._run_eventcb(CONNECTED)
 
     def _give_up_connect(self) -> None:
         """Be as before the connect, with no time-out running; the program may start another."""
@@ -688,11 +722,12 @@ class BufferEvent(AbstractBufferEvent):
 def blocking_restorer(fd: Socket | int) -> Callable[[], object] | None:
     """Return what gives a descriptor its blocking mode back; None where it does not block now.
 
-    A number is left alone when it has become another file's.
+    A number is left alone when it has become another file's, and everything in a forked child: the
+    mode is the parent's, too.
     """
     if isinstance(fd, socket.socket):
         timeout = fd.gettimeout()
-        return None if timeout == 0.0 else partial(fd.settimeout, timeout)
+        return None if timeout == 0.0 else partial(_restore_timeout, os.getpid(), fd, timeout)
     if not isinstance(fd, int):
         return None
     try:
@@ -701,12 +736,17 @@ def blocking_restorer(fd: Socket | int) -> Callable[[], object] | None:
         file = os.fstat(fd)
     except (OSError, OverflowError):  # who uses it will say so
         return None
-    return partial(_restore_blocking, fd, file.st_dev, file.st_ino)
+    return partial(_restore_blocking, os.getpid(), fd, file.st_dev, file.st_ino)
 
 
-def _restore_blocking(fd: int, device: int, inode: int) -> None:
+def _restore_timeout(pid: int, sock: Socket, timeout: float | None) -> None:
+    if os.getpid() == pid:
+        sock.settimeout(timeout)
+
+
+def _restore_blocking(pid: int, fd: int, device: int, inode: int) -> None:
     file = os.fstat(fd)
-    if (file.st_dev, file.st_ino) == (device, inode):
+    if os.getpid() == pid and (file.st_dev, file.st_ino) == (device, inode):
         os.set_blocking(fd, True)
 
 
@@ -717,7 +757,7 @@ def _is_terminal(stream: object) -> bool:
     return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
 
 
-def _is_readable(fd: int) -> bool:
+def is_readable(fd: int) -> bool:
     """Whether a descriptor has bytes or an end to read at this moment."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)

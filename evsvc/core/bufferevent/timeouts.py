@@ -34,12 +34,18 @@ class Deadline:
 
     __slots__ = ("_expired", "clock", "event", "last", "seconds")
 
-    def __init__(self, new_event: NewEvent | EventBase, expired: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        new_event: NewEvent | EventBase,
+        expired: Callable[[], object],
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """Stand still; `clock` is the base's, for who has it at hand."""
         if isinstance(new_event, EventBase):
             self.event = Event(new_event, -1, 0, self._on_timer)
         else:
             self.event = new_event(-1, 0, self._on_timer)
-        self.clock = self.event.base.reactor.monotonic
+        self.clock = clock or self.event.base.reactor.monotonic
         self._expired = expired
         self.last = 0.0
         self.seconds = 0.0
@@ -66,7 +72,9 @@ class Deadline:
 
     def stop(self) -> None:
         """Stand still."""
-        self.event.delete()
+        event = self.event
+        if event.timer_key or event.is_active:
+            event.delete()
 
     def close(self) -> None:
         """Stand still for good, and let go of the callback.  Safe to repeat."""
@@ -89,6 +97,7 @@ class Timeouts:
     def __init__(
         self,
         new_event: NewEvent,
+        clock: Callable[[], float],
         read_s: float | None,
         write_s: float | None,
         read_expired: Callable[[], object],
@@ -96,15 +105,22 @@ class Timeouts:
     ) -> None:
         self._read_s = read_s or 0.0
         self._write_s = write_s or 0.0
-        self.read = Deadline(new_event, read_expired) if read_s else None
-        self.write = Deadline(new_event, write_expired) if write_s else None
+        self.read = Deadline(new_event, read_expired, clock) if read_s else None
+        self.write = Deadline(new_event, write_expired, clock) if write_s else None
 
-    def update(self, reads: bool, writes: bool) -> None:
-        """Have each run or stand still; one that runs runs on."""
-        if self.read is not None:
-            _run(self.read, self._read_s, reads)
-        if self.write is not None:
-            _run(self.write, self._write_s, writes)
+    def update(self, reads: object, writes: object) -> None:
+        """Have each run or stand still, as is true or not; one that runs runs on."""
+        read, write = self.read, self.write
+        if read is not None:
+            if not reads:
+                read.stop()
+            elif not read.event.timer_key:
+                read.start(self._read_s)
+        if write is not None:
+            if not writes:
+                write.stop()
+            elif not write.event.timer_key:
+                write.start(self._write_s)
 
     def note_read(self) -> None:
         """Note a sign of life of reading."""
@@ -131,13 +147,6 @@ class Timeouts:
         for each in (self.read, self.write):
             if each is not None:
                 each.close()
-
-
-def _run(deadline: Deadline, seconds: float, wanted: bool) -> None:
-    if not wanted:
-        deadline.stop()
-    elif not deadline.running:
-        deadline.start(seconds)
 
 
 def _nothing() -> None:

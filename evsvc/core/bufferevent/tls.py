@@ -27,7 +27,7 @@ Invariants
 from __future__ import annotations
 
 import enum
-import select
+import errno
 import ssl
 from collections import deque
 from typing import TYPE_CHECKING, Self
@@ -48,10 +48,10 @@ from ..tls_engine import (
     check_host,
     moved,
 )
-from .abstract import AbstractBufferEvent, checked_options
+from .abstract import FINISH_TIMEOUT_S, AbstractBufferEvent, options_of
 from .below import Below
 from .flow import SUSPENDED_BANDWIDTH, SUSPENDED_GROUP
-from .sock import BufferEvent
+from .sock import BufferEvent, is_readable
 from .timeouts import Deadline
 
 if TYPE_CHECKING:
@@ -182,8 +182,8 @@ class TlsBufferEvent(AbstractBufferEvent):
         self._below = Below(
             below,
             owns_below or bool(self._options & BevOption.BEV_OPT_CLOSE_ON_FREE),
-            self._guarded(self._on_read),
-            self._guarded(self._on_wrote),
+            self._guarded(self._on_moved),
+            self._guarded(self._on_moved),
             self._guarded(self._on_news),
             self._on_drained,
         )
@@ -220,7 +220,7 @@ class TlsBufferEvent(AbstractBufferEvent):
         maker = EngineMaker(context, state, server_hostname, session)
         engine = _engine_over(fd, maker)
         _check_handshake_timeout(handshake_timeout_s)
-        options = checked_options(options)
+        options = options_of(options)
         below = BufferEvent(base, fd, options & _FOR_THE_SOCKET)
         try:
             return cls(
@@ -265,7 +265,7 @@ class TlsBufferEvent(AbstractBufferEvent):
         maker = EngineMaker(context, state, server_hostname, session)
         engine = maker.make()
         _check_handshake_timeout(handshake_timeout_s)
-        options = checked_options(options)
+        options = options_of(options)
         if options & BevOption.BEV_OPT_THREADSAFE and underlying.mutex is None:
             raise ArgumentError("BEV_OPT_THREADSAFE wants it in the bufferevent below, too")
         return cls(
@@ -342,6 +342,16 @@ class TlsBufferEvent(AbstractBufferEvent):
         Source: SSL_shutdown; RFC 8446 section 6.1.
         """
         self.shutdown_write()
+
+    @holding_lock
+    def finish(self, timeout: float = FINISH_TIMEOUT_S) -> None:
+        """Let it go: send the rest and a close_notify, end what is below, wait for the peer's end.
+
+        See AbstractBufferEvent.finish, also for what it raises.
+        """
+        super().finish(timeout)
+        if self._engine is not None and self._engine.writing is Writing.CLOSED:
+            self._below.bev.shutdown_write()  # as the close_notify has gone before
 
     def set_datacb(self, datacb: StreamCallback | None) -> None:
         """Give what is received to `datacb(bev, data, ctx)`; see BufferEvent.set_datacb.
@@ -479,10 +489,8 @@ class TlsBufferEvent(AbstractBufferEvent):
 
     # What comes from below, and from the program.
 
-    def _on_read(self, below: AbstractBufferEvent, ctx: object) -> None:
-        self._run()
-
-    def _on_wrote(self, below: AbstractBufferEvent, ctx: object) -> None:
+    def _on_moved(self, below: AbstractBufferEvent, ctx: object) -> None:
+        """It has read, or written."""
         self._run()
 
     def _on_drained(self) -> None:
@@ -496,11 +504,16 @@ class TlsBufferEvent(AbstractBufferEvent):
 
     def _on_news(self, below: AbstractBufferEvent, what: int, ctx: object) -> None:
         what = int(what)
+        if not below.carries_bytes and self._phase is Phase.WAITING:
+            self._tell_news(what, below.error)  # there is no connection, and may never be one
+            return
         # One whose callbacks are deferred may tell several things in one.
         cannot_write = what & (ERROR | WRITING | TIMEOUT) == ERROR | WRITING
         cannot_read = what & (ERROR | READING) == ERROR | READING and (
             cannot_write or not what & WRITING
         )
+        if what == ERROR:  # TLS that is cut off over another bufferevent says no more
+            cannot_read = True
         if what & EOF or cannot_read:
             self._no_more_comes(below.error if cannot_read else None)
         if cannot_write:
@@ -536,7 +549,10 @@ class TlsBufferEvent(AbstractBufferEvent):
         self._schedule()
 
     def _asked_to_write(self) -> None:
-        if self._phase is Phase.OPEN and not self.output.length and self._encrypted is None:
+        engine = self._engine
+        if engine is None or self._phase is not Phase.OPEN or engine.writing is Writing.FAILED:
+            return
+        if not self.output.length and self._encrypted is None:
             self._encrypted = 0  # it gets one callback even so
             self._schedule()
 
@@ -602,7 +618,7 @@ class TlsBufferEvent(AbstractBufferEvent):
             moved = self._tell_ends(engine) or moved
         if self._encrypted is not None:
             if engine.writing is Writing.WAITING:
-                moved = self._retry(engine) or moved
+                moved = self._retry(engine, moved)
             elif not below.unsent() or self._write_error is not None:
                 moved = self._release(engine) or moved
         if self._encrypted is None and flow.wanted & WRITE and self._phase is Phase.OPEN:
@@ -610,6 +626,7 @@ class TlsBufferEvent(AbstractBufferEvent):
                 moved = self._encrypt(engine) or moved
             elif self.output.frozen_end:
                 self._end_output_if_due()
+                moved = moved or self._encrypted is not None
         return moved
 
     def _round_before(self, engine: TlsEngine) -> bool:
@@ -719,9 +736,10 @@ class TlsBufferEvent(AbstractBufferEvent):
 
     def _tell_ends(self, engine: TlsEngine) -> bool:
         """Tell what has ended, if all that comes before it is told; return True when it is."""
-        told = self._engine is engine and self._tell_write_error(engine)
+        told = self._engine is engine and self._tell_end(engine)
         # Each callback may have closed it, or begun anew.
-        return (self._engine is engine and self._tell_end(engine)) or told
+        is_over = self._engine is not engine or self._phase is Phase.DEAD
+        return (not is_over and self._tell_write_error(engine)) or told
 
     def _tell_end(self, engine: TlsEngine) -> bool:
         """Tell the end of what the peer sends."""
@@ -771,6 +789,10 @@ class TlsBufferEvent(AbstractBufferEvent):
             size = min(size, room)
         if size <= 0:
             return False
+        if engine.writing is Writing.CLOSED:  # by a program that drives it, too
+            gone = BrokenPipeError(errno.EPIPE, "the engine has sent its close_notify")
+            self._break_down(WRITE, engine, gone)
+            return True
         pieces: Iterable[bytes | memoryview] = output.views(0, size)
         try:
             if self._ssl_flags & _BATCH_WRITE:
@@ -789,14 +811,15 @@ class TlsBufferEvent(AbstractBufferEvent):
             self._push(engine)
         return True
 
-    def _retry(self, engine: TlsEngine) -> bool:
-        """Go on with a batch that waits for bytes of the peer; return True when that is of use."""
-        fed = 0 if self.flow.wanted & READ else self._feed_and_charge(engine, RECORD_BYTES)
+    def _retry(self, engine: TlsEngine, was_fed: bool) -> bool:
+        """Go on with a batch that waits for bytes of the peer; return True when some have come."""
+        if not was_fed and not self._feed_and_charge(engine, RECORD_BYTES):
+            return False
         engine.retry()
         self._push(engine)
         if engine.is_failed:
             self._break_down(WRITE, engine)
-        return fed > 0 or engine.writing is not Writing.WAITING
+        return True
 
     def _release(self, engine: TlsEngine) -> bool:
         """Take from the output what is sent, and tell; return True when it is."""
@@ -809,26 +832,26 @@ class TlsBufferEvent(AbstractBufferEvent):
             self.output.drop(size)
         if self.output.frozen_end:
             self._end_output_if_due()
-        if self._encrypted is None:  # else that is told with the close_notify
-            self._bytes_left()
+        if self._encrypted is None and self._phase is Phase.OPEN:
+            self._bytes_left()  # else that is told with the close_notify
         return True
 
     def _end_output(self) -> bool:
         """Write the close_notify, where the engine can; return False when it is too early."""
         engine = self._engine
-        if engine is None or self._phase is not Phase.OPEN or self._encrypted is not None:
+        is_turn = self._running and self._phase is Phase.OPEN and self._encrypted is None
+        if engine is None or not is_turn:
             self._schedule()
             return False
-        if engine.close_notify():
-            self._push(engine)
-            self._encrypted = 0
-            if self.closed:  # by `finish`: nothing else is to be said below, either
-                self._below.bev.shutdown_write()
-            self._schedule()
-            return True
-        if engine.is_failed:
-            self._break_down(WRITE, engine)
-        return False
+        if not engine.close_notify():
+            if engine.is_failed:
+                self._break_down(WRITE, engine)
+            return False
+        self._push(engine)
+        self._encrypted = 0
+        if self.closed:  # by `finish`: nothing else is to be said below, either
+            self._below.bev.shutdown_write()
+        return True
 
     def _can_finish(self) -> bool:
         return self._engine is not None and self._phase is not Phase.DEAD
@@ -878,7 +901,7 @@ class TlsBufferEvent(AbstractBufferEvent):
             return True
         if engine.reading not in WANTS_BYTES or not below.flow.enabled & READ:
             return False
-        return _is_readable(below.fd)
+        return below.fd != -1 and is_readable(below.fd)
 
     def _waits_for_bandwidth(self) -> bool:
         reasons = self.flow.read_suspended
@@ -973,12 +996,3 @@ def _engine_over(fd: Socket | int | None, maker: EngineMaker) -> TlsEngine | Non
     """Return an engine, or None where there is time to tell the host name with a `connect`."""
     is_later = fd is None or fd == -1
     return None if is_later and maker.lacks_name else maker.make()
-
-
-def _is_readable(fd: int) -> bool:
-    """Whether a descriptor has bytes or an end to read at this moment; -1 has none."""
-    if fd == -1:
-        return False
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))

@@ -31,7 +31,8 @@ class Turns(Event):
         super().__init__(refused.base, -1, int(refused.events) & FINALIZE, self._run)
         self._ready: EventCallback = ready
         self._on = False
-        self.rank = refused.rank
+        if self.rank != refused.rank:
+            self.priority = refused.rank
         refused.close()
 
     def add(self, timeout: float | None = None) -> None:

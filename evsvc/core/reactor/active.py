@@ -45,6 +45,7 @@ class ActiveQueues:
         "later",
         "middle_priority",
         "npriorities",
+        "popped",
         "preempted",
         "queues",
         "running_priority",
@@ -60,6 +61,7 @@ class ActiveQueues:
         self.stale = 0  # entries of deleted events
         self.running_priority = NOTHING_RUNS
         self.preempted = False
+        self.popped: EventRecord | None = None  # what `pop` gave last, until the loop is done
         self._kept: list[EventRecord] = []  # out of their queue while it is tidied
 
     def activate(self, event: EventRecord, what: int) -> None:
@@ -100,7 +102,7 @@ class ActiveQueues:
         while later:
             event = later[0]
             self.queues[event.rank].append(event)
-            later.popleft()
+            del later[0]
 
     def pop(self, queue: deque[EventRecord]) -> EventRecord | None:
         """Take the next active event of a queue, which is then active no more; None if it is empty.
@@ -109,14 +111,14 @@ class ActiveQueues:
         """
         while queue:
             event = queue[0]
+            del queue[0]  # unlike `popleft()`, no point at which a signal is looked for
             if event.stale:
                 event.stale -= 1
                 self.stale -= 1
-                queue.popleft()
                 continue
+            self.popped = event
             event.is_active = False
             self.count -= 1
-            queue.popleft()
             return event
         return None
 

@@ -55,7 +55,7 @@ class EventBase(Closing):
     reactor: not for programs: what the rest of the core knows of a base.
     """
 
-    __slots__ = ("_wall_measured", "_wall_offset", "reactor")
+    __slots__ = ("__weakref__", "_wall_measured", "_wall_offset", "reactor")
 
     def __init__(self, config: EventConfig | None = None, *, clock: Clock | None = None) -> None:
         if config is not None and not isinstance(config, EventConfig):
@@ -163,7 +163,11 @@ class EventBase(Closing):
         return Event(self, -1, 0, cb, arg)
 
     def signal(self, signum: int, cb: EventCallback, arg: object = None) -> Event:
-        """Make a persistent signal event; start it with `add()` (evsignal_new)."""
+        """Make a persistent signal event; start it with `add()`, in the main thread (evsignal_new).
+
+        After each signal its callback is called at least once; signals that come together may be
+        one call.
+        """
         return Event(self, signum, SIGNAL | PERSIST, cb, arg)
 
     def once(
@@ -184,7 +188,7 @@ class EventBase(Closing):
         flags = flag_bits(events, "event flags", _EVENT_FLAGS)
         if flags & (SIGNAL | PERSIST) or not flags & (TIMEOUT | IO):
             raise ArgumentError(f"once() cannot wait for {EVENT_FLAGS[flags]!r}")
-        event = Event(self, fd_of(fd), flags, cb, arg)
+        event = Event(self, fd, flags, cb, arg)
         if not flags & IO and not timeout:
             if timeout is not None:
                 check_timeout(timeout)

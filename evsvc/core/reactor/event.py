@@ -176,10 +176,9 @@ class Event(EventRecord, Closing):
         if debug_topics.on:
             logger.debug("event_add: %r, timeout %r", self, timeout)
         base = self._base
-        if base is None or base.reactor.closed or self.finalized:
+        if base is None or self.finalized or (reactor := base.reactor).closed:
             self._refuse_add()
             return
-        reactor = base.reactor
         if timeout is None:
             reactor.registry.add(self, None, 0.0)
         else:
@@ -195,12 +194,14 @@ class Event(EventRecord, Closing):
 
         Fine on an event that is neither.  With `thread.use_pthreads`, and from another thread
         than the loop's, waits until a callback of the event that is running has returned, unless
-        the event has EV_FINALIZE.  Source: event_del.
+        the event has EV_FINALIZE.  Raises StateError, with nothing done, for the last event of a
+        signal in a thread that is neither the main nor the loop's.  Source: event_del.
         """
         if debug_topics.on:
             logger.debug("event_del: %r", self)
-        if self._base is not None:
-            self._base.reactor.registry.delete(self)
+        base = self._base
+        if base is not None:
+            base.reactor.registry.delete(self)
         else:
             self._require_assigned()
 

@@ -151,7 +151,7 @@ class LockedRegistry(Registry):
         self.take_back()
         self.lock.release()
 
-    def repair(self) -> None:
+    def repair(self, last: EventRecord | None, now: float) -> None:
         """Make good what an interrupt cut off in the middle, wherever it was."""
         with self.lock:
-            super().repair()
+            super().repair(last, now)

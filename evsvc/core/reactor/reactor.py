@@ -56,7 +56,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import chain
-from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..debug import note_new_base
@@ -82,6 +81,9 @@ MAX_WAIT_S = 35 * 60.0
 
 MAX_DEFERRED_PER_PASS = 32
 """How many deferred callbacks join the pass under way, as in libevent; more wait for the next."""
+
+# As many callbacks as there are; small enough for the interpreter to compare fast.
+ANY_NUMBER = 1 << 29
 
 ONCE, NONBLOCK, NO_EXIT_ON_EMPTY = 0x01, 0x02, 0x04
 
@@ -302,6 +304,7 @@ class Reactor:
                 self.wakeup.thread_id = 0
                 self.wakeup.waits = False
                 self.active.running_priority = NOTHING_RUNS
+                last, self.active.popped = self.active.popped, None
             if lock is not None:
                 try:  # noqa: SIM105  # `suppress` would be such a call
                     lock.release()
@@ -310,8 +313,9 @@ class Reactor:
             if entered:
                 self.wakeup.leave_loop()
                 registry.end_loop()
-            if interrupted:
-                registry.repair()
+            if interrupted and not self.parted:
+                registry.repair(last, self.monotonic())
+                self.wakeup.repair()
 
     def _has_events(self) -> bool:
         registry = self.registry
@@ -389,7 +393,7 @@ class Reactor:
             if waiting and not self.broken:
                 ran += self._flush()
             total += ran
-            if once and total and not active.count:
+            if once and total and active.count == len(active.later):
                 return 0
 
     def _begin_pass(self, hurry: int) -> float | None:
@@ -504,7 +508,7 @@ class Reactor:
                         raise
                     self.exception_handler(exc)
                 finally:
-                    waiting.popleft()
+                    del waiting[0]
                 if self.broken:
                     break
         finally:
@@ -515,13 +519,13 @@ class Reactor:
         """Run the most urgent priority that has a user's callback; return how many ran."""
         active = self.active
         limits = self._limits
-        most: float = inf
-        until: float = inf
+        most = ANY_NUMBER
+        until: float | None = None
         for priority, queue in enumerate(active.queues):
             if queue:
                 active.running_priority = priority
                 if limits is not None and priority >= limits.min_priority:
-                    most = inf if limits.max_callbacks is None else limits.max_callbacks
+                    most = ANY_NUMBER if limits.max_callbacks is None else limits.max_callbacks
                     if limits.max_interval is not None:
                         until = self.monotonic() + limits.max_interval
                 ran = self._run_queue(queue, most, until)
@@ -532,7 +536,7 @@ class Reactor:
         active.running_priority = NOTHING_RUNS
         return ran
 
-    def _run_queue(self, queue: deque[EventRecord], most: float, until: float) -> int:
+    def _run_queue(self, queue: deque[EventRecord], most: int, until: float | None) -> int:
         active = self.active
         registry = self.registry
         locked = self._locked
@@ -568,17 +572,21 @@ class Reactor:
                     registry.take_back()
             if self.broken or active.preempted or ran >= most:
                 break
-            if until != inf and self.monotonic() >= until:
+            if until is not None and self.monotonic() >= until:
                 break
-        registry.running = None
+        registry.running = active.popped = None
         return ran
 
     def close(self) -> None:
         """Delete every event and give the kernel's objects back; no finalizer runs."""
         self.require_closable()
-        self.registry.clear()
+        self.closed = True  # nothing may be added for what is let go of now
+        try:
+            self.registry.clear()
+        except BaseException:  # signals are the main thread's
+            self.closed = False
+            raise
         self.wakeup.close()
-        self.closed = True
         leave_at_fork(self)
         self._waiting.clear()
         for watcher in (*self.prepare_watchers, *self.check_watchers):

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from .wakeup import Wakeup
 
 
+_INSERTED = IO | SIGNAL
+
+
 class Registry:
     """The pending and active events of one base, whose reactor calls `connect` first of all.
 
@@ -90,7 +93,7 @@ class Registry:
                 raise ArgumentError(f"a timeout of {timeout!r} is out of range") from exc
         flags = event.flags
         active = self.active
-        if flags & (IO | SIGNAL) and not (event.inserted or event.is_active):
+        if flags & _INSERTED and not (event.inserted or event.is_active):
             event.born = self.pass_number
             if flags & SIGNAL:
                 self.signals.add(event)
@@ -166,12 +169,13 @@ class Registry:
 
     def activate_expired(self, now: float) -> None:
         """Queue the events whose time is over."""
-        while (event := self.timers.pop_due(now)) is not None:
-            flags = event.flags
-            if flags & IO and event.inserted and not (flags & PERSIST or event.is_active):
-                # As in libevent: what becomes ready before the callback runs is not merged in.
-                self.unlist(event)
-            self.active.activate(event, TIMEOUT)
+        self.timers.expire(now, self.active.activate, self._take_out_expired)
+
+    def _take_out_expired(self, event: EventRecord) -> None:
+        flags = event.flags
+        if flags & IO and not (flags & PERSIST or event.is_active):
+            # As in libevent: what becomes ready before the callback runs is not merged in.
+            self._take_out(event)
 
     @property
     def pending_count(self) -> int:
@@ -201,8 +205,9 @@ class Registry:
             self.timers.remove(event)
         if event.is_active:
             self.active.deactivate(event)
-        event.interval = None
-        if event.flags & SIGNAL:
+        if event.interval is not None:
+            event.interval = None
+        if self.running is event:
             forget_calls(event)
 
     def delete_block(self, event: EventRecord) -> None:
@@ -277,9 +282,10 @@ class Registry:
             self.inserted_count -= not event.internal
         return refusal
 
-    def repair(self) -> None:
+    def repair(self, last: EventRecord | None, now: float) -> None:
         """Make good what an interrupt cut off in the middle, wherever it was.
 
+        last: the event whose callback was running, or was about to; its timeout begins anew.
         A mark and its count change between two points at which the interpreter looks for signals,
         so they always agree; the entries of the maps and queues may not.
         """
@@ -289,6 +295,8 @@ class Registry:
         self.evmap.repair()
         for event in [event for event in self.signals if not event.inserted]:
             self.signals.remove(event)
+        if last is not None and last.interval is not None and not last.timer_key:
+            self.timers.restart(last, last.interval, now, on_beat=False)
 
     def clear(self) -> None:
         """Delete every event, and drop what deleted ones have left behind."""

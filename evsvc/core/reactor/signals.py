@@ -3,7 +3,7 @@
 Who does what when a signal comes
     * Python's C-level handler, at once: marks the signal as due, and writes its number as one byte
       to the wake-up descriptor of the process.  While a loop runs in the main thread, that is the
-      loop's own (see `wakeup`), so that a wait ends which has begun or is about to; where its
+      loop's own (see `wakeup`), so that a wait ends which has begun or is about to.  Where its
       socket is full, the byte is dropped.
     * Our handler in Python (`_Catcher`), in the main thread as soon as that runs Python code:
       counts its call for one base, and wakes that base's loop, whatever thread that is in.
@@ -24,10 +24,8 @@ without it.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable
@@ -48,88 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("evsvc.core")
 
 _Handler = Callable[[int, FrameType | None], object] | int | None
-
-# A descriptor with its open file's device and number: none.
-_NO_FILE = (-1, 0, 0)
-
-
-def is_main_thread() -> bool:
-    """Return True when this is the thread that Python runs signal handlers in."""
-    return threading.current_thread() is threading.main_thread()
-
-
-class WakeupFd:
-    """Python's wake-up descriptor, while a loop in the main thread or a signal event wants it.
-
-    fd: the one that is ours.
-    """
-
-    __slots__ = ("_fd", "_found", "_users")
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._users = 0
-        self._found: list[tuple[int, int, int]] = []  # by each user who took it
-
-    def take(self) -> None:
-        """Have the numbers of signals written to ours, whoever had them."""
-        self._users += 1
-        self.settle()
-
-    def give_back(self) -> None:
-        """Restore what was there when the last user but one took it, or when this one did."""
-        self._users -= 1
-        self.settle()
-
-    def settle(self) -> None:
-        """Do what was asked for in another thread than the main, which may not."""
-        if self._fd >= 0 and len(self._found) != self._users and is_main_thread():
-            while len(self._found) < self._users:
-                self._take()
-            while len(self._found) > self._users:
-                self._restore()
-
-    def part(self) -> bool:
-        """Have nothing written to ours until `reinit`.  Return True when this thread may do so."""
-        if self._found and not is_main_thread():
-            return False
-        while self._found:
-            self._restore()
-        self._fd = -1
-        return True
-
-    def reinit(self, fd: int) -> None:
-        """Have `fd` instead."""
-        self._fd = fd
-        self.settle()
-
-    def _take(self) -> None:
-        found = -1
-        with contextlib.suppress(ValueError):  # in a subinterpreter
-            found = signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
-        self._found.append(_NO_FILE if found < 0 else _open_file(found))
-
-    def _restore(self) -> None:
-        """Restore what was found, unless someone else has set another one since."""
-        found = self._found.pop()
-        with contextlib.suppress(ValueError, OSError):
-            current = signal.set_wakeup_fd(-1)
-            if current == self._fd:
-                current = found[0]
-                # Closed meanwhile, its number may be anyone's; signal bytes must not go there.
-                if current < 0 or _open_file(current) != found:
-                    return
-            if current >= 0:
-                signal.set_wakeup_fd(current)
-
-
-def _open_file(fd: int) -> tuple[int, int, int]:
-    """Return `fd` with what tells its open file from another one under the same number."""
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return _NO_FILE
-    return fd, status.st_dev, status.st_ino
 
 
 class _Caught:
@@ -230,19 +146,13 @@ class _Catcher:
 class SignalMap:
     """The signal events of one base.
 
-    wakeup_fd: the base's; wake: makes its loop call `deliver`, from any thread and signal handler;
+    wake: makes the base's loop call `deliver`, from any thread and any signal handler;
     in_loop_thread: whether the thread that asks is the one in the loop.
     """
 
-    __slots__ = ("_caught", "_in_loop_thread", "_left_behind", "_parted", "_wake", "_wakeup_fd")
+    __slots__ = ("_caught", "_in_loop_thread", "_left_behind", "_parted", "_wake")
 
-    def __init__(
-        self,
-        wakeup_fd: WakeupFd,
-        wake: Callable[[], object],
-        in_loop_thread: Callable[[], bool],
-    ) -> None:
-        self._wakeup_fd = wakeup_fd
+    def __init__(self, wake: Callable[[], object], in_loop_thread: Callable[[], bool]) -> None:
         self._wake = wake
         self._in_loop_thread = in_loop_thread
         self._caught: dict[int, _Caught] = {}
@@ -267,8 +177,6 @@ class SignalMap:
             caught = _Caught(self._wake)
             self._catch(signum, caught)
             self._caught[signum] = caught
-            if len(self._caught) == 1:
-                self._wakeup_fd.take()
         caught.events.insert(0, event)
         self.take_over()
 
@@ -301,8 +209,6 @@ class SignalMap:
         if not caught.events:
             del self._caught[signum]
             self._let_go(caught)
-            if not self._caught:
-                self._wakeup_fd.give_back()
 
     def require_closable(self) -> None:
         """Raise StateError when this thread may not delete what is here."""
@@ -322,11 +228,10 @@ class SignalMap:
         self._give_back()
 
     def _give_back(self) -> None:
-        if self._left_behind and is_main_thread():
+        if self._left_behind and _is_main_thread():
             left, self._left_behind = self._left_behind, []
             for catcher in left:
                 catcher.give_back()
-            self._wakeup_fd.settle()
 
     def take_over(self) -> None:
         """Have the signals, also those that other bases have, too."""
@@ -409,6 +314,11 @@ def _check_signal(signum: int) -> None:
         raise ArgumentError(f"no such signal: {signum!r}")
 
 
+def _is_main_thread() -> bool:
+    """Return True when this is the thread that Python runs signal handlers in."""
+    return threading.current_thread() is threading.main_thread()
+
+
 def _require_main_thread(signum: int) -> None:
-    if not is_main_thread():
+    if not _is_main_thread():
         raise StateError(f"signal {signum}: only the main thread can catch and release signals")

@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING
 
 from ..checks import check_timeout
 from ..errors import StateError
+from ..flags import TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .record import EventRecord
 
@@ -198,8 +199,17 @@ class TimerHeap:
             self._dead -= 1
         return None
 
-    def pop_due(self, now: float) -> EventRecord | None:
-        """Take the earliest event that is due at `now`, or None."""
+    def expire(
+        self,
+        now: float,
+        activate: Callable[[EventRecord, int], object],
+        note_inserted: Callable[[EventRecord], object],
+    ) -> None:
+        """Activate each event that is due at `now` with EV_TIMEOUT, and forget its deadline.
+
+        The earliest come first; what is inserted besides is noted before.  Neither function adds
+        or removes anything here.
+        """
         heap = self._heap
         while heap:
             deadline, key, event = heap[0]
@@ -208,7 +218,10 @@ class TimerHeap:
                 self._dead -= 1
                 continue
             if deadline > now:
-                return None
+                return
+            if event.inserted:
+                note_inserted(event)
+            activate(event, TIMEOUT)
             event.timer_key = 0
             self.live -= 1
             heappop(heap)
@@ -216,8 +229,6 @@ class TimerHeap:
             if queue is not None:
                 event.queue = None
                 self._promote(queue)
-            return event
-        return None
 
     def repair(self) -> None:
         """Make good what an interrupt cut off: the live entries, and how many there are."""

@@ -6,12 +6,14 @@ C-level handler.  A full socket is no error: the loop has more than enough to wa
 A loop in the main thread has the process's wake-up descriptor for as long as it runs.  Without it a
 handler of the program's in Python, which calls `loopbreak`, could come too late: a signal that
 arrives just before the wait is only marked by then, its handler runs when the wait has ended, and
-nothing ends the wait.  The byte does.
+nothing ends the wait.  The byte does.  What was there before, asyncio's perhaps, comes back.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import threading
 from collections import deque
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..flags import PERSIST, READ
 from .event import Event
-from .signals import SignalMap, WakeupFd, is_main_thread
+from .signals import SignalMap
 
 if TYPE_CHECKING:
     from .base import EventBase
@@ -31,17 +33,62 @@ READ_BYTES = 4096
 MAX_POSTED_PER_PASS = 32
 
 
+# A descriptor with its open file's device and number: none.
+_NO_FILE = (-1, 0, 0)
+
+
+class _WakeupFd:
+    """Python's wake-up descriptor of signals, while a loop in the main thread has it."""
+
+    __slots__ = ("_fd", "_found")
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self._found = _NO_FILE
+
+    def take(self, fd: int) -> None:
+        """Have the numbers of signals written to `fd`, if this is the main thread."""
+        try:
+            found = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+        except ValueError:
+            return  # another thread, or a subinterpreter
+        self._fd = fd
+        self._found = _NO_FILE if found < 0 else _open_file(found)
+
+    def give_back(self) -> None:
+        """Restore what was there before, unless someone else has set another one since."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        current = signal.set_wakeup_fd(-1)
+        if current == fd:
+            current = self._found[0]
+            # Closed meanwhile, its number may be anyone's; signal bytes must not go there.
+            if current < 0 or _open_file(current) != self._found:
+                return
+        if current >= 0:
+            with contextlib.suppress(ValueError, OSError):
+                signal.set_wakeup_fd(current)
+
+
+def _open_file(fd: int) -> tuple[int, int, int]:
+    """Return `fd` with what tells its open file from another one under the same number."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return _NO_FILE
+    return fd, status.st_dev, status.st_ino
+
+
 class Wakeup:
     """The wake-up socket of one base, and the calls that other threads posted."""
 
     __slots__ = (
         "_event",
-        "_in_main_thread",
         "_post_event",
         "_reader",
         "_registry",
         "_sent",
-        "_takes_bytes",
         "_wakeup_fd",
         "_writer",
         "posted",
@@ -57,10 +104,8 @@ class Wakeup:
         self._sent = False
         self._registry = base.reactor.registry
         self._open_sockets()
-        self._in_main_thread = False  # the loop is
-        self._takes_bytes = False  # the loop has asked for the wake-up descriptor
-        self._wakeup_fd = WakeupFd(self._writer.fileno())
-        self.signals = SignalMap(self._wakeup_fd, self.ring, self.is_loop_thread)
+        self._wakeup_fd = _WakeupFd()
+        self.signals = SignalMap(self.ring, self.is_loop_thread)
         self._post_event = Event(base, -1, 0, self._run_posted)
         self._event = Event(base, self._reader, READ | PERSIST, self._on_wake)
         self._event.internal = True
@@ -73,18 +118,14 @@ class Wakeup:
     def enter_loop(self, *, waits: bool) -> None:
         """Know that this thread runs the loop, which may come to wait or not."""
         self.thread_id = threading.get_ident()
-        self._in_main_thread = is_main_thread()
         if self.signals:
             self.signals.take_over()
-        if waits and self._in_main_thread:
-            self._takes_bytes = True
-            self._wakeup_fd.take()
+        if waits:
+            self._wakeup_fd.take(self._writer.fileno())
 
     def leave_loop(self) -> None:
         """Know that no thread runs the loop any more."""
-        if self._takes_bytes:
-            self._takes_bytes = False
-            self._wakeup_fd.give_back()
+        self._wakeup_fd.give_back()
         self.waits = False
         self.thread_id = 0
 
@@ -126,7 +167,7 @@ class Wakeup:
         What is in them is the parent's.
         """
         self._sent = True
-        self._wakeup_fd.part()
+        self._wakeup_fd.give_back()
         self._event.delete()
         self._reader.close()
         self._writer.close()
@@ -137,27 +178,30 @@ class Wakeup:
         self._event.number = self._reader.fileno()
         self._event.add()
         self._sent = False
-        self._wakeup_fd.reinit(self._writer.fileno())
+        if self.is_loop_thread():
+            self._wakeup_fd.take(self._writer.fileno())
         if self.posted:
             self._registry.activate_later(self._post_event, 0)
         self.signals.reinit()
+
+    def repair(self) -> None:
+        """Make good what an interrupt cut off: a byte was read, or calls have no event."""
+        self._sent = False
+        if self.posted:
+            self._registry.activate_later(self._post_event, 0)
+        self.ring()
 
     def close(self) -> None:
         """Drop what was posted and close the sockets."""
         self._sent = True  # nobody is left to be woken
         self.signals.close()
+        self._wakeup_fd.give_back()  # where an interrupt has cut the end of the loop short
         self.posted.clear()
         self._post_event.close()
         self._event.close()
         del self._registry  # which knows this wake-up, when it is a locked one
-        free = self._wakeup_fd.part()
-        for sock in (self._reader, self._writer):
-            if free:
-                sock.close()
-            else:
-                # The last signal event went in another thread than the main, which closes the base,
-                # too.  Python still writes here, and would to whatever gets the number next.
-                sock.detach()
+        self._reader.close()
+        self._writer.close()
 
     def _open_sockets(self) -> None:
         self._reader, self._writer = socket.socketpair()
@@ -172,9 +216,7 @@ class Wakeup:
         # byte that is read, and its call is seen below; one that posts after it writes another.
         self._sent = False
         if self.signals:
-            # To a loop in another thread a byte may come long before the handler's call, which
-            # would be counted twice.
-            self.signals.deliver(self._registry, received if self._in_main_thread else b"")
+            self.signals.deliver(self._registry, received)
         if self.posted:
             self._registry.activate(self._post_event, 0)
 

@@ -76,28 +76,21 @@ def endpoint_of(address: SocketAddress) -> Endpoint:
     up), a zone that does not exist or is not that of the scope id, a number out of range, and a
     path that is empty, too long, or has a NUL inside.
     """
-    if isinstance(address, (str, bytes, os.PathLike)):
-        return _unix_endpoint(address)
-    ip = _ip_of(address)
-    sockaddr: tuple[str, int] | tuple[str, int, int, int] = (ip.host, ip.port)
-    if ip.family == socket.AF_INET6:
-        sockaddr = (ip.host, ip.port, ip.flowinfo, ip.scope_id)
-    return Endpoint(ip.family, sockaddr, _ip_text(ip))
-
-
-def _unix_endpoint(address: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Endpoint:
+    if isinstance(address, tuple):
+        family, _, sockaddr = _judged(address)
+        return Endpoint(family, sockaddr, _ip_text(sockaddr))
     path = _path_bytes(address)
     abstract = path.startswith(b"\0") and sys.platform == "linux"
     # Of a path, the kernel would take what is before a NUL; of an empty one, invent a name.
     if not path or b"\0" in (path[1:] if abstract else path):
         raise ArgumentError(f"a path is not empty, and has no NUL inside: {address!r}")
-    if isinstance(address, str) and b"/" not in path and not abstract:
-        raise ArgumentError(f"a host wants a port, and a Unix path has a slash: {address!r}")
+    if b"/" not in path and not abstract:
+        if isinstance(address, str):
+            raise ArgumentError(f"a host wants a port, and a Unix path has a slash: {address!r}")
+        path = b"./" + path  # so that what getsockname() returns is a path, too
     most = MAX_UNIX_PATH_BYTES + abstract
     if len(path) > most:
-        raise ArgumentError(
-            f"a Unix path is too long with {len(path)} of {most} bytes: {address!r}"
-        )
+        raise ArgumentError(f"a Unix path of {len(path)} bytes is too long: {address!r}")
     text = ("@" if abstract else "") + path[abstract:].decode(errors="backslashreplace")
     return Endpoint(socket.AF_UNIX, path, text)
 
@@ -109,45 +102,44 @@ def _path_bytes(address: object) -> bytes:
     except UnicodeEncodeError as exc:
         raise ArgumentError(f"the file system cannot have the path {address!r}") from exc
     except TypeError as exc:
-        raise ArgumentTypeError(
-            f"an address is (host, port) or a Unix path, not {address!r} ({type(address).__name__})"
-        ) from exc
+        raise _no_address(address) from exc
 
 
-class _Ip(NamedTuple):
-    family: socket.AddressFamily
-    packed: bytes
-    host: str
-    port: int
-    flowinfo: int
-    scope_id: int
+def _no_address(address: object) -> ArgumentTypeError:
+    kind = type(address).__name__
+    return ArgumentTypeError(f"an address is (host, port) or a Unix path, not {address!r} ({kind})")
 
 
-def _ip_of(address: SocketAddress) -> _Ip:
-    """Take a tuple apart, and judge all its fields."""
+_IpSockaddr = tuple[str, int] | tuple[str, int, int, int]
+
+
+def _judged(address: SocketAddress) -> tuple[socket.AddressFamily, bytes, _IpSockaddr]:
+    """Return the family, the address's bytes and the canonical form of a tuple."""
     if not isinstance(address, tuple):
-        raise ArgumentTypeError(
-            f"an address is (host, port) or a Unix path, not {address!r} ({type(address).__name__})"
-        )
-    version = ip_version(address[0]) if address else None
-    if len(address) < 2 or len(address) > (4 if version == 6 else 2):
-        raise ArgumentError(
-            f"an address is (host, port), in IPv6 with flowinfo and scope id: {address!r}"
-        )
+        raise _no_address(address)
+    if len(address) < 2:
+        raise ArgumentError(f"an address is (host, port): {address!r}")
     host, port, *more = address
-    if version is None:
-        raise ArgumentError(f"not a numeric address: {host!r}")
+    if not isinstance(host, str):
+        raise ArgumentTypeError(f"a host is text, not {host!r} ({type(host).__name__})")
     check_port(port)
+    if ":" not in host:
+        packed = inet_pton(socket.AF_INET, host)
+        if more:
+            raise ArgumentError(f"an IPv4 address is (host, port): {address!r}")
+        return socket.AF_INET, packed, (host, port)  # there is one text only
+    packed, zone_id = inet_pton_scope(socket.AF_INET6, host)
+    if len(more) > 2:
+        raise ArgumentError(f"an address is (host, port, flowinfo, scope id): {address!r}")
     flowinfo, scope_id = (*more, 0, 0)[:2]
     if not 0 <= whole_number(flowinfo, "a flowinfo") <= _MAX_FLOWINFO:
         raise ArgumentError(f"a flowinfo is 0..{_MAX_FLOWINFO}: {flowinfo!r}")
     if not 0 <= whole_number(scope_id, "a scope id") <= _MAX_SCOPE_ID:
         raise ArgumentError(f"a scope id is 0..{_MAX_SCOPE_ID}: {scope_id!r}")
-    family = socket.AF_INET6 if version == 6 else socket.AF_INET
-    packed, zone_id = inet_pton_scope(family, host)
     if zone_id and scope_id and zone_id != scope_id:
         raise ArgumentError(f"the zone and the scope id differ: {address!r}")
-    return _Ip(family, packed, inet_ntop(family, packed), port, flowinfo, zone_id or scope_id)
+    text = inet_ntop(socket.AF_INET6, packed)
+    return socket.AF_INET6, packed, (text, port, flowinfo, zone_id or scope_id)
 
 
 def family_of(address: SocketAddress) -> socket.AddressFamily:
@@ -158,7 +150,7 @@ def family_of(address: SocketAddress) -> socket.AddressFamily:
     """
     if isinstance(address, (str, bytes, os.PathLike)):
         return socket.AF_UNIX
-    return _ip_of(address).family
+    return _judged(address)[0]
 
 
 def ip_version(host: str) -> int | None:
@@ -168,10 +160,12 @@ def ip_version(host: str) -> int | None:
     """
     if not isinstance(host, str):  # ipaddress takes integers for addresses, too
         raise ArgumentTypeError(f"a host is text, not {host!r} ({type(host).__name__})")
-    try:
-        return ipaddress.ip_address(host).version
-    except ValueError:
+    host, percent, zone = host.partition("%")
+    if ":" not in host:
+        return None if percent or not _packed(socket.AF_INET, host) else 4
+    if bool(percent) != bool(zone) or "%" in zone:
         return None
+    return 6 if _packed(socket.AF_INET6, host) else None
 
 
 def check_port(port: int, lowest: int = 0) -> int:
@@ -192,14 +186,19 @@ def inet_pton(family: int, text: str) -> bytes:
     """
     _require_text(text)
     _require_ip_family(family)
-    ipv4 = family == socket.AF_INET
-    try:
-        packed = (ipaddress.IPv4Address(text) if ipv4 else ipaddress.IPv6Address(text)).packed
-    except ValueError:
-        packed = b""
-    if not packed or "%" in text:
-        raise ArgumentError(f"not an IPv{4 if ipv4 else 6} address: {text!r}")
+    packed = _packed(family, text)
+    if not packed:
+        version = 4 if family == socket.AF_INET else 6
+        raise ArgumentError(f"not a numeric IPv{version} address: {text!r}")
     return packed
+
+
+def _packed(family: int, text: str) -> bytes:
+    """Return the bytes of an address, or b"" for what is none."""
+    try:
+        return socket.inet_pton(family, text)
+    except (OSError, ValueError):  # ValueError: a NUL in it, or what is no character
+        return b""
 
 
 def _require_text(text: object) -> None:
@@ -327,15 +326,16 @@ def format_sockaddr_port(address: SocketAddress) -> str:
     """
     if family_of(address) == socket.AF_UNIX:
         return os.fsdecode(_path_bytes(address))
-    return _ip_text(_ip_of(address))
+    return _ip_text(_judged(address)[2])
 
 
-def _ip_text(ip: _Ip) -> str:
-    port = f":{ip.port}" if ip.port else ""
-    if ip.family == socket.AF_INET:
-        return f"{ip.host}{port}"
-    zone = f"%{ip.scope_id}" if ip.scope_id else ""
-    return f"[{ip.host}{zone}]{port}"
+def _ip_text(sockaddr: _IpSockaddr) -> str:
+    host, number, *more = sockaddr
+    port = f":{number}" if number else ""
+    if not more:
+        return f"{host}{port}"
+    zone = f"%{more[1]}" if more[1] else ""
+    return f"[{host}{zone}]{port}"
 
 
 def sockaddr_cmp(one: SocketAddress, other: SocketAddress, include_port: bool = False) -> int:
@@ -352,8 +352,8 @@ def sockaddr_cmp(one: SocketAddress, other: SocketAddress, include_port: bool = 
 def _sort_key(address: SocketAddress, include_port: bool) -> tuple[int, bytes, int]:
     if family_of(address) == socket.AF_UNIX:
         return socket.AF_UNIX, _path_bytes(address), 0
-    ip = _ip_of(address)
-    return ip.family, ip.packed, ip.port if include_port else 0
+    family, packed, sockaddr = _judged(address)
+    return family, packed, sockaddr[1] if include_port else 0
 
 
 def sockaddr_is_loopback(address: SocketAddress) -> bool:
@@ -363,8 +363,8 @@ def sockaddr_is_loopback(address: SocketAddress) -> bool:
     """
     if family_of(address) == socket.AF_UNIX:
         return False
-    ip = _ip_of(address)
-    return ip.packed[0] == 127 if ip.family == socket.AF_INET else ip.host == "::1"
+    family, packed, sockaddr = _judged(address)
+    return packed[0] == 127 if family == socket.AF_INET else sockaddr[0] == "::1"
 
 
 def sockaddr_is_local(address: SocketAddress) -> bool:
@@ -376,5 +376,5 @@ def sockaddr_is_local(address: SocketAddress) -> bool:
     """
     if family_of(address) == socket.AF_UNIX:
         return False
-    ip = ipaddress.ip_address(_ip_of(address).packed)
+    ip = ipaddress.ip_address(_judged(address)[1])
     return any(ip in network for network in _LOCAL)

@@ -171,8 +171,12 @@ def set_tcp_nodelay(sock: socket.socket, on: bool = True) -> None:
     """
     _require_socket(sock)
     if _is_tcp(sock):
-        with _refusals("switch Nagle's algorithm"):
+        try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, bool(on))
+        except OSError as exc:  # not with _refusals(): that costs as much as all the rest
+            raise SocketError(
+                exc.errno, f"cannot switch Nagle's algorithm: {exc.strerror}"
+            ) from exc
 
 
 def _is_tcp(sock: socket.socket) -> bool:
