@@ -3,7 +3,6 @@
 Everything public is here; the modules inside are private.
 """
 
-from .addrinfo import AddrInfoLookup
 from .constants import (
     DNS_CNAME,
     DNS_CNAME_CALLBACK,
@@ -81,12 +80,13 @@ from .errors import (
     DnsStateError,
     err_to_string,
 )
-from .lookup import Lookup
 from .options import DnsServerOptions, ResolverOptions
-from .ports import TcpServerPort, UdpServerPort
-from .request import DnsServerRequest, ServerQuestion
-from .resolver import LookupCallback, Resolver
-from .server import DnsServer, ServerCallback
+from .resolver.addrinfo import AddrInfoLookup
+from .resolver.lookup import Lookup
+from .resolver.resolver import LookupCallback, Resolver
+from .server.ports import TcpServerPort, UdpServerPort
+from .server.request import DnsServerRequest, ServerQuestion
+from .server.server import DnsServer, ServerCallback
 
 __all__ = [
     "DNS_CNAME",

@@ -157,21 +157,35 @@ class DnsServerOptions:
                       counts when it is smaller; 1232 bytes pass every network unfragmented.
     udp_batch:        most datagrams read from a socket before other events have their turn.
     udp_queue:        most UDP replies kept while the socket is full; more are dropped.
-    tcp_max_clients:  most TCP connections of a port; one more is closed at once.
+    tcp_max_clients:  most TCP connections of a port.  One more takes the place of the one that
+                      has been silent longest; if none has, it is closed at once.
+    tcp_clients_per_address: most of them from one client address; one more takes a place of
+                      that address in the same way.
     tcp_idle_s:       seconds without a complete query or a reply after which a connection is
-                      closed, unless queries are still unanswered; None is for ever.
+                      closed, unless queries are still unanswered; None is for ever.  The time
+                      shrinks while more than half of the connections are taken, to a tenth.
     tcp_pending:      most unanswered queries of one connection; then it is not read.
     tcp_output_bytes: most unsent reply bytes of one connection; then it is closed.
+    finished_replies: most replies kept by `respond(code, cache_s=...)`; then the least lately
+                      used one goes.
+    any_class:        let the callback see questions of every class; else of IN alone, and the
+                      others are answered REFUSED.
+    any_type:         let the callback see questions of types that are no data: 0, OPT, TKEY and
+                      TSIG, and AXFR and IXFR over UDP; else they are answered REFUSED.
     """
 
     query_bytes: int = 4096
     udp_reply_bytes: int = 1232
     udp_batch: int = 64
     udp_queue: int = 256
-    tcp_max_clients: int = 10
+    tcp_max_clients: int = 256
+    tcp_clients_per_address: int = 64
     tcp_idle_s: float | None = 10.0
     tcp_pending: int = 64
     tcp_output_bytes: int = 1024 * 1024
+    finished_replies: int = 10_000
+    any_class: bool = False
+    any_type: bool = False
 
     def __post_init__(self) -> None:
         _check_ranges(self, _SERVER_RANGES)
@@ -185,6 +199,8 @@ _SERVER_RANGES: dict[str, tuple[float, float]] = {
     "udp_batch": (1, math.inf),
     "udp_queue": (0, math.inf),
     "tcp_max_clients": (0, math.inf),
+    "finished_replies": (0, math.inf),
+    "tcp_clients_per_address": (1, math.inf),
     "tcp_pending": (1, math.inf),
     "tcp_output_bytes": (MAX_MESSAGE_BYTES + 2, math.inf),
 }

@@ -368,7 +368,7 @@ def test_addrconfig_leaves_out_the_family_that_the_machine_has_not(
     zone, make_resolver, results, monkeypatch, v4, v6, asked
 ) -> None:
     probes = {socket.AF_INET: v4[socket.AF_INET], socket.AF_INET6: v6[socket.AF_INET6]}
-    monkeypatch.setattr("evsvc.dns.addrinfo._ROUTE_PROBES", probes)
+    monkeypatch.setattr("evsvc.dns.resolver.addrinfo._ROUTE_PROBES", probes)
     server = zone(HOST4, HOST6)
     hints = AddrInfoHints(type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     make_resolver(server).getaddrinfo("h.example.com", 80, hints, results)

@@ -16,7 +16,8 @@ from evsvc.dns import (
     DNS_ERR_UNKNOWN,
     DnsArgumentError,
 )
-from evsvc.dns.message import (
+from evsvc.dns.wire.queries import build_refusal, read_query
+from evsvc.dns.wire.replies import (
     Question,
     Reply,
     build_query,
@@ -25,7 +26,6 @@ from evsvc.dns.message import (
     parse_name,
     parse_reply,
 )
-from evsvc.dns.query import build_refusal, read_query
 
 QUESTION = Question(parse_name("www.example.com"), dns.rdatatype.A)
 

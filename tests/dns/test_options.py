@@ -23,7 +23,7 @@ from evsvc.dns import (
     ResolverOptions,
 )
 from evsvc.dns.options import _RESOLVER_RANGES, _SERVER_RANGES, _SETTINGS
-from evsvc.dns.sysconfig import domain_of_host, parse_resolv_conf
+from evsvc.dns.resolver.sysconfig import domain_of_host, parse_resolv_conf
 
 OPTIONS = ResolverOptions()
 

@@ -20,8 +20,8 @@ from evsvc.dns import (
     DNS_QUERY_USEVC,
     ResolverOptions,
 )
-from evsvc.dns.message import Reply, parse_name, randomize_case
-from evsvc.dns.resolution import Resolution, Step, list_candidates
+from evsvc.dns.resolver.resolution import Resolution, Step, list_candidates
+from evsvc.dns.wire.replies import Reply, parse_name, randomize_case
 
 NAME = parse_name("www.example.com")
 OTHER = parse_name("www.example.net")

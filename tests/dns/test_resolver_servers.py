@@ -13,7 +13,7 @@ from evsvc.dns import (
     DNS_IPv4_A,
     ResolverOptions,
 )
-from evsvc.dns.transport import local_address, open_udp_socket
+from evsvc.dns.resolver.transport import local_address, open_udp_socket
 from tests.dns.ports import bind_udp_and_tcp
 
 

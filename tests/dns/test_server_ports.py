@@ -155,3 +155,42 @@ def test_a_base_may_be_closed_before_the_server(make_server, connect, base) -> N
     server.close()
     assert tcp.closed
     assert udp.closed
+
+
+@pytest.mark.parametrize("method", ["bind_udp", "bind_tcp"])
+@pytest.mark.parametrize("first", ["0.0.0.0", "::"])
+def test_every_ipv4_and_every_ipv6_address_stand_side_by_side(make_server, method, first) -> None:
+    bind = getattr(make_server(answer_a), method)
+    port = bind(first, 0)
+    other = bind("::" if first == "0.0.0.0" else "0.0.0.0", port.port)
+    assert other.port == port.port
+    for address in ("0.0.0.0", "::"):
+        with pytest.raises(SocketError):
+            getattr(make_server(answer_a), method)(address, port.port)
+
+
+@pytest.mark.parametrize("asked", ["127.0.0.1", "127.0.0.5"])
+@pytest.mark.parametrize("bound", [["0.0.0.0"], ["::"], ["::", "0.0.0.0"], ["0.0.0.0", "::"]])
+def test_a_reply_leaves_from_the_address_that_was_asked(make_server, base, bound, asked) -> None:
+    server = make_server(answer_a)
+    number = 0
+    for address in bound:
+        number = server.bind_udp(address, number).port
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.sendto(query(), (asked, number))
+        base.loop(EVLOOP_ONCE)
+        packet, source = client.recvfrom(512)
+    assert source == (asked, number)
+    assert dns.message.from_wire(packet).answer
+
+
+def test_a_late_reply_leaves_from_the_address_that_was_asked(make_server, base) -> None:
+    kept = []
+    port = make_server(lambda request, arg: kept.append(request)).bind_udp("0.0.0.0", 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.sendto(query(), ("127.0.0.9", port.port))
+        base.loop(EVLOOP_ONCE)
+        answer_a(kept[0], None)
+        assert client.recvfrom(512)[1][0] == "127.0.0.9"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 
 import dns.edns
@@ -34,13 +35,17 @@ def with_count(packet: bytes, section: int, count: int) -> bytes:
 
 
 def with_opcode(opcode: int) -> bytes:
-    packet = query()
+    packet = query(rdtype="SOA")  # what dnspython reads in an UPDATE, too
     return packet[:2] + bytes([packet[2] | opcode << 3]) + packet[3:]
 
 
 def two_opts() -> bytes:
     opt = b"\0" + struct.pack("!HHIH", 41, 1232, 0, 0)
     return with_count(query() + opt + opt, 3, 2)
+
+
+def with_type(number: int) -> bytes:
+    return query()[:-4] + struct.pack("!HH", number, 1)
 
 
 REFUSED = {
@@ -56,6 +61,19 @@ REFUSED = {
     "UPDATE": (with_opcode(5), dns.rcode.NOTIMP),
     "opcode 15": (with_opcode(15), dns.rcode.NOTIMP),
     "EDNS version 1": (query(use_edns=1), dns.rcode.BADVERS),
+    "class CH": (query(rdclass="CH"), dns.rcode.REFUSED),
+    "class ANY": (query(rdclass="ANY"), dns.rcode.REFUSED),
+    "type 0": (query(rdtype=0), dns.rcode.REFUSED),
+    "type OPT": (query(rdtype="OPT"), dns.rcode.REFUSED),
+    "type TSIG": (query(rdtype="TSIG"), dns.rcode.REFUSED),
+    "AXFR over UDP": (query(rdtype="AXFR"), dns.rcode.REFUSED),
+    "IXFR over UDP": (with_type(251), dns.rcode.REFUSED),
+}
+UNREADABLE = {
+    "no question",
+    "a question cut",
+    "a header alone",
+    "a name that points at itself",
 }
 
 
@@ -65,6 +83,9 @@ def test_a_bad_query_gets_its_rcode(make_server, connect, case) -> None:
     port = make_server(refuse_to_be_called).bind_udp("127.0.0.1", 0)
     reply = dns.message.from_wire(connect(port).ask(packet))
     assert reply.rcode() == rcode
+    assert [str(asked.name) for asked in reply.question] == (
+        [] if case in UNREADABLE else ["www.example.com."]
+    )
     assert packet[:2] == struct.pack("!H", reply.id)
     assert reply.flags & dns.flags.QR
     assert reply.opcode() == dns.opcode.from_flags(struct.unpack("!H", packet[2:4])[0])
@@ -89,3 +110,25 @@ def test_a_query_beyond_query_bytes_is_refused(make_server, connect, size, rcode
     packet = query(use_edns=0, options=[padding])
     assert len(packet) == size
     assert dns.message.from_wire(connect(port).ask(packet)).rcode() == rcode
+
+
+@pytest.mark.parametrize("rdtype", ["AXFR", "IXFR"])
+def test_a_zone_transfer_over_tcp_reaches_the_callback(make_server, connect, rdtype) -> None:
+    client = connect(make_server(answer_a).bind_tcp("127.0.0.1", 0), socket.SOCK_STREAM)
+    client.ask_all(with_type(dns.rdatatype.from_text(rdtype)))
+    assert dns.message.from_wire(client.frames()[0]).rcode() == dns.rcode.NOERROR
+
+
+@pytest.mark.parametrize(
+    ("option", "packet"),
+    [
+        ("any_class", query(rdclass="CH")),
+        ("any_type", query(rdtype=0)),
+        ("any_type", query(rdtype="OPT")),
+        ("any_type", query(rdtype="AXFR")),
+    ],
+)
+def test_a_program_may_ask_for_unusual_questions(make_server, connect, option, packet) -> None:
+    options = DnsServerOptions(**{option: True})
+    port = make_server(answer_a, options=options).bind_udp("127.0.0.1", 0)
+    assert dns.message.from_wire(connect(port).ask(packet)).rcode() == dns.rcode.NOERROR

@@ -212,3 +212,72 @@ def test_queries_behind_a_callback_that_raised_are_answered_after_the_peers_end(
     client.sock.shutdown(socket.SHUT_WR)
     assert len(client.frames()) == 3
     assert client.closed
+
+
+def test_a_full_port_closes_the_one_that_was_silent_longest(make_server, connect, clock) -> None:
+    options = DnsServerOptions(tcp_max_clients=3)
+    port = make_server(answer_a, options=options).bind_tcp("127.0.0.1", 0)
+    clients = []
+    for _ in range(3):
+        clients.append(connect(port, socket.SOCK_STREAM))
+        clients[-1].frames()
+        clock.advance(0.1)
+    clients[0].ask_all(query())
+    assert len(clients[0].frames()) == 1
+    newcomer = connect(port, socket.SOCK_STREAM)
+    newcomer.ask_all(query())
+    assert len(newcomer.frames()) == 1
+    for client in clients:
+        client.frames()
+    assert [client.closed for client in clients] == [False, True, False]
+
+
+def test_a_full_port_keeps_who_waits_for_an_answer(make_server, connect, clock) -> None:
+    options = DnsServerOptions(tcp_max_clients=1)
+    kept = []
+    server = make_server(lambda request, arg: kept.append(request), options=options)
+    port = server.bind_tcp("127.0.0.1", 0)
+    waiting = connect(port, socket.SOCK_STREAM)
+    waiting.ask_all(query())
+    waiting.frames()
+    clock.advance(0.1)
+    newcomer = connect(port, socket.SOCK_STREAM)
+    newcomer.frames()
+    assert (waiting.closed, newcomer.closed) == (False, True)
+    answer_a(kept[0], None)
+    assert len(waiting.frames()) == 1
+
+
+@pytest.mark.parametrize(("connections", "closed"), [(2, False), (3, True)])
+def test_one_address_has_no_more_than_tcp_clients_per_address(
+    make_server, connect, clock, connections, closed
+) -> None:
+    options = DnsServerOptions(tcp_clients_per_address=2)
+    port = make_server(answer_a, options=options).bind_tcp("127.0.0.1", 0)
+    clients = []
+    for _ in range(connections):
+        clients.append(connect(port, socket.SOCK_STREAM))
+        clients[-1].frames()
+        clock.advance(0.1)
+    clients[0].frames()
+    assert clients[0].closed == closed
+    clients[-1].ask_all(query())
+    assert len(clients[-1].frames()) == 1
+
+
+@pytest.mark.parametrize(("clients", "idle_s"), [(1, 10), (5, 10), (8, 6), (10, 2)])
+def test_the_idle_time_shrinks_as_the_port_fills(
+    make_server, connect, clock, clients, idle_s
+) -> None:
+    options = DnsServerOptions(tcp_max_clients=10, tcp_idle_s=10)
+    port = make_server(answer_a, options=options).bind_tcp("127.0.0.1", 0)
+    connected = [connect(port, socket.SOCK_STREAM) for _ in range(clients)]
+    connected[0].turn()
+    clock.advance(idle_s - 0.1)
+    for client in connected:
+        client.frames()
+    assert not any(client.closed for client in connected)
+    clock.advance(0.2)
+    for client in connected:
+        client.frames()
+    assert any(client.closed for client in connected)

@@ -30,10 +30,10 @@ from evsvc.dns.addresses import (
     parse_ip,
     same_endpoint,
 )
-from evsvc.dns.cache import AnswerCache, CachedAnswer
-from evsvc.dns.framing import add_length, take_message
-from evsvc.dns.hosts import HostsTable
-from evsvc.dns.nameservers import NameserverPool, choose_id
+from evsvc.dns.resolver.cache import AnswerCache, CachedAnswer
+from evsvc.dns.resolver.hosts import HostsTable
+from evsvc.dns.resolver.nameservers import NameserverPool, choose_id
+from evsvc.dns.wire.framing import add_length, take_message
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from evsvc.core import EventBase
-from evsvc.dns import DnsServer, DnsServerRequest
+from evsvc.dns import DnsServer, DnsServerOptions, DnsServerRequest
 from tests.dns.ports import bind_udp_and_tcp
 
 pytestmark = pytest.mark.interop
 
 POLL_S = 0.005
 PATIENCE_S = 20.0
+ANY_CLASS = DnsServerOptions(any_class=True)
 
 SOA_RDATA = b"\2ns\0\5admin\0" + b"".join(
     number.to_bytes(4, "big") for number in (1, 7200, 900, 604800, 60)
@@ -86,7 +87,7 @@ class Dig:
 def dig(program: Callable[[str], str]) -> Iterator[Dig]:
     """Return `dig(*args)`, which gives the output of dig asking our server."""
     path = program("dig")
-    with EventBase() as base, DnsServer(base, answer) as server:
+    with EventBase() as base, DnsServer(base, answer, options=ANY_CLASS) as server:
         tcp, _ = bind_udp_and_tcp(server)
         yield Dig(path, base, tcp.port)
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Callable, Iterable
+import math
+import socket
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import dns.message
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
@@ -15,7 +19,7 @@ import dns.rdtypes.ANY.NS
 import dns.rdtypes.ANY.PTR
 import dns.rrset
 
-from .constants import (
+from ..constants import (
     EVDNS_ANSWER_SECTION,
     EVDNS_CLASS_INET,
     EVDNS_FLAGS_AA,
@@ -27,12 +31,13 @@ from .constants import (
     EVDNS_TYPE_PTR,
     Section,
 )
-from .errors import DNS_ERR_SERVERFAILED, DnsArgumentError, DnsStateError
-from .message import name_to_text, parse_name
-from .query import start_reply
+from ..errors import DNS_ERR_SERVERFAILED, DnsArgumentError, DnsStateError
+from ..options import MIN_UDP_BYTES
+from ..wire.fast import PlainQuery, PlainRecord, is_ordinary_data, write_plain
+from ..wire.queries import start_reply
+from ..wire.replies import name_to_text, parse_name
 
 if TYPE_CHECKING:
-    import dns.message
     import dns.name
 
 MAX_RDATA_BYTES = 65535
@@ -58,13 +63,18 @@ class ServerQuestion(NamedTuple):
 class ReplyPath(Protocol):
     """Where a reply goes: a UDP port or a TCP client.  A closed one takes and forgets it.
 
-    announced_bytes: the largest datagram that we take, as EDNS tells the client.
+    announced_bytes: the largest datagram that we take, as EDNS tells the client;
+    is_stream: whether replies go over a stream.
     """
 
-    announced_bytes: int
+    @property
+    def announced_bytes(self) -> int: ...
 
-    def limit_for(self, query: dns.message.Message) -> int:
-        """Return how long the reply to `query` may be, in bytes."""
+    @property
+    def is_stream(self) -> bool: ...
+
+    def limit_for(self, payload: int) -> int:
+        """Return how long a reply may be, in bytes, to a client that takes datagrams so large."""
 
     def send_reply(self, packet: bytes, address: Any) -> None:
         """Send the reply to a query."""
@@ -82,8 +92,7 @@ class _Phase(enum.Enum):
 class DnsServerRequest:
     """A query to answer with `respond`, now or later, or to `drop` (struct evdns_server_request).
 
-    questions: a list of one `ServerQuestion`;  flags: the query's header flags;
-    requesting_addr: the client's socket address.
+    flags: the query's header flags;  requesting_addr: the client's socket address.
 
     The `add_*` methods raise DnsArgumentError for what cannot stand in a reply, and DnsStateError
     after `respond` or `drop`.  Replying to a client that has gone, or through a port that was
@@ -91,28 +100,59 @@ class DnsServerRequest:
     """
 
     __slots__ = (
+        "_keep",
+        "_message",
         "_path",
         "_phase",
-        "_query",
+        "_plain",
+        "_plain_records",
+        "_questions",
         "_records",
         "_reply_flags",
         "flags",
-        "questions",
         "requesting_addr",
     )
 
-    def __init__(self, path: ReplyPath, query: dns.message.Message, address: Any) -> None:
+    def __init__(
+        self,
+        path: ReplyPath,
+        query: PlainQuery | dns.message.Message,
+        address: Any,
+        keep: Callable[[PlainQuery, bytes, float], object],
+    ) -> None:
         self._path = path
-        self._query = query
         self._phase = _Phase.OPEN
         self._reply_flags = 0
-        self._records: tuple[list[dns.rrset.RRset], ...] = ([], [], [])
+        # While the query and all records are ordinary they stay plain; `_sections` ends that.
+        self._plain: PlainQuery | None = None
+        self._message: dns.message.Message | None = None
+        self._plain_records: list[PlainRecord] | None = None
+        self._records: tuple[list[dns.rrset.RRset], ...] | None = None
+        self._questions: list[ServerQuestion] | None = None
+        self._keep = keep
         self.flags = int(query.flags)
-        self.questions = [
-            ServerQuestion(name_to_text(asked.name), int(asked.rdtype), int(asked.rdclass))
-            for asked in query.question
-        ]
         self.requesting_addr = address
+        if isinstance(query, PlainQuery):
+            self._plain = query
+            self._plain_records = []
+        else:
+            self._message = query
+
+    @property
+    def questions(self) -> list[ServerQuestion]:
+        """What is asked: a list of one."""
+        found = self._questions
+        if found is None:
+            plain = self._plain
+            if plain is not None:
+                found = [ServerQuestion(plain.name, plain.rdtype, plain.rdclass)]
+            else:
+                found = [
+                    ServerQuestion(name_to_text(asked.name), int(asked.rdtype), int(asked.rdclass))
+                    for asked in self._query().question
+                ]
+            self._questions = found
+        return found
 
     def set_flags(self, flags: int) -> None:
         """Set EVDNS_FLAGS_AA and EVDNS_FLAGS_RD of the reply, and clear what is not given.
@@ -149,23 +189,22 @@ class DnsServerRequest:
         if type == EVDNS_TYPE_OPT:
             raise DnsArgumentError("the OPT record is not for the program to add")
         rdata = _make_rdata(type, cls, data)
-        self._records[section].append(dns.rrset.from_rdata(parse_name(name), ttl, rdata))
+        rrset = dns.rrset.from_rdata(parse_name(name), ttl, rdata)
+        self._sections()[section].append(rrset)
 
     def add_a_reply(
         self, name: str, addresses: Iterable[str | bytes | ipaddress.IPv4Address], ttl: int
     ) -> None:
         """Answer with IPv4 addresses, a record for each (evdns_server_request_add_a_reply)."""
-        self._require_unanswered()
-        for packed in [_pack(address, ipaddress.IPv4Address) for address in _each(addresses)]:
-            self._answer(name, EVDNS_TYPE_A, ttl, packed)
+        packed = [_pack(address, ipaddress.IPv4Address) for address in _each(addresses)]
+        self._answer(name, EVDNS_TYPE_A, ttl, packed)
 
     def add_aaaa_reply(
         self, name: str, addresses: Iterable[str | bytes | ipaddress.IPv6Address], ttl: int
     ) -> None:
         """Answer with IPv6 addresses, a record for each (evdns_server_request_add_aaaa_reply)."""
-        self._require_unanswered()
-        for packed in [_pack(address, ipaddress.IPv6Address) for address in _each(addresses)]:
-            self._answer(name, EVDNS_TYPE_AAAA, ttl, packed)
+        packed = [_pack(address, ipaddress.IPv6Address) for address in _each(addresses)]
+        self._answer(name, EVDNS_TYPE_AAAA, ttl, packed)
 
     def add_ptr_reply(
         self, address: str | None, arpa_name: str | None, hostname: str, ttl: int
@@ -184,28 +223,41 @@ class DnsServerRequest:
                 arpa_name = ipaddress.ip_address(address or "").reverse_pointer
             except ValueError:
                 raise DnsArgumentError(f"not an IP address: {address!r}") from None
-        self._answer(arpa_name, EVDNS_TYPE_PTR, ttl, hostname)
+        self._answer(arpa_name, EVDNS_TYPE_PTR, ttl, [hostname])
 
     def add_cname_reply(self, name: str, target: str, ttl: int) -> None:
         """Answer that `name` is an alias of `target` (evdns_server_request_add_cname_reply)."""
-        self._answer(name, EVDNS_TYPE_CNAME, ttl, target)
+        self._answer(name, EVDNS_TYPE_CNAME, ttl, [target])
 
-    def _answer(self, name: str, record_type: int, ttl: int, data: bytes | str) -> None:
-        self.add_reply(EVDNS_ANSWER_SECTION, name, record_type, EVDNS_CLASS_INET, ttl, data)
+    def _answer(self, name: str, rdtype: int, ttl: int, each: Sequence[bytes | str]) -> None:
+        self._require_unanswered()
+        plain = self._plain_records
+        if plain is not None and self._is_asked(name) and all(map(is_ordinary_data, each)):
+            _check_number("ttl", ttl, MAX_TTL_S)
+            plain += [(rdtype, ttl, data) for data in each]
+            return
+        for data in each:
+            self.add_reply(EVDNS_ANSWER_SECTION, name, rdtype, EVDNS_CLASS_INET, ttl, data)
 
-    def respond(self, rcode: int) -> None:
+    def respond(self, rcode: int, *, cache_s: float = 0.0) -> None:
         """Send the reply, with an rcode from 0 to 15.
+
+        cache_s: for so many seconds the same question is answered the same without a call of the
+        program, whoever asks, if the question is an ordinary one and the reply was not cut; see
+        `DnsServer.flush_finished`.
 
         What does not fit into a datagram is left out record by record, and TC set, if it was not
         of the additional section (RFC 2181 section 9).  Raises DnsArgumentError for another
-        rcode, DnsStateError the second time.  Source: evdns_server_request_respond.
+        rcode or time, DnsStateError the second time.  Source: evdns_server_request_respond.
         """
         if self._phase is _Phase.GIVEN_UP:
             return
         self._require_unanswered()
         _check_number("rcode", rcode, 15)
+        if not 0 <= cache_s < math.inf:
+            raise DnsArgumentError(f"the time to keep a reply cannot be {cache_s!r}")
         self._phase = _Phase.ANSWERED
-        self._send(rcode, self._records)
+        self._send(rcode, cache_s)
 
     def drop(self) -> None:
         """Send nothing.  Raises DnsStateError after `respond`.
@@ -222,15 +274,57 @@ class DnsServerRequest:
         """Answer SERVFAIL for a callback that raised; what the program does later is ignored."""
         if self._phase is _Phase.OPEN:
             self._phase = _Phase.GIVEN_UP
-            self._send(DNS_ERR_SERVERFAILED, ([], [], []))
+            self._records = ([], [], [])
+            self._plain_records = None if self._plain is None else []
+            self._send(DNS_ERR_SERVERFAILED, 0.0)
 
-    def _send(self, rcode: int, records: tuple[list[dns.rrset.RRset], ...]) -> None:
-        path = self._path
-        reply = start_reply(self._query, self._reply_flags | rcode, path.announced_bytes)
-        reply.answer, reply.authority, reply.additional = records
-        limit = path.limit_for(self._query)
-        packet = reply.to_wire(max_size=limit, prefer_truncation=True, want_shuffle=False)
+    def _send(self, rcode: int, cache_s: float) -> None:
+        path, plain = self._path, self._plain
+        flags = self._reply_flags | rcode
+        packet, whole = None, True
+        if plain is not None and self._plain_records is not None:
+            packet = write_plain(plain, flags, self._plain_records, path.announced_bytes)
+        if packet is None or len(packet) > MIN_UDP_BYTES:  # else it fits everywhere
+            limit = path.limit_for(self._query().payload if plain is None else plain.payload)
+            if packet is None or len(packet) > limit:
+                packet, whole = self._render(flags, limit)
+        if cache_s and plain is not None and whole and not path.is_stream:
+            self._keep(plain, packet, cache_s)
         path.send_reply(packet, self.requesting_addr)
+
+    def _render(self, flags: int, limit: int) -> tuple[bytes, bool]:
+        """Return the reply that dnspython writes, and whether nothing had to be left out."""
+        reply = start_reply(self._query(), flags, self._path.announced_bytes)
+        reply.answer, reply.authority, reply.additional = self._sections()
+        packet = reply.to_wire(max_size=limit, prefer_truncation=True, want_shuffle=False)
+        counts = struct.unpack_from("!3H", packet, 6)
+        opt = 1 if reply.edns >= 0 else 0
+        records = len(reply.answer) + len(reply.authority) + len(reply.additional) + opt
+        return packet, sum(counts) == records
+
+    def _query(self) -> dns.message.Message:
+        """Return the query as dnspython reads it, which is done when somebody looks."""
+        if self._message is None:
+            assert self._plain is not None
+            self._message = dns.message.from_wire(self._plain.packet, keyring=False)
+        return self._message
+
+    def _is_asked(self, name: str) -> bool:
+        """Return True when a name is the question's own, without regard to case."""
+        asked = self.questions[0].name
+        return name == asked or (name.isascii() and name.removesuffix(".").lower() == asked.lower())
+
+    def _sections(self) -> tuple[list[dns.rrset.RRset], ...]:
+        """Return the records by section, as dnspython's; plain ones are made such."""
+        if self._records is None:
+            self._records = ([], [], [])
+        if self._plain_records:
+            owner = self._query().question[0].name
+            for rdtype, ttl, data in self._plain_records:
+                rdata = _make_rdata(rdtype, EVDNS_CLASS_INET, data)
+                self._records[EVDNS_ANSWER_SECTION].append(dns.rrset.from_rdata(owner, ttl, rdata))
+        self._plain_records = None
+        return self._records
 
     def _require_unanswered(self) -> None:
         if self._phase is _Phase.ANSWERED:
@@ -238,7 +332,7 @@ class DnsServerRequest:
 
 
 def _check_number(what: str, value: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= high:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= high:
         raise DnsArgumentError(f"the {what} must be from 0 to {high}: {value!r}")
 
 
@@ -250,6 +344,12 @@ def _each(addresses: Iterable[Any]) -> Iterable[Any]:
 
 
 def _pack(address: Any, kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address]) -> bytes:
+    if isinstance(address, str):  # the common case; what it refuses is judged below
+        family = socket.AF_INET if kind is ipaddress.IPv4Address else socket.AF_INET6
+        try:
+            return socket.inet_pton(family, address)
+        except (OSError, ValueError):
+            pass
     try:
         if isinstance(address, int):
             raise ValueError(address)

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 import dns.name
 import dns.rdatatype
 
-from ..core.closing import Closing
-from .addresses import SocketAddress, normalize_sockaddr, parse_address
-from .addrinfo import AddrInfoLookup, AddrInfoResolver
-from .cache import AnswerCache
-from .constants import (
+from ...core.closing import Closing
+from ..addresses import SocketAddress, normalize_sockaddr, parse_address
+from ..constants import (
     DNS_CNAME,
     DNS_OPTION_HOSTSFILE,
     DNS_OPTION_NAMESERVERS,
@@ -36,18 +34,20 @@ from .constants import (
     DNS_IPv6_AAAA,
     QueryFlag,
 )
-from .engine import LookupEngine
-from .errors import (
+from ..errors import (
     DNS_ERR_NONE,
     DnsArgumentError,
     DnsFileError,
     DnsResult,
     DnsStateError,
 )
+from ..options import ResolverOptions
+from ..wire.replies import parse_name
+from .addrinfo import AddrInfoLookup, AddrInfoResolver
+from .cache import AnswerCache
+from .engine import LookupEngine
 from .hosts import LOCALHOST_LINES, HostsTable
 from .lookup import Lookup
-from .message import parse_name
-from .options import ResolverOptions
 from .resolution import Answer, Resolution, list_candidates
 from .sysconfig import (
     SystemConfig,
@@ -57,7 +57,7 @@ from .sysconfig import (
 )
 
 if TYPE_CHECKING:
-    from ..core import AddrInfoHints, EventBase, ResolveCallback
+    from ...core import AddrInfoHints, EventBase, ResolveCallback
 
 log = logging.getLogger("evsvc.dns")
 

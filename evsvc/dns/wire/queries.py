@@ -14,10 +14,15 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rdatatype
 
-from .message import HEADER_BYTES, OPCODE_MASK, QR
+from .replies import HEADER_BYTES, OPCODE_MASK, QR
+
+MAX_LABEL_BYTES = 63
+MAX_NAME_BYTES = 255
 
 _HEADER = struct.Struct("!6H")
+_OPT = struct.Struct("!BHHBBHH")  # RFC 6891 6.1.2: root, type, size, rcode, version, flags, length
 _RD_CD = dns.flags.RD | dns.flags.CD
 
 
@@ -42,19 +47,34 @@ def read_query(packet: bytes, limit_bytes: int) -> dns.message.Message | dns.rco
 
 
 def build_refusal(packet: bytes, rcode: dns.rcode.Rcode, udp_bytes: int) -> bytes:
-    """Return the reply to a query that could not be read, or not be served: a header alone.
+    """Return the reply to a query that could not be read, or not be served.
 
-    BADVERS is an extended rcode, so it takes an OPT record along, which announces `udp_bytes`.
+    It repeats the first question, if that much can be read: clients take a bare header for
+    nobody's answer.  BADVERS is an extended rcode, so it takes an OPT record along, which
+    announces `udp_bytes`.
     """
-    query_id, flags = struct.unpack_from("!HH", packet)
+    query_id, flags, count = struct.unpack_from("!3H", packet)
     copied = flags & (OPCODE_MASK | _RD_CD)
-    if rcode != dns.rcode.BADVERS:
-        return _HEADER.pack(query_id, QR | copied | rcode, 0, 0, 0, 0)
-    reply = dns.message.QueryMessage(id=query_id)
-    reply.flags = dns.flags.Flag(QR | copied)
-    reply.use_edns(0, payload=udp_bytes)
-    reply.set_rcode(rcode)
-    return reply.to_wire()
+    question = _first_question(packet) if count else b""
+    extended = rcode == dns.rcode.BADVERS
+    head = _HEADER.pack(
+        query_id, QR | copied | rcode & 0xF, 1 if question else 0, 0, 0, 1 if extended else 0
+    )
+    opt = _OPT.pack(0, dns.rdatatype.OPT, udp_bytes, rcode >> 4, 0, 0, 0) if extended else b""
+    return head + question + opt
+
+
+def _first_question(packet: bytes) -> bytes:
+    """Return the first question's bytes; nothing if it is cut, or points elsewhere."""
+    at = HEADER_BYTES
+    while at < len(packet) and packet[at]:
+        if packet[at] > MAX_LABEL_BYTES:
+            return b""
+        at += 1 + packet[at]
+    end = at + 5  # the root's label, type and class
+    if end > len(packet) or at + 1 - HEADER_BYTES > MAX_NAME_BYTES:
+        return b""
+    return packet[HEADER_BYTES:end]
 
 
 def start_reply(query: dns.message.Message, flags: int, udp_bytes: int) -> dns.message.Message:

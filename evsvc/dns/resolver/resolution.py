@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import dns.name
 import dns.rdatatype
 
-from .constants import QueryFlag
-from .errors import (
+from ..constants import QueryFlag
+from ..errors import (
     DNS_ERR_FORMAT,
     DNS_ERR_NODATA,
     DNS_ERR_NONE,
@@ -37,14 +37,14 @@ from .errors import (
     DNS_ERR_TRUNCATED,
     DnsResult,
 )
-from .message import (
+from ..options import MIN_UDP_BYTES, ResolverOptions
+from ..wire.replies import (
     Question,
     Reply,
     name_to_text,
     parse_name,
     randomize_case,
 )
-from .options import MIN_UDP_BYTES, ResolverOptions
 
 
 class Step(enum.Enum):

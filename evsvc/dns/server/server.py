@@ -7,32 +7,41 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import dns.rcode
+import dns.rdatatype
+from dns.rcode import Rcode
 
-from ..core import (
+from ...core import (
     LEV_OPT_CLOSE_ON_FREE,
-    LEV_OPT_REUSEABLE,
     ConnListener,
-    SocketError,
 )
-from ..core.closing import Closing
-from .addresses import (
+from ...core.closing import Closing
+from ..addresses import (
     SocketAddress,
     check_port,
     make_sockaddr,
     parse_ip,
 )
-from .errors import DnsArgumentError, DnsStateError
-from .options import DnsServerOptions
+from ..constants import EVDNS_CLASS_INET
+from ..errors import DNS_ERR_REFUSED, DnsArgumentError, DnsStateError
+from ..options import DnsServerOptions
+from ..wire.fast import PlainQuery, read_plain
+from ..wire.queries import build_refusal, read_query
+from .binding import bind_socket
+from .finished import FinishedReplies
 from .ports import TcpServerPort, UdpServerPort
-from .query import build_refusal, read_query
 from .request import DnsServerRequest
 
 if TYPE_CHECKING:
-    from ..core import EventBase
+    from dns.message import Message
+
+    from ...core import EventBase
     from .request import ReplyPath
 
 log = logging.getLogger("evsvc.dns")
+
+# Types that no record of an answer can have (RFC 6895 3.1), and zone transfers.
+_NO_DATA = frozenset({0, dns.rdatatype.OPT, dns.rdatatype.TKEY, dns.rdatatype.TSIG})
+_TRANSFERS = frozenset({dns.rdatatype.IXFR, dns.rdatatype.AXFR})
 
 ServerCallback = Callable[[DnsServerRequest, Any], object]
 """Called as `cb(request, arg)` for each query; answers with `request.respond`, now or later."""
@@ -42,11 +51,13 @@ class DnsServer(Closing):
     """Calls `cb(request, arg)` for each query that reaches one of its ports.
 
     Give it ports with `bind_udp` and `bind_tcp`, or sockets of your own.  Malformed queries are
-    answered FORMERR, opcodes other than QUERY NOTIMP, and never reach the callback.  When the
-    callback raises, the client gets SERVFAIL and the exception goes its way through the loop.
+    answered FORMERR, opcodes other than QUERY NOTIMP, other classes than IN and types that are no
+    data REFUSED (see `DnsServerOptions`), and never reach the callback.  When the callback raises,
+    the client gets SERVFAIL, the exception is logged to `evsvc.dns` and told to the base's
+    `exception_handler`, and the loop goes on.
     """
 
-    __slots__ = ("_arg", "_base", "_cb", "_closed", "_options", "_ports")
+    __slots__ = ("_arg", "_base", "_cb", "_closed", "_finished", "_options", "_ports")
 
     def __init__(
         self,
@@ -64,6 +75,7 @@ class DnsServer(Closing):
         self._options = options or DnsServerOptions()
         self._ports: set[UdpServerPort | TcpServerPort] = set()
         self._closed = False
+        self._finished = FinishedReplies(self._options.finished_replies)
 
     @property
     def ports(self) -> list[UdpServerPort | TcpServerPort]:
@@ -76,15 +88,7 @@ class DnsServer(Closing):
         Raises SocketError when it is busy or not ours, DnsArgumentError for what is no address.
         """
         self._require_open()
-        sockaddr = _sockaddr_of(address, port)
-        family = socket.AF_INET if len(sockaddr) == 2 else socket.AF_INET6
-        sock = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            sock.bind(sockaddr)
-        except OSError as exc:
-            sock.close()
-            raise SocketError(exc.errno, f"cannot bind UDP {sockaddr}: {exc.strerror}") from exc
-        return self.add_server_port(sock)
+        return self.add_server_port(self._bind(socket.SOCK_DGRAM, address, port))
 
     def bind_tcp(self, address: str, port: int) -> TcpServerPort:
         """Serve a TCP port of a numeric address; port 0 gets a free one.
@@ -92,9 +96,8 @@ class DnsServer(Closing):
         Raises SocketError when it is busy or not ours, DnsArgumentError for what is no address.
         """
         self._require_open()
-        sockaddr = _sockaddr_of(address, port)
-        flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE
-        listener = ConnListener.new_bind(self._base, None, None, flags, -1, sockaddr)
+        sock = self._bind(socket.SOCK_STREAM, address, port)
+        listener = ConnListener(self._base, None, None, LEV_OPT_CLOSE_ON_FREE, 0, sock)
         return self.add_server_port_with_listener(listener)
 
     def add_server_port(self, sock: socket.socket) -> UdpServerPort:
@@ -125,29 +128,82 @@ class DnsServer(Closing):
         self._ports.add(port)
         return port
 
+    def flush_finished(self) -> None:
+        """Forget the replies that `respond(code, cache_s=...)` has kept."""
+        self._finished.flush()
+
     def close(self) -> None:
         """Close all ports.  Safe to repeat, and inside the callback."""
         self._closed = True
+        self._finished.flush()
         for port in self.ports:
             port.close()
 
     def _handle_query(self, path: ReplyPath, packet: bytes, address: Any) -> None:
         """Answer what the program should not see, call back for the rest."""
+        reply = self._finished.find(packet, self._base.reactor.now)
+        if reply is not None:
+            path.send_reply(reply, address)
+            return
+        plain = read_plain(packet) if len(packet) <= self._options.query_bytes else None
+        if plain is not None:
+            self._ask(path, plain, plain.rdtype, plain.rdclass, address)
+            return
         query = read_query(packet, self._options.query_bytes)
         if query is None:
             log.debug("ignored %d bytes from %s", len(packet), address)
             path.forget_request()
-            return
-        if isinstance(query, dns.rcode.Rcode):
+        elif isinstance(query, Rcode):
             log.debug("answered %s to %s", query.name, address)
             path.send_reply(build_refusal(packet, query, path.announced_bytes), address)
+        else:
+            asked = query.question[0]
+            self._ask(path, query, int(asked.rdtype), int(asked.rdclass), address)
+
+    def _ask(
+        self,
+        path: ReplyPath,
+        query: PlainQuery | Message,
+        rdtype: int,
+        rdclass: int,
+        address: Any,
+    ) -> None:
+        """Let the program answer, unless it is not to see such a question."""
+        request = DnsServerRequest(path, query, address, self._keep)
+        if not self._serves(rdtype, rdclass, path):
+            request.respond(DNS_ERR_REFUSED)
             return
-        request = DnsServerRequest(path, query, address)
         try:
             self._cb(request, self._arg)
-        except Exception:
-            request.give_up()
-            raise
+        except Exception as exc:
+            self._callback_failed(request, exc)
+
+    def _keep(self, query: PlainQuery, reply: bytes, cache_s: float) -> None:
+        self._finished.keep(query, reply, self._base.reactor.now + cache_s)
+
+    def _serves(self, rdtype: int, rdclass: int, path: ReplyPath) -> bool:
+        """Return True when the callback is to see such a question."""
+        if rdclass != EVDNS_CLASS_INET and not self._options.any_class:
+            return False
+        if self._options.any_type:
+            return True
+        return rdtype not in _NO_DATA and (rdtype not in _TRANSFERS or path.is_stream)
+
+    def _callback_failed(self, request: DnsServerRequest, exc: Exception) -> None:
+        """Answer SERVFAIL, log what the callback raised, and tell the base's exception handler.
+
+        What that one raises is the program's own wish, and leaves the loop.
+        """
+        request.give_up()
+        log.error("the callback raised for %s", request.questions, exc_info=exc)
+        handler = self._base.exception_handler
+        if handler is not None:
+            handler(exc)
+
+    def _bind(self, kind: socket.SocketKind, address: str, port: int) -> socket.socket:
+        ours = [bound.sock for bound in self._ports]
+        same = [sock for sock in ours if sock is not None and sock.type == kind]
+        return bind_socket(kind, _sockaddr_of(address, port), same)
 
     def _require_open(self) -> None:
         if self._closed:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
-from .addresses import SocketAddress, parse_address
-from .errors import DnsArgumentError, DnsFileError
+from ..addresses import SocketAddress, parse_address
+from ..errors import DnsArgumentError, DnsFileError
 
 
 @dataclass(frozen=True, slots=True)

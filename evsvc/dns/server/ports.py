@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..core import (
+from ...core import (
     BEV_EVENT_EOF,
     BEV_OPT_CLOSE_ON_FREE,
     EV_PERSIST,
@@ -17,33 +17,32 @@ from ..core import (
     BufferEvent,
     Event,
 )
-from .constants import EVDNS_SOPT_TCP_IDLE_TIMEOUT, EVDNS_SOPT_TCP_MAX_CLIENTS
-from .errors import DnsArgumentError
-from .framing import (
-    LENGTH_BYTES,
-    add_length,
-    take_message,
-)
-from .options import MAX_MESSAGE_BYTES, MIN_UDP_BYTES, DnsServerOptions
+from ..constants import EVDNS_SOPT_TCP_IDLE_TIMEOUT, EVDNS_SOPT_TCP_MAX_CLIENTS
+from ..errors import DnsArgumentError
+from ..options import MAX_MESSAGE_BYTES, MIN_UDP_BYTES, DnsServerOptions
+from ..wire.framing import LENGTH_BYTES, add_length, take_message
+from .asked import ANCILLARY_BYTES, ask_to_be_told, reply_from
 
 if TYPE_CHECKING:
     import socket
 
-    import dns.message
-
-    from ..core import (
+    from ...core import (
         BevEvent,
         ConnListener,
         EventBase,
         EventFlag,
     )
+    from .asked import Ancillary
     from .request import ReplyPath
 
 log = logging.getLogger("evsvc.dns")
 
 QueryHandler = Callable[["ReplyPath", bytes, Any], object]
 """Called as `handle(path, packet, address)`.  For each packet the path hears once, now or later,
-`send_reply` or `forget_request`.  What the program's callback raises comes through."""
+`send_reply` or `forget_request`."""
+
+MIN_IDLE_SHARE = 0.1
+"""What is left of the idle time when a TCP port is full."""
 
 
 class UdpServerPort:
@@ -79,9 +78,10 @@ class UdpServerPort:
         self._options = options
         self._handle = handle
         self._on_close = on_close
-        self._replies: deque[tuple[bytes, Any]] = deque()
+        self._replies: deque[tuple[bytes, Any, Ancillary]] = deque()
+        on_readable = self._on_told_readable if ask_to_be_told(sock) else self._on_readable
         self._write_event = Event(base, sock, EV_WRITE | EV_PERSIST, self._on_writable)
-        self._read_event = Event(base, sock, EV_READ | EV_PERSIST, self._on_readable)
+        self._read_event = Event(base, sock, EV_READ | EV_PERSIST, on_readable)
         self._read_event.add()
 
     @property
@@ -102,29 +102,45 @@ class UdpServerPort:
         self._sock.close()
         self._on_close(self)
 
-    def limit_for(self, query: dns.message.Message) -> int:
-        """Return how long a reply may be: 512 bytes, or what EDNS allows up to our own limit."""
-        return min(max(query.payload, MIN_UDP_BYTES), self._options.udp_reply_bytes)
+    @property
+    def is_stream(self) -> bool:
+        """Return False: replies are datagrams."""
+        return False
 
-    def send_reply(self, packet: bytes, address: Any) -> None:
-        """Send a datagram, now or when the socket has room; too many waiting, and it is lost."""
+    def limit_for(self, payload: int) -> int:
+        """Return how long a reply may be: 512 bytes, or what EDNS allows up to our own limit."""
+        return min(max(payload, MIN_UDP_BYTES), self._options.udp_reply_bytes)
+
+    @property
+    def sock(self) -> socket.socket:
+        """The socket, which stays the port's."""
+        return self._sock
+
+    def send_reply(self, packet: bytes, address: Any, source: Ancillary | None = None) -> None:
+        """Send a datagram, now or when the socket has room; too many waiting, and it is lost.
+
+        source: what makes it leave from an address of its own; see `reply_from`.
+        """
         if self.closed:
             return
-        if not self._replies and self._try_send(packet, address):
+        if not self._replies and self._try_send(packet, address, source or []):
             return
         if len(self._replies) >= self._options.udp_queue:
             log.warning("dropped a reply: %d are waiting to be sent", len(self._replies))
             return
-        self._replies.append((packet, address))
+        self._replies.append((packet, address, source or []))
         self._write_event.add()
 
     def forget_request(self) -> None:
         """Nothing depends on it."""
 
-    def _try_send(self, packet: bytes, address: Any) -> bool:
-        """Tell whether the datagram is dealt with: sent, or refused by the system."""
+    def _try_send(self, packet: bytes, address: Any, source: Ancillary) -> bool:
+        """Return True when the datagram is dealt with: sent, or refused by the system."""
         try:
-            self._sock.sendto(packet, address)
+            if source:
+                self._sock.sendmsg([packet], source, 0, address)
+            else:
+                self._sock.sendto(packet, address)
         except BlockingIOError:
             return False
         except OSError as exc:
@@ -132,17 +148,34 @@ class UdpServerPort:
         return True
 
     def _on_readable(self, fd: int, what: EventFlag, arg: object) -> None:
+        receive, handle = self._sock.recvfrom, self._handle
         for _ in range(self._options.udp_batch):
-            if self.closed:
-                return
             try:
-                packet, address = self._sock.recvfrom(MAX_MESSAGE_BYTES)
+                packet, address = receive(MAX_MESSAGE_BYTES)
             except BlockingIOError:
                 return
             except OSError as exc:  # an earlier reply was refused, says ICMP; no harm done
                 log.debug("UDP socket reports %s", exc)
-                continue
-            self._handle(self, packet, address)
+            else:
+                handle(self, packet, address)
+            if self.closed:
+                return
+
+    def _on_told_readable(self, fd: int, what: EventFlag, arg: object) -> None:
+        """Do as `_on_readable`, for a socket bound to every address."""
+        for _ in range(self._options.udp_batch):
+            try:
+                packet, told, _flags, address = self._sock.recvmsg(
+                    MAX_MESSAGE_BYTES, ANCILLARY_BYTES
+                )
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                log.debug("UDP socket reports %s", exc)
+            else:
+                self._handle(_AskedAddress(self, reply_from(told)), packet, address)
+            if self.closed:
+                return
 
     def _on_writable(self, fd: int, what: EventFlag, arg: object) -> None:
         while self._replies and self._try_send(*self._replies[0]):
@@ -151,10 +184,53 @@ class UdpServerPort:
             self._write_event.delete()
 
 
-class TcpServerPort:
-    """A TCP listener that is served; it belongs to the port (struct evdns_server_port)."""
+class _AskedAddress:
+    """The way back of one query to a socket bound to every address: from the one it came to."""
 
-    __slots__ = ("_clients", "_handle", "_listener", "_on_close", "address", "options", "port")
+    __slots__ = ("_port", "_source")
+
+    def __init__(self, port: UdpServerPort, source: Ancillary) -> None:
+        self._port = port
+        self._source = source
+
+    @property
+    def announced_bytes(self) -> int:
+        return self._port.announced_bytes
+
+    @property
+    def is_stream(self) -> bool:
+        return False
+
+    def limit_for(self, payload: int) -> int:
+        return self._port.limit_for(payload)
+
+    def send_reply(self, packet: bytes, address: Any) -> None:
+        self._port.send_reply(packet, address, self._source)
+
+    def forget_request(self) -> None:
+        """Nothing depends on it."""
+
+
+class TcpServerPort:
+    """A TCP listener that is served; it belongs to the port (struct evdns_server_port).
+
+    Clients stand in the order of their last sign of life: a whole query, or a reply.  One that is
+    silent too long goes, the sooner the fuller the port is; and when it is full, or one address
+    has all its places, a newcomer takes the place of the one that has been silent longest.
+    """
+
+    __slots__ = (
+        "_base",
+        "_by_host",
+        "_clients",
+        "_handle",
+        "_idle_timer",
+        "_listener",
+        "_on_close",
+        "address",
+        "options",
+        "port",
+    )
 
     def __init__(
         self,
@@ -169,7 +245,10 @@ class TcpServerPort:
         self.options = options
         self._handle = handle
         self._on_close = on_close
-        self._clients: set[TcpClient] = set()
+        self._base = listener.base
+        self._clients: dict[TcpClient, float] = {}  # with the time of the last sign of life
+        self._by_host: Counter[str] = Counter()
+        self._idle_timer = listener.base.timer(self._on_idle_time)
         self._listener: ConnListener | None = listener
         listener.set_cb(self._on_accept, None)
 
@@ -178,11 +257,16 @@ class TcpServerPort:
         """Whether `close` was called."""
         return self._listener is None
 
+    @property
+    def sock(self) -> socket.socket | None:
+        """The socket that listens, None after `close`."""
+        return None if self._listener is None else self._listener.socket
+
     def set_option(self, option: int, value: float) -> None:
         """Set EVDNS_SOPT_TCP_MAX_CLIENTS, or EVDNS_SOPT_TCP_IDLE_TIMEOUT in seconds.
 
-        The number counts for new connections, the time from a connection's next query on.  Raises
-        DnsArgumentError for another option or value.  Source: evdns_server_port_set_option.
+        The number counts for new connections, the time at once.  Raises DnsArgumentError for
+        another option or value.  Source: evdns_server_port_set_option.
         """
         if option == EVDNS_SOPT_TCP_MAX_CLIENTS:
             self.options = replace(self.options, tcp_max_clients=int(value))
@@ -190,6 +274,8 @@ class TcpServerPort:
             self.options = replace(self.options, tcp_idle_s=value or None)
         else:
             raise DnsArgumentError(f"no such option of a TCP port: {option!r}")
+        if not self.closed:
+            self._wait_for_idle()
 
     def close(self) -> None:
         """Stop listening and disconnect all clients; requests not answered yet get no reply.
@@ -200,26 +286,92 @@ class TcpServerPort:
             return
         self._listener.close()
         self._listener = None
+        self._idle_timer.close()
         for client in list(self._clients):
             client.close()
         self._on_close(self)
-
-    def _on_accept(
-        self, listener: ConnListener, sock: socket.socket, address: Any, arg: object
-    ) -> None:
-        if len(self._clients) >= self.options.tcp_max_clients:
-            log.warning("refused TCP client %s: there are %d", address, len(self._clients))
-            sock.close()
-            return
-        self._clients.add(TcpClient(self, listener.base, sock, address))
 
     def handle_query(self, client: TcpClient, packet: bytes, address: Any) -> None:
         """Pass a client's query on to the server."""
         self._handle(client, packet, address)
 
+    def note_life(self, client: TcpClient) -> None:
+        """Put a client that has asked or was answered to the end of the line."""
+        del self._clients[client]
+        self._clients[client] = self._base.reactor.now
+
     def forget_client(self, client: TcpClient) -> None:
         """Take a closed client off the list."""
-        self._clients.discard(client)
+        del self._clients[client]
+        self._by_host[client.host] -= 1
+        if not self._by_host[client.host]:
+            del self._by_host[client.host]
+
+    def _on_accept(
+        self, listener: ConnListener, sock: socket.socket, address: Any, arg: object
+    ) -> None:
+        host = address[0]
+        if not self._make_place(host):
+            log.warning("refused TCP client %s: there are %d", address, len(self._clients))
+            sock.close()
+            return
+        client = TcpClient(self, listener.base, sock, address)
+        self._by_host[host] += 1
+        self._clients[client] = self._base.reactor.now
+        self._wait_for_idle()
+
+    def _make_place(self, host: str) -> bool:
+        """Return True when there is a place for one more client of a host."""
+        if self._by_host[host] >= self.options.tcp_clients_per_address:
+            return self._close_silent(host)
+        if len(self._clients) >= self.options.tcp_max_clients:
+            return self._close_silent(None)
+        return True
+
+    def _close_silent(self, host: str | None) -> bool:
+        """Close the client, of a host if one is given, that has been silent longest.
+
+        Return False when none has: who waits for an answer, or came in this very pass, stays.
+        """
+        now = self._base.reactor.now
+        for client, since in self._clients.items():
+            if since >= now:
+                break
+            if not client.waits_for_us and host in (None, client.host):
+                log.debug("closed TCP client %s for another", client.host)
+                client.close()
+                return True
+        return False
+
+    def _idle_limit_s(self) -> float | None:
+        """Return how long a client may be silent: all the time up to half full, then less."""
+        if self.options.tcp_idle_s is None:
+            return None
+        others = max(len(self._clients) - 1, 0)
+        free = 1 - others / max(self.options.tcp_max_clients, 1)
+        return self.options.tcp_idle_s * min(1.0, max(2 * free, MIN_IDLE_SHARE))
+
+    def _wait_for_idle(self) -> None:
+        limit_s = self._idle_limit_s()
+        oldest = next(iter(self._clients.values()), None)
+        if limit_s is None or oldest is None:
+            self._idle_timer.delete()
+        else:
+            self._idle_timer.add(max(oldest + limit_s - self._base.reactor.now, 0))
+
+    def _on_idle_time(self, fd: int, what: EventFlag, arg: object) -> None:
+        limit_s = self._idle_limit_s()
+        if limit_s is None:
+            return
+        now = self._base.reactor.now
+        for client, since in list(self._clients.items()):
+            if since + limit_s > now:
+                break
+            if client.waits_for_us:
+                self.note_life(client)
+            else:
+                client.close()
+        self._wait_for_idle()
 
 
 class TcpClient:
@@ -233,12 +385,12 @@ class TcpClient:
         "_address",
         "_bev",
         "_ended",
-        "_idle_timer",
         "_paused",
         "_pending",
         "_port",
         "_resuming",
         "announced_bytes",
+        "host",
     )
 
     def __init__(
@@ -246,27 +398,35 @@ class TcpClient:
     ) -> None:
         self._port = port
         self._address = address
+        self.host: str = address[0]
         self._pending = 0
         self._paused = False  # too many are pending, and reading stands still
         self._resuming = False  # a posted call will look at what is buffered
         self._ended = False  # the peer sends nothing more
         self.announced_bytes = port.options.udp_reply_bytes
-        self._idle_timer = base.timer(self._on_idle)
         self._bev: BufferEvent | None = BufferEvent(base, sock, BEV_OPT_CLOSE_ON_FREE)
         self._bev.setcb(self._on_readable, self._on_written, self._on_event)
         self._bev.setwatermark(EV_READ, 0, LENGTH_BYTES + MAX_MESSAGE_BYTES)
         self._bev.enable(EV_READ)
-        self._restart_idle_time()
+
+    @property
+    def waits_for_us(self) -> bool:
+        """Whether the program has not answered a query yet."""
+        return self._pending > 0
 
     def close(self) -> None:
         """Disconnect.  Safe to repeat; later replies are forgotten."""
         if self._bev is not None:
             self._bev.close()
             self._bev = None
-            self._idle_timer.close()
             self._port.forget_client(self)
 
-    def limit_for(self, query: dns.message.Message) -> int:
+    @property
+    def is_stream(self) -> bool:
+        """Return True: a reply may have any length."""
+        return True
+
+    def limit_for(self, payload: int) -> int:
         """Return how long a reply may be: whatever the length prefix can say."""
         return MAX_MESSAGE_BYTES
 
@@ -276,7 +436,7 @@ class TcpClient:
         if self._bev is None:
             return
         self._bev.write(add_length(packet))
-        self._restart_idle_time()
+        self._port.note_life(self)
         if len(self._bev.output) > self._port.options.tcp_output_bytes:
             log.warning("TCP client %s does not read its replies", self._address)
             self.close()
@@ -296,18 +456,10 @@ class TcpClient:
             if not packet:
                 self.close()
                 return
-            self._restart_idle_time()
-            self._handle(packet)
-        self._pause()
-
-    def _handle(self, packet: bytes) -> None:
-        self._pending += 1
-        try:
+            self._port.note_life(self)
+            self._pending += 1
             self._port.handle_query(self, packet, self._address)
-        except Exception:
-            # What is buffered behind this query raises no event of its own.
-            self._read_later()
-            raise
+        self._pause()
 
     def _pause(self) -> None:
         if self._bev is not None:
@@ -319,10 +471,6 @@ class TcpClient:
             self._paused = False
             if not self._ended:
                 self._bev.enable(EV_READ)
-            self._read_later()
-
-    def _read_later(self) -> None:
-        if self._bev is not None:
             self._resuming = True
             self._bev.base.post(self._read_buffered)
 
@@ -347,15 +495,4 @@ class TcpClient:
         if self._bev is None or not self._ended or self._pending or unread:
             return
         if not self._bev.output:  # else we are called again when it is sent
-            self.close()
-
-    def _restart_idle_time(self) -> None:
-        idle_s = self._port.options.tcp_idle_s
-        if self._bev is not None and idle_s is not None:
-            self._idle_timer.add(idle_s)
-
-    def _on_idle(self, fd: int, what: EventFlag, arg: object) -> None:
-        if self._pending:
-            self._restart_idle_time()
-        else:
             self.close()

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..core import (
+from ...core import (
     BEV_EVENT_CONNECTED,
     BEV_OPT_CLOSE_ON_FREE,
     EV_PERSIST,
@@ -22,21 +22,17 @@ from ..core import (
     BufferEvent,
     Event,
 )
-from .addresses import (
+from ..addresses import (
     SocketAddress,
     family_of,
     is_loopback,
     same_endpoint,
 )
-from .framing import (
-    LENGTH_BYTES,
-    add_length,
-    take_message,
-)
-from .options import MAX_MESSAGE_BYTES, ResolverOptions
+from ..options import MAX_MESSAGE_BYTES, ResolverOptions
+from ..wire.framing import LENGTH_BYTES, add_length, take_message
 
 if TYPE_CHECKING:
-    from ..core import BevEvent, EventBase, EventFlag
+    from ...core import BevEvent, EventBase, EventFlag
     from .nameservers import Nameserver
 
 FIRST_PORT, LAST_PORT = 1024, 65535

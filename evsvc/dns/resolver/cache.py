@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from .errors import DNS_ERR_NONE, DnsResult
+from ..errors import DNS_ERR_NONE, DnsResult
 
 CacheKey = tuple[str, int]
 """A name in lower case, and the address family that was asked for."""

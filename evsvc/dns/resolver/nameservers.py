@@ -9,9 +9,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Container
 
-from .addresses import SocketAddress
-from .errors import DnsArgumentError
-from .options import ResolverOptions
+from ..addresses import SocketAddress
+from ..errors import DnsArgumentError
+from ..options import ResolverOptions
 
 _UNUSED_ID = 0xFFFF  # libevent's mark for "no id"; never sent
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from .addresses import SocketAddress, make_sockaddr, parse_ip
+from ..addresses import SocketAddress, make_sockaddr, parse_ip
 
 LOCALHOST_LINES = "127.0.0.1 localhost\n::1 localhost\n"
 

@@ -25,7 +25,7 @@ import dns.rdtypes.IN.AAAA
 from dns.rdata import Rdata
 from dns.rrset import RRset
 
-from .errors import (
+from ..errors import (
     DNS_ERR_FORMAT,
     DNS_ERR_NODATA,
     DNS_ERR_NONE,
@@ -38,7 +38,7 @@ from .errors import (
     DnsArgumentError,
     DnsResult,
 )
-from .options import MIN_UDP_BYTES
+from ..options import MIN_UDP_BYTES
 
 HEADER_BYTES = 12
 QR, OPCODE_MASK, TC = 0x8000, 0x7800, 0x0200

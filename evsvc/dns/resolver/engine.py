@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 
 import dns.rdatatype
 
-from ..core import StateError
-from .addresses import to_text
-from .errors import (
+from ...core import StateError
+from ..addresses import to_text
+from ..errors import (
     DNS_ERR_CANCEL,
     DNS_ERR_NODATA,
     DNS_ERR_NONE,
@@ -36,21 +36,21 @@ from .errors import (
     DNS_ERR_SHUTDOWN,
     DnsStateError,
 )
-from .lookup import DoneCallback, Lookup, LookupState
-from .message import (
+from ..wire.replies import (
     build_query,
     id_of,
     parse_name,
     parse_reply,
 )
+from .lookup import DoneCallback, Lookup, LookupState
 from .nameservers import NameserverPool, choose_id
 from .resolution import Answer, Resolution, Step
 from .transport import TcpChannel, UdpExchange
 
 if TYPE_CHECKING:
-    from ..core import EventBase, EventFlag
+    from ...core import EventBase, EventFlag
+    from ..options import ResolverOptions
     from .nameservers import Nameserver
-    from .options import ResolverOptions
 
 log = logging.getLogger("evsvc.dns")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import dns.rdatatype
 
-from ..core import (
+from ...core import (
     EVUTIL_EAI_ADDRFAMILY,
     EVUTIL_EAI_AGAIN,
     EVUTIL_EAI_CANCEL,
@@ -25,29 +25,29 @@ from ..core import (
     EaiError,
     ResolveCallback,
 )
-from ..core.util import AddrInfoError, service_port, socket_kinds
-from .addresses import (
+from ...core.util import AddrInfoError, service_port, socket_kinds
+from ..addresses import (
     SocketAddress,
     check_port,
     family_of,
     make_sockaddr,
     parse_ip,
 )
-from .cache import AnswerCache, CachedAnswer
-from .errors import (
+from ..errors import (
     DNS_ERR_NODATA,
     DNS_ERR_NONE,
     DNS_ERR_NOTEXIST,
     DnsArgumentError,
     DnsResult,
 )
+from .cache import AnswerCache, CachedAnswer
 from .hosts import HostsTable, is_family_wanted
 from .resolution import Answer, Resolution, list_candidates
 
 if TYPE_CHECKING:
     import dns.name
 
-    from ..core import EventFlag
+    from ...core import EventFlag
     from .engine import LookupEngine
     from .lookup import Lookup
 

@@ -1,0 +1,92 @@
+"""Measures evsvc's DNS server against libevent's C evdns: A queries over UDP, by dnsperf.
+
+Each round runs the C server, ours with a callback for each query, and ours with kept replies, one
+after the other, alone on one core, under dnsperf on another.  Speed decides nothing here: the exit
+status is 1 only when a program is missing or a server or a run is faulty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.tools import ROOT, BenchError, build_c, cores, find_program, pinned, positive, serving
+
+C_SOURCE = ROOT / "bench" / "evdns_server.c"
+PYTHON_PROGRAM = ROOT / "bench" / "dns_server.py"
+C_NAME, CALLBACK_NAME, KEPT_NAME = "libevent C", "callback", "kept replies"
+
+NAMES = 1000
+CLIENTS = 4
+IN_FLIGHT = 200
+KEPT_S = 3600
+MOST_LOST = 0.01
+
+
+def parse_dnsperf(output: str) -> float:
+    """Return dnsperf's queries per second.  Raises BenchError when replies were lost or failed."""
+    speed = re.search(r"Queries per second: +([0-9.]+)", output)
+    lost = re.search(r"Queries lost: +[0-9]+ \(([0-9.]+)%\)", output)
+    good = re.search(r"Response codes: +NOERROR [0-9]+ \(100\.00%\)", output)
+    if speed is None or lost is None or float(lost[1]) > MOST_LOST * 100 or good is None:
+        raise BenchError(f"dnsperf's run is faulty:\n{output}")
+    return float(speed[1])
+
+
+def measure(command: Sequence[str | Path], queries: Path, seconds: int) -> float:
+    """Return how many queries per second a server answers."""
+    server_core, load_core = cores()
+    with pinned(server_core), serving(command) as server, pinned(load_core):
+        load = [find_program("dnsperf", "dnsperf"), "-s", "127.0.0.1", "-p", str(server.port)]
+        load += ["-d", str(queries), "-l", str(seconds), "-c", str(CLIENTS), "-q", str(IN_FLIGHT)]
+        done = subprocess.run(load, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BenchError(f"dnsperf failed:\n{done.stdout}{done.stderr}")
+    return parse_dnsperf(done.stdout)
+
+
+def run(rounds: int, seconds: int) -> str:
+    """Measure all servers in turn, and return the figures as a table."""
+    ours: list[str | Path] = [sys.executable, PYTHON_PROGRAM]
+    servers: dict[str, list[str | Path]] = {
+        C_NAME: [build_c(C_SOURCE)],
+        CALLBACK_NAME: [*ours],
+        KEPT_NAME: [*ours, str(KEPT_S)],
+    }
+    figures: dict[str, list[float]] = {name: [] for name in servers}
+    with tempfile.TemporaryDirectory() as folder:
+        queries = Path(folder) / "queries"
+        queries.write_text("".join(f"host{n}.example.com A\n" for n in range(NAMES)))
+        for _ in range(rounds):
+            for name, command in servers.items():
+                figures[name].append(measure(command, queries, seconds))
+    lines = [f"{'server':<14}{'queries/s':>12}{'ratio':>8}   (medians of {rounds} rounds)"]
+    for name, speeds in figures.items():
+        ratios = [own / c for own, c in zip(speeds, figures[C_NAME], strict=True)]
+        speed, ratio = statistics.median(speeds), statistics.median(ratios)
+        lines.append(f"{name:<14}{speed:>12,.0f}{ratio:>8.2f}")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; see the module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--seconds", type=positive, default=5)
+    chosen = parser.parse_args(arguments)
+    try:
+        print(run(chosen.rounds, chosen.seconds))
+    except BenchError as exc:
+        print(f"dns_server_bench: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

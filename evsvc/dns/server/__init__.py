@@ -1,0 +1,1 @@
+"""The server: ports, queries as the program sees them, and their replies."""

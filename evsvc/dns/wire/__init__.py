@@ -1,0 +1,1 @@
+"""DNS messages as bytes, read and written.  Sans-IO; imports nothing above."""
