@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
-from ..addresses import SocketAddress, parse_address
-from ..errors import DnsArgumentError, DnsFileError
+from ...core import ArgumentError
+from ...core.resolver import SocketAddress
+from ..errors import DnsFileError
+from ..options import parse_nameserver
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,8 @@ def parse_resolv_conf(text: str) -> SystemConfig:
         keyword, *values = line.split() or [""]
         if keyword == "nameserver" and values:
             try:
-                nameservers[parse_address(values[0])] = None
-            except DnsArgumentError:
+                nameservers[parse_nameserver(values[0])] = None
+            except ArgumentError:
                 ignored.append(line)
         elif keyword == "domain" and values:
             search = (values[0],)

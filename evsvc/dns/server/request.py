@@ -28,8 +28,8 @@ from ..constants import (
     Section,
 )
 from ..errors import DNS_ERR_SERVERFAILED, DnsArgumentError, DnsStateError
+from ..wire.names import name_to_text, parse_name
 from ..wire.queries import start_reply
-from ..wire.replies import name_to_text, parse_name
 
 if TYPE_CHECKING:
     import dns.message

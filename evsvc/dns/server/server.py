@@ -12,16 +12,13 @@ import dns.rcode
 from ...core import (
     LEV_OPT_CLOSE_ON_FREE,
     LEV_OPT_REUSEABLE,
+    ArgumentError,
     ConnListener,
     SocketError,
 )
 from ...core.closing import Closing
-from ..addresses import (
-    SocketAddress,
-    check_port,
-    make_sockaddr,
-    parse_ip,
-)
+from ...core.resolver import SocketAddress
+from ...core.util import endpoint_of
 from ..errors import DnsArgumentError, DnsStateError
 from ..options import DnsServerOptions
 from ..wire.queries import build_refusal, read_query
@@ -155,9 +152,7 @@ class DnsServer(Closing):
 
 
 def _sockaddr_of(address: str, port: int) -> SocketAddress:
-    found = parse_ip(address)
-    if found is None:
-        raise DnsArgumentError(f"not a numeric IP address: {address!r}")
-    check_port(port)
-    family, host, scope_id = found
-    return make_sockaddr(family, host, port, scope_id)
+    try:
+        return endpoint_of((address, port)).sockaddr
+    except ArgumentError as exc:
+        raise DnsArgumentError(str(exc)) from exc
