@@ -57,7 +57,8 @@ def test_a_reply_in_other_letters_is_not_believed_and_the_question_goes_over_tcp
         request.add_a_reply(request.questions[0].name, ["10.0.0.1"], 60)
         request.respond(0)
 
-    forger = nameserver(lambda packet: answer_a(address="6.6.6.6")(lower_name(packet)))
+    forged = answer_a(address="6.6.6.6")
+    forger = nameserver(lambda packet: forged(lower_name(packet)), "127.0.0.77")
     make_server(over_tcp).bind_tcp(*forger.address)
     resolver = make_resolver(forger)
     for expected in (1, 2):

@@ -511,6 +511,6 @@ def _record_type(given: int | str) -> dns.rdatatype.RdataType:
         rdtype = dns.rdatatype.RdataType.make(given)
     except (ValueError, dns.exception.DNSException) as exc:
         raise DnsArgumentError(f"not a type of records: {given!r}") from exc
-    if dns.rdatatype.is_metatype(rdtype):
+    if rdtype == dns.rdatatype.NONE or dns.rdatatype.is_metatype(rdtype):
         raise DnsArgumentError(f"records have no type {given!r}")
     return rdtype

@@ -10,10 +10,11 @@ any other         the bytes of its data, uncompressed (RFC 3597)
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-import dns.rdatatype
+import dns.name
 import dns.rdtypes.ANY.CAA
 import dns.rdtypes.ANY.MX
 import dns.rdtypes.ANY.SOA
@@ -24,8 +25,6 @@ import dns.rdtypes.IN.SRV
 import dns.rdtypes.nsbase
 import dns.rdtypes.svcbbase
 from dns.rdata import Rdata
-
-from .names import name_to_text
 
 
 class Mx(NamedTuple):
@@ -95,32 +94,32 @@ class Record:
     data: RecordData
 
 
-def data_of(rdata: Rdata) -> RecordData:
-    """Return what a record says, in the shape of its type."""
+def data_of(rdata: Rdata, text_of: Callable[[dns.name.Name], str]) -> RecordData:
+    """Return what a record says, in the shape of its type; `text_of` gives the text of a name."""
     # The classes are dnspython's own, which a type of ours can only name by the way they are made.
     if isinstance(rdata, dns.rdtypes.IN.A.A | dns.rdtypes.IN.AAAA.AAAA):
         return str(rdata.address)
     if isinstance(rdata, dns.rdtypes.nsbase.NSBase):  # NS, CNAME, PTR and DNAME
-        return name_to_text(rdata.target)
+        return text_of(rdata.target)
     if isinstance(rdata, dns.rdtypes.ANY.TXT.TXT):
         return tuple(rdata.strings)
     if isinstance(rdata, dns.rdtypes.ANY.MX.MX):
-        return Mx(rdata.preference, name_to_text(rdata.exchange))
+        return Mx(rdata.preference, text_of(rdata.exchange))
     if isinstance(rdata, dns.rdtypes.IN.SRV.SRV):
-        return Srv(rdata.priority, rdata.weight, rdata.port, name_to_text(rdata.target))
+        return Srv(rdata.priority, rdata.weight, rdata.port, text_of(rdata.target))
     if isinstance(rdata, dns.rdtypes.ANY.SOA.SOA):
         times = (rdata.refresh, rdata.retry, rdata.expire, rdata.minimum)
-        primary, mailbox = name_to_text(rdata.mname), name_to_text(rdata.rname)
+        primary, mailbox = text_of(rdata.mname), text_of(rdata.rname)
         return Soa(primary, mailbox, rdata.serial, *times)
     if isinstance(rdata, dns.rdtypes.ANY.CAA.CAA):
         tag, value = rdata.tag.decode("latin-1"), rdata.value.decode("latin-1")
         return Caa(rdata.flags, tag, value)
     if isinstance(rdata, dns.rdtypes.svcbbase.SVCBBase):
-        return _svcb_of(rdata)
+        return _svcb_of(rdata, text_of)
     return bytes(rdata.to_wire() or b"")
 
 
-def _svcb_of(rdata: dns.rdtypes.svcbbase.SVCBBase) -> Svcb:
+def _svcb_of(rdata: dns.rdtypes.svcbbase.SVCBBase, text_of: Callable[[dns.name.Name], str]) -> Svcb:
     alpn: tuple[str, ...] = ()
     port = None
     hints: tuple[str, ...] = ()
@@ -135,7 +134,7 @@ def _svcb_of(rdata: dns.rdtypes.svcbbase.SVCBBase) -> Svcb:
             value, dns.rdtypes.svcbbase.IPv4HintParam | dns.rdtypes.svcbbase.IPv6HintParam
         ):
             hints += tuple(value.addresses)
-    return Svcb(rdata.priority, name_to_text(rdata.target), alpn, port, hints, tuple(params))
+    return Svcb(rdata.priority, text_of(rdata.target), alpn, port, hints, tuple(params))
 
 
 def _wire_of(param: dns.rdtypes.svcbbase.Param) -> bytes:

@@ -99,6 +99,14 @@ class Query:
         """Whether the query has an OPT record."""
         return self.edns_udp_bytes > MIN_UDP_BYTES
 
+    def own_name(self, name: dns.name.Name) -> dns.name.Name:
+        """Return a name of the reply without our random letters."""
+        return restore_case(name, self.asked, self.question.name) if self.exact else name
+
+    def text_of(self, name: dns.name.Name) -> str:
+        """Return the text of a name of the reply, without our random letters."""
+        return name_to_text(self.own_name(name))
+
     def to_packet(self) -> bytes:
         """Return the query as it is sent."""
         query = dns.message.make_query(
@@ -220,7 +228,7 @@ def _read_answer(
     if aliases is None:
         return Reply(DNS_ERR_UNKNOWN, same_letters=same_letters)
     targets = [_target_of(rrset) for rrset in aliases]
-    last = restore_case(targets[-1], query.asked, query.question.name) if targets else None
+    last = query.own_name(targets[-1]) if targets else None
     found = [
         rrset
         for name in (query.asked, *targets)
@@ -230,7 +238,7 @@ def _read_answer(
     authentic = bool(message.flags & dns.flags.AD)
     if found and result == DNS_ERR_NONE:
         records = tuple(
-            Record(_owner_of(rrset, query), int(rdtype), rrset.ttl, data_of(rdata))
+            Record(query.text_of(rrset.name), int(rdtype), rrset.ttl, data_of(rdata, query.text_of))
             for rrset in found
             for rdata in rrset
         )
@@ -241,10 +249,6 @@ def _read_answer(
         ttls.append(absence or 0)
     result = result or DNS_ERR_NODATA
     return Reply(result, (), min(ttls), last, dangling, len(aliases), same_letters, authentic)
-
-
-def _owner_of(rrset: RRset, query: Query) -> str:
-    return name_to_text(restore_case(rrset.name, query.asked, query.question.name))
 
 
 def _follow_cnames(
