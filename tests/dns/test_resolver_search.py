@@ -10,12 +10,17 @@ import dns.rdatatype
 import pytest
 
 from evsvc.core import (
+    BEV_OPT_CLOSE_ON_FREE,
+    EV_READ,
+    EVLOOP_NONBLOCK,
     EVUTIL_EAI_AGAIN,
     EVUTIL_EAI_BADFLAGS,
     EVUTIL_EAI_NODATA,
     EVUTIL_EAI_NONAME,
     EVUTIL_EAI_SYSTEM,
     AddrInfoHints,
+    BufferEvent,
+    ConnListener,
 )
 from evsvc.dns import (
     DNS_ERR_CANCEL,
@@ -30,6 +35,7 @@ from evsvc.dns import (
     Caa,
     DnsArgumentError,
     Mx,
+    Resolver,
     Soa,
     Srv,
     Svcb,
@@ -420,3 +426,78 @@ def test_new_nameservers_know_nothing_of_what_the_old_ones_said(
     resolver.getaddrinfo("wiki.test", 80, V4, results)
     results.wait(2)
     assert [result[0] for result in results] == [EVUTIL_EAI_NONAME, 0]
+
+
+def test_resolv_conf_is_followed_and_what_it_says_replaces(
+    zone, base, results, tmp_path, clock
+) -> None:
+    old, new = zone({}, soa_ttl=3600), zone({"wiki.new.test": "10.0.0.7"})
+    path = tmp_path / "resolv.conf"
+    path.write_text(f"nameserver 127.0.0.1:{old.address[1]}\nsearch old.test\noptions ndots:3\n")
+    with Resolver(base, resolv_conf=str(path), hosts="/dev/null") as resolver:
+        resolver.getaddrinfo("wiki", 80, V4, results)
+        results.wait()
+        path.write_text(f"nameserver 127.0.0.1:{new.address[1]}\nsearch new.test\n")
+        clock.advance(1)
+        resolver.getaddrinfo("wiki", 80, V4, results)
+        results.wait(2)
+        assert [result[0] for result in results] == [EVUTIL_EAI_NONAME, 0]
+        assert (resolver.count_nameservers(), resolver.options.ndots) == (1, 1)
+
+
+@pytest.mark.parametrize(("after_s", "host"), [(0.5, "10.0.0.1"), (1.0, "10.0.0.2")])
+def test_the_hosts_file_is_looked_at_once_a_second(
+    base, results, tmp_path, clock, after_s, host
+) -> None:
+    conf, path = tmp_path / "resolv.conf", tmp_path / "hosts"
+    path.write_text("10.0.0.1 box\n")
+    with Resolver(base, resolv_conf=str(conf), hosts=str(path)) as resolver:
+        resolver.getaddrinfo("box", 80, V4, results)
+        path.write_text("10.0.0.2 box  # moved\n")
+        clock.advance(after_s)
+        base.loop(EVLOOP_NONBLOCK)  # the loop's time is that of its last pass
+        resolver.getaddrinfo("box", 80, V4, results)
+        assert hosts(results[1]) == [host]
+
+
+def test_a_connection_that_is_closed_after_each_answer_costs_no_attempt(
+    base, nameserver, make_reply, make_resolver, results
+) -> None:
+    """RFC 7766 section 6.2.4."""
+    buffers: list[BufferEvent] = []
+
+    def answer_one(bev, ctx) -> None:
+        size = int.from_bytes(bev.input.remove(2), "big")
+        packet = bev.input.remove(size)
+        name = dns.message.from_wire(packet).question[0].name
+        wire = make_reply(packet, f"{name} 60 A 192.0.2.1").to_wire()
+        bev.setcb(None, lambda bev, ctx: bev.close(), None)
+        bev.disable(EV_READ)
+        bev.write(len(wire).to_bytes(2, "big") + wire)
+
+    def accept(listener, sock, address, arg) -> None:
+        bev = BufferEvent(base, sock, BEV_OPT_CLOSE_ON_FREE)
+        buffers.append(bev)
+        bev.setcb(answer_one, None, None)
+        bev.setwatermark(EV_READ, 3, 0)
+        bev.enable(EV_READ)
+
+    with ConnListener.new_bind(base, accept, None, 0, -1, ("127.0.0.1", 0)) as listener:
+        resolver = make_resolver(use_vc=True, attempts=1)
+        resolver.nameserver_sockaddr_add(listener.address)
+        for index in range(10):
+            resolver.resolve_ipv4(f"h{index}.test", 0, results)
+        results.wait(10)
+    assert [result[0] for result in results] == [DNS_ERR_NONE] * 10
+    assert len(buffers) == 10
+
+
+def test_what_a_file_said_stays_in_force_when_it_is_gone(base, results, tmp_path, clock) -> None:
+    conf, path = tmp_path / "resolv.conf", tmp_path / "hosts"
+    path.write_text("10.0.0.1 box\n")
+    with Resolver(base, resolv_conf=str(conf), hosts=str(path)) as resolver:
+        path.unlink()
+        clock.advance(2)
+        base.loop(EVLOOP_NONBLOCK)
+        resolver.getaddrinfo("box", 80, V4, results)
+        assert hosts(results[0]) == ["10.0.0.1"]

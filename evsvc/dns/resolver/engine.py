@@ -20,7 +20,7 @@ import contextlib
 import errno
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -47,6 +47,7 @@ from .transport import TcpTransport, UdpTransport
 
 if TYPE_CHECKING:
     from ...core import EventBase, EventFlag
+    from ...core.resolver import SocketAddress
     from ..options import ResolverOptions
     from .flight import Transport
     from .nameservers import Nameserver
@@ -206,6 +207,15 @@ class LookupEngine:
         self.pool.clear()
         self.cache.clear()
         self._plan_probe()
+
+    def replace_nameservers(self, addresses: Iterable[SocketAddress]) -> None:
+        """Go over to other nameservers; what is on the wire is asked anew."""
+        suspended = self._suspended
+        self.suspend()
+        for address in addresses:
+            self.pool.add(address)
+        self._suspended = suspended
+        self._pump()
 
     def resume(self) -> None:
         """Let the line move again, if there is a nameserver by now."""

@@ -22,6 +22,7 @@ from ...core.util import endpoint_of
 from ..constants import (
     DNS_CNAME,
     DNS_OPTION_HOSTSFILE,
+    DNS_OPTION_MISC,
     DNS_OPTION_NAMESERVERS,
     DNS_OPTION_NAMESERVERS_NO_DEFAULT,
     DNS_OPTION_SEARCH,
@@ -55,6 +56,7 @@ from .hosts import LOCALHOST_LINES, HostsTable
 from .lookup import Lookup
 from .search import Answers, Search, Wish, call_program, list_candidates
 from .sysconfig import (
+    FollowedFiles,
     SystemConfig,
     domain_of_host,
     parse_resolv_conf,
@@ -92,7 +94,19 @@ class Resolver(Closing):
     is missing is no error: defaults take its place.  Source: evdns_base_new.
     """
 
-    __slots__ = ("_addrinfo", "_base", "_engine", "_hosts_filename", "_running", "_search")
+    __slots__ = (
+        "_addrinfo",
+        "_base",
+        "_conf_files",
+        "_engine",
+        "_hosts_filename",
+        "_hosts_files",
+        "_own_options",
+        "_resolv_conf",
+        "_resolv_conf_classes",
+        "_running",
+        "_search",
+    )
 
     def __init__(
         self,
@@ -110,6 +124,11 @@ class Resolver(Closing):
             options = replace(options, cache_entries=0)
         self._base = base
         self._hosts_filename = hosts
+        self._resolv_conf: str | None = None
+        self._resolv_conf_classes = 0
+        self._hosts_files = FollowedFiles()
+        self._conf_files = FollowedFiles()
+        self._own_options = options
         self._search: list[dns.name.Name] = []
         lazy = bool(flags & EVDNS_BASE_DISABLE_WHEN_INACTIVE)
         self._engine = LookupEngine(base, options, lazy=lazy)
@@ -190,7 +209,9 @@ class Resolver(Closing):
         Unknown names are ignored, as in libevent.  Raises DnsArgumentError for a value that the
         option does not take.  Source: evdns_base_set_option.
         """
-        self._set_options(self.options.with_setting(name, value))
+        options = self.options.with_setting(name, value)  # raises before anything has changed
+        self._own_options = self._own_options.with_setting(name, value)
+        self._set_options(options)
 
     def _set_options(self, options: ResolverOptions) -> None:
         self._engine.options = options
@@ -198,16 +219,22 @@ class Resolver(Closing):
     def resolv_conf_parse(self, flags: int, filename: str | None) -> ConfigResult:
         """Read a resolv.conf; `flags` (DNS_OPTION_*) tells which directives count.
 
+        Its nameservers, search list and options replace those of another one read before.  When
+        the file changes, it is read again on the next look-up, a second later at most.
+
         Returns EVDNS_ERROR_NONE; EVDNS_ERROR_NO_NAMESERVERS_CONFIGURED when there was none, and
         127.0.0.1 was taken; EVDNS_ERROR_FAILED_TO_OPEN_FILE or EVDNS_ERROR_FILE_TOO_LARGE when
         it could not be read, and defaults were taken.  Source: evdns_base_resolv_conf_parse.
         """
         self._require_open()
         if flags & DNS_OPTION_HOSTSFILE:
-            self._load_hosts_or_warn()
+            self._load_hosts_or_warn(self._hosts_filename)
         config = SystemConfig()
         result = ConfigResult.EVDNS_ERROR_FAILED_TO_OPEN_FILE
         if filename is not None:
+            self._conf_files = FollowedFiles()
+            self._conf_files.follow(filename)
+            self._resolv_conf, self._resolv_conf_classes = filename, flags & ~DNS_OPTION_HOSTSFILE
             try:
                 config = parse_resolv_conf(read_file(filename, self.options.resolv_conf_bytes))
                 result = ConfigResult.EVDNS_ERROR_NONE
@@ -220,14 +247,20 @@ class Resolver(Closing):
     def _configure(self, config: SystemConfig, flags: int, result: ConfigResult) -> ConfigResult:
         for line in config.ignored:
             log.warning("ignored a line of resolv.conf: %r", line)
+        if flags & (DNS_OPTION_SEARCH | DNS_OPTION_MISC):
+            self._set_options(self._own_options)
         for name, value in config.options:
             self._set_option_or_warn(name, value, flags)
         if flags & DNS_OPTION_SEARCH:
             self._set_search(config.search)
         if not flags & DNS_OPTION_NAMESERVERS:
             return result
-        for address in config.nameservers:
-            self._add_nameserver_or_warn(address)
+        most = self.options.nameservers
+        for address in config.nameservers[most:]:
+            log.warning("ignored in resolv.conf: more than %d nameservers, with %s", most, address)
+        wanted = list(config.nameservers[:most])
+        if wanted and wanted != [server.address for server in self._engine.pool.servers]:
+            self._engine.replace_nameservers(wanted)
         if self.count_nameservers() or flags & DNS_OPTION_NAMESERVERS_NO_DEFAULT:
             return result
         self.nameserver_sockaddr_add(_DEFAULT_NAMESERVER)
@@ -239,11 +272,16 @@ class Resolver(Closing):
         except DnsArgumentError as exc:
             log.warning("ignored in resolv.conf: %s", exc)
 
-    def _add_nameserver_or_warn(self, address: SocketAddress) -> None:
-        try:
-            self.nameserver_sockaddr_add(address)
-        except DnsArgumentError as exc:
-            log.warning("ignored in resolv.conf: %s", exc)
+    def _follow_files(self) -> None:
+        """Read the files again that have changed, looked at once a second at most."""
+        now = self._base.now
+        if self._resolv_conf is not None and self._conf_files.changed(now):
+            log.info("%s has changed", self._resolv_conf)
+            self.resolv_conf_parse(self._resolv_conf_classes, self._resolv_conf)
+        if self._hosts_files.changed(now):
+            self._addrinfo.hosts.clear()
+            for filename in self._hosts_files:
+                self._load_hosts_or_warn(filename)
 
     def load_hosts(self, filename: str | None) -> None:
         """Add the entries of a hosts file; None adds localhost alone.
@@ -252,6 +290,8 @@ class Resolver(Closing):
         Source: evdns_base_load_hosts.
         """
         hosts = self._addrinfo.hosts
+        if filename is not None:
+            self._hosts_files.follow(filename)
         if filename is None:
             hosts.add_text(LOCALHOST_LINES)
             return
@@ -263,14 +303,15 @@ class Resolver(Closing):
         if not hosts.add_text(text):
             log.warning("%s has more than %d entries", filename, self.options.hosts_entries)
 
-    def _load_hosts_or_warn(self) -> None:
+    def _load_hosts_or_warn(self, filename: str) -> None:
         try:
-            self.load_hosts(self._hosts_filename)
+            self.load_hosts(filename)
         except DnsFileError as exc:
             log.warning("using localhost alone as hosts: %s", exc)
 
     def clear_host_addresses(self) -> None:
         """Forget the entries of hosts files (evdns_base_clear_host_addresses)."""
+        self._hosts_files = FollowedFiles()
         self._addrinfo.hosts.clear()
 
     def search_add(self, domain: str) -> None:
@@ -296,6 +337,7 @@ class Resolver(Closing):
 
         Source: evdns_base_search_ndots_set.
         """
+        self._own_options = replace(self._own_options, ndots=ndots)
         self._set_options(replace(self.options, ndots=ndots))
 
     def _set_search(self, domains: tuple[str, ...] | None) -> None:
@@ -383,6 +425,7 @@ class Resolver(Closing):
         Source: evdns_getaddrinfo.
         """
         self._require_open()
+        self._follow_files()
         return self._addrinfo.getaddrinfo(host, port, hints or AddrInfoHints(), cb, arg, timeout_s)
 
     def query(
@@ -409,6 +452,8 @@ class Resolver(Closing):
         )
 
     def _candidates(self, name: str, flags: int) -> list[dns.name.Name]:
+        if not self._engine.closed:
+            self._follow_files()
         if flags & QueryFlag.DNS_QUERY_NO_SEARCH:
             return [parse_name(name)]
         return list_candidates(name, self._search, self.options.ndots)
