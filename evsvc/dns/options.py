@@ -22,6 +22,7 @@ from .constants import (
     ConfigClass,
 )
 from .errors import DnsArgumentError
+from .wire.names import parse_name
 
 MIN_UDP_BYTES = 512
 MAX_UDP_BYTES = 65507  # the most that fits into an IPv4 datagram
@@ -156,6 +157,7 @@ class ResolverOptions:
 
     def __post_init__(self) -> None:
         _check_ranges(self, _RESOLVER_RANGES)
+        parse_name(self.probe_name)
         if self.lookup_timeout_s is not None:
             _check_range(self, "lookup_timeout_s", MIN_TIMEOUT_S, math.inf)
 

@@ -501,3 +501,26 @@ def test_what_a_file_said_stays_in_force_when_it_is_gone(base, results, tmp_path
         base.loop(EVLOOP_NONBLOCK)
         resolver.getaddrinfo("box", 80, V4, results)
         assert hosts(results[0]) == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_a_look_up_has_some_time(make_resolver, results, seconds) -> None:
+    resolver = make_resolver()
+    with pytest.raises(DnsArgumentError, match=str(seconds)):
+        resolver.query("h.test", "A", results, timeout_s=seconds)
+    with pytest.raises(DnsArgumentError, match=str(seconds)):
+        resolver.getaddrinfo("h.test", 80, V4, results, timeout_s=seconds)
+    with pytest.raises(DnsArgumentError):
+        make_resolver(lookup_timeout_s=seconds)
+
+
+def test_probes_ask_the_name_of_the_programs_choice(zone, make_resolver, results, base) -> None:
+    server = zone({}, default=None)
+    resolver = make_resolver(server, attempts=1, probe_name="up.test", initial_probe_timeout_s=1)
+    resolver.resolve_ipv4("h.test", 0, results)
+    results.wait()
+    base.once(-1, 1, lambda *args: base.loopbreak(), None, 2)
+    base.dispatch()
+    assert server.names == ["h.test", "up.test"]
+    with pytest.raises(DnsArgumentError):
+        make_resolver(probe_name="a..b")

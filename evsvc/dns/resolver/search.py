@@ -36,6 +36,7 @@ from ..errors import (
     DNS_ERR_SHUTDOWN,
     DNS_ERR_SYSTEM,
     DNS_ERR_TIMEOUT,
+    DnsArgumentError,
 )
 from ..wire.names import is_localhost, parse_name
 from ..wire.replies import Question
@@ -94,6 +95,7 @@ class Wish:
     types: asked together; with `one_by_one`, each after the last is answered.  fresh: do not look
     into the cache.  grace_s: how long the other types are waited for when one has records.
     timeout_s: seconds for the whole search, its waiting in line included; None is for ever.
+    Raises DnsArgumentError for a time that is not positive.
     """
 
     types: tuple[dns.rdatatype.RdataType, ...]
@@ -102,6 +104,10 @@ class Wish:
     one_by_one: bool = False
     grace_s: float
     timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            raise DnsArgumentError(f"a look-up takes some time: {self.timeout_s!r}")
 
 
 class Search:
@@ -151,7 +157,7 @@ class Search:
 
     def start(self) -> Answers | None:
         """Return the answers if no nameserver need be asked, else begin to ask."""
-        found = self._try(next(self._candidates))
+        found = self._advance()
         if found is None:
             self._running.add(self)
             if self._wish.timeout_s is not None:
@@ -193,20 +199,18 @@ class Search:
         if not self._engine.silent:
             done(answers)
 
-    def _try(self, name: dns.name.Name) -> Answers | None:
-        """Ask for a name, and for the next ones while all is known at once."""
-        following: dns.name.Name | None = name
-        while following is not None:
+    def _advance(self) -> Answers | None:
+        """Try the next names while all is known at once; None when a nameserver is asked."""
+        for name in self._candidates:
+            self._name = name
             self._answers = {}
             self._unasked = list(self._wish.types)
-            self._name = following
             self._ask()
             if self._tickets:
                 return None
             found = self._judge()
             if found is not None:
                 return found
-            following = next(self._candidates, None)
         assert self._worst is not None
         return self._all_alike(replace(self._worst, ttl_s=self._ttl_s or 0))
 
@@ -234,14 +238,7 @@ class Search:
         if self._tickets:
             self._set_timer(has_records=self._has_records())
             return
-        found = self._judge()
-        if found is None:
-            following = next(self._candidates, None)
-            if following is not None:
-                found = self._try(following)
-            else:
-                assert self._worst is not None
-                found = self._all_alike(replace(self._worst, ttl_s=self._ttl_s or 0))
+        found = self._judge() or self._advance()
         if found is not None:
             self._finish(found)
 
