@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 
+import dns.flags
 import dns.message
+import dns.name
 import dns.rdatatype
 import pytest
 from hypothesis import given
@@ -56,6 +58,24 @@ def test_edns_goes_along_above_512_bytes(udp_bytes, edns) -> None:
     query = dns.message.from_wire(build_query(QUESTION, 1, udp_bytes))
     assert query.edns == edns
     assert edns < 0 or query.payload == udp_bytes
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=20), max_size=8),
+    st.integers(1, 65535),
+    st.integers(0, 65535),
+    st.integers(512, 65535),
+    st.booleans(),
+)
+def test_a_query_is_byte_for_byte_dnspythons(labels, rdtype, query_id, size, authentic) -> None:
+    name = dns.name.Name([*labels, b""])
+    question = Question(name, dns.rdatatype.RdataType.make(rdtype))
+    query = Query(question, query_id, edns_udp_bytes=size, authentic=authentic)
+    edns = {"use_edns": 0, "payload": size} if size > 512 else {"use_edns": False}
+    theirs = dns.message.make_query(name, question.rdtype, id=query_id, **edns)
+    if authentic:
+        theirs.flags |= dns.flags.AD
+    assert query.to_packet() == theirs.to_wire()
 
 
 def chain(make_reply, links: int, *more: str) -> bytes:

@@ -38,10 +38,12 @@ from .names import name_to_text, restore_case
 from .records import Record, data_of
 
 HEADER_BYTES = 12
-QR, OPCODE_MASK, AA, TC, RA, AD = 0x8000, 0x7800, 0x0400, 0x0200, 0x0080, 0x0020
+QR, OPCODE_MASK, AA, TC, RD, RA, AD = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020
 RCODE_MASK = 0x000F
 
 _HEADER = struct.Struct("!6H")
+_QUESTION_END = struct.Struct("!HH")
+_OPT = struct.Struct("!BHHIH")  # the root, type, size, extended flags, no options (RFC 6891 6.1.2)
 _RCODES: dict[int, DnsResult] = {
     0: DNS_ERR_NONE,
     1: DNS_ERR_FORMAT,
@@ -101,24 +103,24 @@ class Query:
 
     def own_name(self, name: dns.name.Name) -> dns.name.Name:
         """Return a name of the reply without our random letters."""
-        return restore_case(name, self.asked, self.question.name) if self.exact else name
+        if not self.exact:
+            return name
+        if name.labels == self.asked.labels:
+            return self.question.name
+        return restore_case(name, self.asked, self.question.name)
 
     def text_of(self, name: dns.name.Name) -> str:
         """Return the text of a name of the reply, without our random letters."""
         return name_to_text(self.own_name(name))
 
     def to_packet(self) -> bytes:
-        """Return the query as it is sent."""
-        query = dns.message.make_query(
-            self.asked,
-            self.question.rdtype,
-            use_edns=0 if self.has_edns else False,
-            payload=self.edns_udp_bytes if self.has_edns else None,
-            id=self.id,
-        )
-        if self.authentic:
-            query.flags |= dns.flags.AD
-        return query.to_wire()
+        """Return the query as it is sent, byte for byte what dnspython makes of it."""
+        flags = RD | AD if self.authentic else RD
+        head = _HEADER.pack(self.id, flags, 1, 0, 0, 1 if self.has_edns else 0)
+        labels = b"".join(bytes((len(label),)) + label for label in self.asked.labels)
+        tail = _QUESTION_END.pack(self.question.rdtype, dns.rdataclass.IN)
+        opt = _OPT.pack(0, dns.rdatatype.OPT, self.edns_udp_bytes, 0, 0) if self.has_edns else b""
+        return head + labels + tail + opt
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +262,8 @@ def _follow_cnames(
     """Return the CNAME records from `name` on; None for a loop or too many."""
     passed = [name]
     aliases: list[RRset] = []
-    if rdtype == dns.rdatatype.CNAME:
+    has_aliases = any(rrset.rdtype == dns.rdatatype.CNAME for rrset in message.answer)
+    if rdtype == dns.rdatatype.CNAME or not has_aliases:
         return aliases
     while cname := _rrset_of(message, passed[-1], dns.rdatatype.CNAME):
         target = _target_of(cname)
