@@ -24,7 +24,7 @@ ROOMS_BELOW: dict[str, frozenset[str]] = {
     "rpc": frozenset({"core", "http"}),
 }
 # The one room that may import each run-time dependency.
-DEPENDENCY_ROOM = {"h11": "http", "dns": "dns", "msgpack": "rpc"}
+DEPENDENCY_ROOM = {"h11": "http", "dns": "dns", "idna": "dns", "msgpack": "rpc"}
 # Extras, each for one package that nothing else of ours imports.
 EXTRA_PACKAGE = {"wsproto": "evsvc.http.websocket"}
 

@@ -70,6 +70,7 @@ from .errors import (
     DNS_ERR_REFUSED,
     DNS_ERR_SERVERFAILED,
     DNS_ERR_SHUTDOWN,
+    DNS_ERR_SYSTEM,
     DNS_ERR_TIMEOUT,
     DNS_ERR_TRUNCATED,
     DNS_ERR_UNKNOWN,
@@ -81,12 +82,13 @@ from .errors import (
     err_to_string,
 )
 from .options import DnsServerOptions, ResolverOptions
-from .resolver.addrinfo import AddrInfoLookup
+from .resolver.answer import Answer
 from .resolver.lookup import Lookup
-from .resolver.resolver import LookupCallback, Resolver
+from .resolver.resolver import LookupCallback, QueryCallback, Resolver
 from .server.ports import TcpServerPort, UdpServerPort
 from .server.request import DnsServerRequest, ServerQuestion
 from .server.server import DnsServer, ServerCallback
+from .wire.records import Caa, Mx, Record, RecordData, Soa, Srv, Svcb
 
 __all__ = [
     "DNS_CNAME",
@@ -100,6 +102,7 @@ __all__ = [
     "DNS_ERR_REFUSED",
     "DNS_ERR_SERVERFAILED",
     "DNS_ERR_SHUTDOWN",
+    "DNS_ERR_SYSTEM",
     "DNS_ERR_TIMEOUT",
     "DNS_ERR_TRUNCATED",
     "DNS_ERR_UNKNOWN",
@@ -144,9 +147,10 @@ __all__ = [
     "EVDNS_TYPE_PTR",
     "EVDNS_TYPE_SOA",
     "EVDNS_TYPE_TXT",
-    "AddrInfoLookup",
+    "Answer",
     "AnswerType",
     "BaseFlag",
+    "Caa",
     "ConfigClass",
     "ConfigResult",
     "DNS_IPv4_A",
@@ -161,8 +165,12 @@ __all__ = [
     "DnsStateError",
     "Lookup",
     "LookupCallback",
+    "Mx",
+    "QueryCallback",
     "QueryFlag",
+    "Record",
     "RecordClass",
+    "RecordData",
     "RecordType",
     "ReplyFlag",
     "Resolver",
@@ -171,6 +179,9 @@ __all__ = [
     "ServerCallback",
     "ServerOption",
     "ServerQuestion",
+    "Soa",
+    "Srv",
+    "Svcb",
     "TcpServerPort",
     "UdpServerPort",
     "err_to_string",

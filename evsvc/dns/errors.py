@@ -10,7 +10,10 @@ from ..core import ArgumentError, Error, StateError
 
 
 class DnsResult(enum.IntEnum):
-    """The `result` argument of a lookup's callback; 1 to 5 are the rcodes of RFC 1035 4.1.1."""
+    """The `result` argument of a lookup's callback; 1 to 5 are the rcodes of RFC 1035 4.1.1.
+
+    DNS_ERR_SYSTEM is ours: the process has no descriptor left to ask with.
+    """
 
     DNS_ERR_NONE = 0
     DNS_ERR_FORMAT = 1
@@ -24,6 +27,7 @@ class DnsResult(enum.IntEnum):
     DNS_ERR_SHUTDOWN = 68
     DNS_ERR_CANCEL = 69
     DNS_ERR_NODATA = 70
+    DNS_ERR_SYSTEM = 71
 
 
 DNS_ERR_NONE = DnsResult.DNS_ERR_NONE
@@ -38,6 +42,7 @@ DNS_ERR_TIMEOUT = DnsResult.DNS_ERR_TIMEOUT
 DNS_ERR_SHUTDOWN = DnsResult.DNS_ERR_SHUTDOWN
 DNS_ERR_CANCEL = DnsResult.DNS_ERR_CANCEL
 DNS_ERR_NODATA = DnsResult.DNS_ERR_NODATA
+DNS_ERR_SYSTEM = DnsResult.DNS_ERR_SYSTEM
 
 _TEXTS: dict[int, str] = {
     DNS_ERR_NONE: "no error",
@@ -52,6 +57,7 @@ _TEXTS: dict[int, str] = {
     DNS_ERR_SHUTDOWN: "dns subsystem shut down",
     DNS_ERR_CANCEL: "dns request canceled",
     DNS_ERR_NODATA: "no records in the reply",
+    DNS_ERR_SYSTEM: "the system lacks descriptors or memory",
 }
 
 

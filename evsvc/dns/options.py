@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from .addresses import SocketAddress, parse_address
+from ..core import ArgumentError
+from ..core.resolver import SocketAddress
+from ..core.util import parse_sockaddr_port
 from .constants import (
     DNS_OPTION_MISC,
     DNS_OPTION_NAMESERVERS,
@@ -20,12 +22,27 @@ from .constants import (
     ConfigClass,
 )
 from .errors import DnsArgumentError
+from .wire.names import parse_name
 
 MIN_UDP_BYTES = 512
 MAX_UDP_BYTES = 65507  # the most that fits into an IPv4 datagram
 MAX_MESSAGE_BYTES = 65535
 MIN_TIMEOUT_S = 0.001
 MAX_PROBE_TIMEOUT_S = 3600.0
+DNS_PORT = 53
+EDNS_UDP_BYTES = 1232  # passes every network unfragmented (DNS flag day 2020)
+
+
+def parse_nameserver(text: str) -> SocketAddress:
+    """Return the socket address of a nameserver, port 53 unless it says another.
+
+    Raises DnsArgumentError for what `parse_sockaddr_port` refuses.
+    """
+    try:
+        host, port, *more = parse_sockaddr_port(text)
+    except ArgumentError as exc:
+        raise DnsArgumentError(f"not an IP address with an optional port: {text!r}") from exc
+    return (host, port or DNS_PORT, *more)
 
 
 def _check_range(owner: object, name: str, low: float, high: float) -> None:
@@ -72,21 +89,29 @@ class ResolverOptions:
 
     ndots:         a name with at least this many dots is first tried as it is.
     timeout_s:     seconds to wait for the answer to one transmission.
-    attempts:      most transmissions of one question.
+    attempts:      most rounds in which one question goes through the nameservers.
+    rotate:        begin each question's rounds at another nameserver.
     max_timeouts:  consecutive timeouts that a nameserver is forgiven; one more marks it down.
     max_inflight:  most lookups on the wire; the rest wait in line.
     max_waiting:   most lookups in that line; one more is refused.
     randomize_case: send the letters of a name in random case (0x20), which a forger must guess.
-    strict_case:   ignore a reply that does not repeat the case.  Off, since some nameservers
-                   answer in lower case; on, the random case counts against forgers.
+                   A reply in other letters is not believed; see docs/libevent-map.md.
+    probe_name:    what a nameserver that is down is asked for: "." for the root's NS records, any
+                   other name for its A records.
     initial_probe_timeout_s, probe_backoff_factor, max_probe_timeout_s: when a nameserver that is
                    down is probed: first after the first, then after each time the factor more.
-    getaddrinfo_skew_s: how long the slower of the A and AAAA answers is waited for.
+    getaddrinfo_skew_s: how long the slower of the A and AAAA answers is waited for once the other
+                   has addresses (RFC 8305 section 3).
+    lookup_timeout_s: seconds for a whole look-up, its waiting in line included; None is for ever.
+    no_aaaa:       have `getaddrinfo` look for no IPv6 address.
+    single_request: have `getaddrinfo` ask for AAAA when A is answered, not beside it.
+    trust_ad:      ask whether nameservers have validated what they say, and believe them.
     receive_buffer_bytes, send_buffer_bytes: SO_RCVBUF and SO_SNDBUF of UDP sockets; 0 leaves them.
     tcp_idle_s:    how long a TCP connection to a nameserver is kept unused.
     use_vc:        ask over TCP only.
     ignore_tc:     report a truncated answer rather than ask again over TCP.
-    edns_udp_bytes: largest UDP answer; above 512 it is announced by EDNS.
+    edns_udp_bytes: largest UDP answer; above 512 it is announced by EDNS, unless a nameserver has
+                   refused that.
     bind_to:       the local IP address to ask from over UDP, except to loopback.  A port in it is
                    not used: RFC 5452 9.2 wants a random one for every query.
     cname_links:   most CNAME records followed from a name to its address.
@@ -99,21 +124,26 @@ class ResolverOptions:
     ndots: int = 1
     timeout_s: float = 5.0
     attempts: int = 3
+    rotate: bool = False
     max_timeouts: int = 3
     max_inflight: int = 64
     max_waiting: int = 65536
     randomize_case: bool = True
-    strict_case: bool = False
+    probe_name: str = "."
     initial_probe_timeout_s: float = 10.0
     max_probe_timeout_s: float = MAX_PROBE_TIMEOUT_S
     probe_backoff_factor: int = 3
-    getaddrinfo_skew_s: float = 3.0
+    getaddrinfo_skew_s: float = 0.05
+    lookup_timeout_s: float | None = None
+    no_aaaa: bool = False
+    single_request: bool = False
+    trust_ad: bool = False
     receive_buffer_bytes: int = 0
     send_buffer_bytes: int = 0
     tcp_idle_s: float = 5.0
     use_vc: bool = False
     ignore_tc: bool = False
-    edns_udp_bytes: int = MIN_UDP_BYTES
+    edns_udp_bytes: int = EDNS_UDP_BYTES
     bind_to: SocketAddress | None = None
     cname_links: int = 16
     nameservers: int = 64
@@ -127,6 +157,9 @@ class ResolverOptions:
 
     def __post_init__(self) -> None:
         _check_ranges(self, _RESOLVER_RANGES)
+        parse_name(self.probe_name)
+        if self.lookup_timeout_s is not None:
+            _check_range(self, "lookup_timeout_s", MIN_TIMEOUT_S, math.inf)
 
     def with_setting(self, name: str, value: object = None, classes: int = ~0) -> Self:
         """Return the options with one of libevent's named options set (evdns_base_set_option).
@@ -240,6 +273,11 @@ def _switch_on(text: str | None) -> bool:
     return True
 
 
+def _default_edns(text: str | None) -> int:
+    _switch_on(text)
+    return EDNS_UDP_BYTES
+
+
 def _boolean(text: str | None) -> bool:
     return bool(_integer(0, 1)(text))
 
@@ -247,7 +285,10 @@ def _boolean(text: str | None) -> bool:
 def _local_address(text: str | None) -> SocketAddress:
     if text is None:
         raise ValueError(text)
-    return parse_address(text)
+    try:
+        return parse_nameserver(text)
+    except ArgumentError:
+        raise ValueError(text) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,5 +319,10 @@ _SETTINGS: dict[str, _Setting] = {
     "tcp-idle-timeout": _Setting("tcp_idle_s", _seconds()),
     "use-vc": _Setting("use_vc", _switch_on),
     "ignore-tc": _Setting("ignore_tc", _switch_on),
+    "rotate": _Setting("rotate", _switch_on),
+    "no-aaaa": _Setting("no_aaaa", _switch_on),
+    "single-request": _Setting("single_request", _switch_on),
+    "trust-ad": _Setting("trust_ad", _switch_on),
+    "edns0": _Setting("edns_udp_bytes", _default_edns),
     "edns-udp-size": _Setting("edns_udp_bytes", _integer(MIN_UDP_BYTES, MAX_MESSAGE_BYTES)),
 }

@@ -50,13 +50,13 @@ def reply_to(
 class Nameserver:
     """A raw UDP nameserver on the base: `script(packet)` gives what to send back, or None."""
 
-    def __init__(self, base: EventBase, script: Script) -> None:
+    def __init__(self, base: EventBase, script: Script, host: str) -> None:
         self.script = script
         self.packets: list[bytes] = []
         self.sources: list[tuple[str, int]] = []
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.setblocking(False)
-        self.sock.bind(("127.0.0.1", 0))
+        self.sock.bind((host, 0))
         self.event = Event(base, self.sock, EV_READ | EV_PERSIST, self._on_readable)
         self.event.add()
 
@@ -210,11 +210,11 @@ def answer_a() -> Callable[..., Script]:
 
 @pytest.fixture
 def nameserver(base: EventBase) -> Iterator[Callable[[Script], Nameserver]]:
-    """Return `nameserver(script)`, which starts a `Nameserver`."""
+    """Return `nameserver(script, host="127.0.0.1")`, which starts a `Nameserver`."""
     made: list[Nameserver] = []
 
-    def start(script: Script) -> Nameserver:
-        made.append(Nameserver(base, script))
+    def start(script: Script, host: str = "127.0.0.1") -> Nameserver:
+        made.append(Nameserver(base, script, host))
         return made[-1]
 
     yield start

@@ -17,8 +17,8 @@ from evsvc.dns.wire.fast import (
     read_plain,
     write_plain,
 )
+from evsvc.dns.wire.names import name_to_text, parse_name
 from evsvc.dns.wire.queries import start_reply
-from evsvc.dns.wire.replies import name_to_text, parse_name
 
 EXAMPLES = 5_000 if os.environ.get("CI") or os.environ.get("EVSVC_CI") else 300
 

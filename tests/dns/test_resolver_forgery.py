@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from evsvc.dns import DNS_ERR_NONE, DNS_ERR_TIMEOUT
+from evsvc.dns import DNS_ERR_NONE
 
 
 def test_queries_have_random_ids_ports_and_case(
@@ -14,8 +14,8 @@ def test_queries_have_random_ids_ports_and_case(
 ) -> None:
     server = nameserver(answer_a())
     resolver = make_resolver(server)
-    for _ in range(32):
-        resolver.resolve_ipv4("abcdefghijklmnopqrstuvwxyz.example.com", 0, results)
+    for index in range(32):
+        resolver.resolve_ipv4(f"abcdefghijklmnopqrstuvwxyz.x{index}.example.com", 0, results)
     results.wait(32)
     assert len({packet[:2] for packet in server.packets}) == 32
     assert len({port for _, port in server.sources}) > 24
@@ -34,23 +34,38 @@ def lower_name(packet: bytes) -> bytes:
     return packet[:12] + packet[12:].lower()
 
 
-def test_a_server_that_answers_in_lower_case_is_believed(
+def test_a_server_that_changes_letters_is_asked_again_in_plain_ones_and_remembered(
     nameserver, make_resolver, answer_a, results
 ) -> None:
     server = nameserver(lambda packet: answer_a()(lower_name(packet)))
-    make_resolver(server).resolve_ipv4("abcdefghijklmnopqrstuvwxyz.example.com", 0, results)
-    results.wait()
-    assert results[0][0] == DNS_ERR_NONE
+    resolver = make_resolver(server)
+    for expected in (1, 2):
+        resolver.resolve_ipv4("abcdefghijklmnopqrstuvwxyz.example.com", 0, results)
+        results.wait(expected)
+    assert [result[0] for result in results] == [DNS_ERR_NONE] * 2
+    assert len(server.packets) == 3  # it has no TCP; then it is remembered
+    assert server.packets[0][:2] != server.packets[1][:2]
+    assert server.sources[0] != server.sources[1]
+    plain = b"\x1aabcdefghijklmnopqrstuvwxyz\7example\3com\0"
+    assert [plain in packet for packet in server.packets] == [False, True, True]
 
 
-def test_strict_case_ignores_a_reply_in_other_case(
-    nameserver, make_resolver, answer_a, results
+def test_a_reply_in_other_letters_is_not_believed_and_the_question_goes_over_tcp(
+    nameserver, make_server, make_resolver, answer_a, results
 ) -> None:
-    server = nameserver(lambda packet: answer_a()(lower_name(packet)))
-    resolver = make_resolver(server, strict_case=True)
-    resolver.resolve_ipv4("abcdefghijklmnopqrstuvwxyz.example.com", 0, results)
-    results.wait()
-    assert results[0][0] == DNS_ERR_TIMEOUT
+    def over_tcp(request, arg) -> None:
+        request.add_a_reply(request.questions[0].name, ["10.0.0.1"], 60)
+        request.respond(0)
+
+    forged = answer_a(address="6.6.6.6")
+    forger = nameserver(lambda packet: forged(lower_name(packet)), "127.0.0.77")
+    make_server(over_tcp).bind_tcp(*forger.address)
+    resolver = make_resolver(forger)
+    for expected in (1, 2):
+        resolver.resolve_ipv4("abcdefghijklmnopqrstuvwxyz.example.com", 0, results)
+        results.wait(expected)
+    assert [result[4] for result in results] == [["10.0.0.1"]] * 2
+    assert len(forger.packets) == 2  # what was forged is not held against the nameserver
 
 
 def wrong_id(packet: bytes) -> bytes:

@@ -111,14 +111,15 @@ def test_an_unwilling_server_over_tcp_reports_its_code(both, make_resolver, resu
     make_resolver(server).resolve_ipv4("h.example.com", DNS_QUERY_USEVC, results)
     results.wait()
     assert results[0][0] == DNS_ERR_NOTIMPL
+    assert server.seen == [TCP] * 2  # the second without EDNS
 
 
 def test_a_lost_reply_over_tcp_is_a_timeout(both, make_resolver, results, clock) -> None:
     server = both(0, answer=lambda request: request.drop())
     begin = clock.monotonic()
     resolver = make_resolver(server, timeout_s=1, attempts=2)
-    for _ in range(2):
-        resolver.resolve_ipv4("h.example.com", DNS_QUERY_USEVC, results)
+    for index in range(2):
+        resolver.resolve_ipv4(f"h{index}.example.com", DNS_QUERY_USEVC, results)
     results.wait(2)
     assert [result[0] for result in results] == [DNS_ERR_TIMEOUT] * 2
     assert server.seen == [TCP] * 4

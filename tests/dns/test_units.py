@@ -15,25 +15,28 @@ from evsvc.core import (
 from evsvc.dns import (
     DNS_ERR_NODATA,
     DNS_ERR_NONE,
+    DNS_ERR_NOTEXIST,
+    DNS_ERR_REFUSED,
+    DNS_ERR_SERVERFAILED,
     DNS_ERR_TIMEOUT,
     DnsArgumentError,
     DnsError,
     DnsFileError,
     DnsResult,
     DnsStateError,
+    Record,
     ResolverOptions,
     err_to_string,
 )
-from evsvc.dns.addresses import (
-    normalize_sockaddr,
-    parse_address,
-    parse_ip,
-    same_endpoint,
-)
-from evsvc.dns.resolver.cache import AnswerCache, CachedAnswer
+from evsvc.dns.options import parse_nameserver
+from evsvc.dns.resolver.answer import Answer
+from evsvc.dns.resolver.cache import AnswerCache
 from evsvc.dns.resolver.hosts import HostsTable
 from evsvc.dns.resolver.nameservers import NameserverPool, choose_id
+from evsvc.dns.resolver.transport import same_endpoint
 from evsvc.dns.wire.framing import add_length, take_message
+from evsvc.dns.wire.names import parse_name
+from evsvc.dns.wire.replies import Question, QuestionKey
 
 
 @pytest.mark.parametrize(
@@ -41,16 +44,15 @@ from evsvc.dns.wire.framing import add_length, take_message
     [
         ("1.2.3.4", ("1.2.3.4", 53)),
         ("8.8.8.8:80", ("8.8.8.8", 80)),
-        ("8.8.8.8:0", ("8.8.8.8", 53)),
         ("3::4", ("3::4", 53, 0, 0)),
-        ("::1:82", ("::1:82", 53, 0, 0)),
+        ("::1:82", ("::0.1.0.130", 53, 0, 0)),
         ("[::1]", ("::1", 53, 0, 0)),
         ("[::1]:82", ("::1", 82, 0, 0)),
         ("fe80::1%7", ("fe80::1", 53, 0, 7)),
     ],
 )
 def test_an_address_may_have_a_port(text, address) -> None:
-    assert parse_address(text) == address
+    assert parse_nameserver(text) == address
 
 
 @pytest.mark.parametrize(
@@ -58,32 +60,38 @@ def test_an_address_may_have_a_port(text, address) -> None:
     [
         *("", "foo", "3.14", "1.2.3.4.5", "010.1.2.3", "1.2.3.4:", "1.2.3.4:x", "1.2.3.4:65536"),
         *("[1.2.3.4]:53", "[::1", "[::1]x", "[::1]:", "1.2.3.4%1", "::1%no-such-if", "::1%", ":53"),
-        *("1.2.3.4:-1", "1.2.3.4:٣", "::1%4294967296"),
+        *("1.2.3.4:-1", "1.2.3.4:٣", "::1%4294967296", "8.8.8.8:0"),
     ],
 )
 def test_what_is_no_address_is_refused_with_its_text(text) -> None:
     with pytest.raises(DnsArgumentError) as caught:
-        parse_address(text)
+        parse_nameserver(text)
     assert repr(text) in str(caught.value)
 
 
 def test_a_zone_may_be_the_name_of_an_interface() -> None:
     index, name = socket.if_nameindex()[0]
-    assert parse_ip(f"fe80::1%{name}") == (socket.AF_INET6, "fe80::1", index)
+    assert parse_nameserver(f"fe80::1%{name}") == ("fe80::1", 53, 0, index)
 
 
 @pytest.mark.parametrize(
     "address",
-    [("x", 53), ("1.2.3.4", 0), ("1.2.3.4", 65536), ("1.2.3.4",), ("1.2.3.4", "53"), 5, (5, 53)],
+    [
+        *(("x", 53), ("1.2.3.4", 0), ("1.2.3.4", 65536), ("1.2.3.4",), ("1.2.3.4", "53"), 5),
+        *((5, 53), "/run/dns"),
+    ],
 )
-def test_a_nameserver_needs_a_numeric_host_and_a_port(address) -> None:
-    with pytest.raises(DnsArgumentError):
-        normalize_sockaddr(address)
+def test_a_nameserver_needs_a_numeric_host_and_a_port(make_resolver, address) -> None:
+    with pytest.raises((ArgumentError, TypeError)):
+        make_resolver().nameserver_sockaddr_add(address)
 
 
-def test_a_socket_address_is_brought_to_one_form() -> None:
-    assert normalize_sockaddr(("2001:DB8::0:1", 53)) == ("2001:db8::1", 53, 0, 0)
-    assert normalize_sockaddr(("fe80::1", 53, 9, 3)) == ("fe80::1", 53, 0, 3)
+def test_a_socket_address_is_brought_to_one_form(make_resolver) -> None:
+    resolver = make_resolver()
+    for address in (("2001:DB8::0:1", 53), ("fe80::1", 53, 9, 3)):
+        resolver.nameserver_sockaddr_add(address)
+    assert resolver.nameserver_addr(0) == ("2001:db8::1", 53, 0, 0)
+    assert resolver.nameserver_addr(1) == ("fe80::1", 53, 9, 3)
 
 
 def test_endpoints_are_the_same_by_host_port_and_scope() -> None:
@@ -123,8 +131,16 @@ def test_hosts_have_a_limit(limit, complete) -> None:
     assert len(hosts) == min(limit, 3)
 
 
-GOOD = CachedAnswer(DNS_ERR_NONE, ("10.0.0.1",))
-BAD = CachedAnswer(DNS_ERR_NODATA)
+def record(text: str, ttl_s: int = 60) -> Record:
+    return Record("a", 1, ttl_s, text)
+
+
+def good(ttl_s: int) -> Answer:
+    return Answer(DNS_ERR_NONE, (record("10.0.0.1"),), ttl_s)
+
+
+def key(name: str, rdtype: int = 1) -> QuestionKey:
+    return Question(parse_name(name), rdtype).key
 
 
 def make_cache(entries: int = 10) -> AnswerCache:
@@ -132,36 +148,53 @@ def make_cache(entries: int = 10) -> AnswerCache:
 
 
 @pytest.mark.parametrize(
-    ("answer", "ttl_s", "stay_s"), [(GOOD, 7, 7), (GOOD, 1000, 100), (BAD, 7, 7), (BAD, 1000, 50)]
+    ("result", "ttl_s", "stay_s"),
+    [
+        (DNS_ERR_NONE, 7, 7),
+        (DNS_ERR_NONE, 1000, 100),
+        (DNS_ERR_NODATA, 7, 7),
+        (DNS_ERR_NODATA, 1000, 50),
+        (DNS_ERR_NOTEXIST, 7, 7),
+    ],
 )
-def test_an_answer_stays_for_its_ttl_up_to_the_limit(answer, ttl_s, stay_s) -> None:
+def test_an_answer_stays_for_its_ttl_up_to_the_limit(result, ttl_s, stay_s) -> None:
     cache = make_cache()
-    cache.put("Name", 2, answer, ttl_s, 0.0)
-    assert cache.get("nAME", 2, stay_s - 0.1) is answer
-    assert cache.get("name", 10, 0.0) is None
-    assert cache.get("name", 2, float(stay_s)) is None
+    cache.put(key("Name"), Answer(result, ttl_s=ttl_s), 0.0)
+    found = cache.get(key("nAME"), stay_s - 1.0)
+    assert found is not None
+    assert (found.result, found.ttl_s) == (result, 1)
+    assert cache.get(key("name", 28), 0.0) is None
+    assert cache.get(key("name"), float(stay_s)) is None
     assert len(cache) == 0
+
+
+@pytest.mark.parametrize("result", [DNS_ERR_TIMEOUT, DNS_ERR_REFUSED, DNS_ERR_SERVERFAILED])
+def test_a_failure_is_not_kept_and_takes_nothing_away(result) -> None:
+    cache = make_cache()
+    cache.put(key("a"), good(9), 0.0)
+    cache.put(key("a"), Answer(result, ttl_s=9), 1.0)
+    assert cache.get(key("a"), 1.0) == good(8)
 
 
 def test_the_entry_unused_for_longest_makes_room() -> None:
     cache = make_cache(2)
     for name in ("a", "b"):
-        cache.put(name, 2, GOOD, 9, 0.0)
-    assert cache.get("a", 2, 1.0) is GOOD
-    cache.put("c", 2, GOOD, 9, 1.0)
-    assert [cache.get(name, 2, 1.0) for name in "abc"] == [GOOD, None, GOOD]
+        cache.put(key(name), good(9), 0.0)
+    assert cache.get(key("a"), 0.0) == good(9)
+    cache.put(key("c"), good(9), 0.0)
+    assert [cache.get(key(name), 0.0) for name in "abc"] == [good(9), None, good(9)]
     assert len(cache) == 2
 
 
 def test_a_ttl_of_zero_removes_and_a_cache_of_zero_keeps_nothing() -> None:
     cache = make_cache()
-    cache.put("a", 2, GOOD, 9, 0.0)
-    cache.put("a", 2, GOOD, 0, 1.0)
-    assert cache.get("a", 2, 1.0) is None
+    cache.put(key("a"), good(9), 0.0)
+    cache.put(key("a"), good(0), 1.0)
+    assert cache.get(key("a"), 1.0) is None
     none = make_cache(0)
-    none.put("a", 2, GOOD, 9, 0.0)
+    none.put(key("a"), good(9), 0.0)
     assert len(none) == 0
-    cache.put("a", 2, GOOD, 9, 0.0)
+    cache.put(key("a"), good(9), 0.0)
     cache.clear()
     assert len(cache) == 0
 
@@ -173,38 +206,36 @@ def make_pool(count: int, **options) -> NameserverPool:
     return pool
 
 
-def chosen(pool: NameserverPool, times: int) -> list[int]:
-    return [pool.servers.index(pool.choose()) for _ in range(times)]
+def line(pool: NameserverPool, number: int = 0) -> list[int]:
+    return [pool.servers.index(server) for server in pool.new_plan()(number)]
 
 
-def test_nameservers_are_chosen_in_turn_and_dead_ones_passed_over() -> None:
+def test_nameservers_are_asked_in_order_and_dead_ones_last_and_once() -> None:
     pool = make_pool(3)
-    assert chosen(pool, 4) == [0, 1, 2, 0]
-    pool.mark_down(pool.servers[1], 0.0)
-    assert chosen(pool, 3) == [2, 0, 2]
+    assert [line(pool), line(pool, 1)] == [[0, 1, 2]] * 2
+    pool.mark_down(pool.servers[0], 0.0)
+    assert line(pool) == [1, 2, 0]
+    assert line(pool, 1) == [1, 2]
 
 
-def test_when_all_are_down_they_still_take_turns() -> None:
+def test_when_all_are_down_they_are_asked_in_every_round() -> None:
     pool = make_pool(2)
     for server in pool.servers:
         pool.mark_down(server, 0.0)
-    assert chosen(pool, 3) == [0, 1, 0]
-    assert make_pool(0).choose() is None
+    assert [line(pool), line(pool, 1)] == [[0, 1]] * 2
+    assert line(make_pool(0)) == []
 
 
-def test_the_one_to_avoid_is_chosen_only_alone() -> None:
-    pool = make_pool(2)
-    assert pool.choose(avoid=pool.servers[0]) is pool.servers[1]
-    alone = make_pool(1)
-    assert alone.choose(avoid=alone.servers[0]) is alone.servers[0]
-    assert not alone.has_other(alone.servers[0])
+def test_rotate_begins_each_question_at_another_nameserver() -> None:
+    pool = make_pool(2, rotate=True)
+    assert [line(pool) for _ in range(3)] == [[0, 1], [1, 0], [0, 1]]
 
 
 def test_a_nameserver_is_down_when_timeouts_exceed_the_limit() -> None:
     pool = make_pool(1, max_timeouts=3)
     (server,) = pool.servers
     assert [pool.note_timeout(server, 0.0) for _ in range(3)] == [False] * 3
-    pool.note_packet(server)
+    pool.note_answer(server)
     assert [pool.note_timeout(server, 0.0) for _ in range(4)] == [False] * 3 + [True]
     assert not server.up
     pool.note_answer(server)

@@ -1,8 +1,9 @@
-"""getaddrinfo(3) without blocking: what can be said at once, and two lookups for the rest.
+"""getaddrinfo(3) without blocking: what can be said at once, and a search for the rest.
 
 An answer at once comes from a numeric host, no host, the hosts table or the cache.  Otherwise A
-and AAAA are asked for side by side; when one is answered, the other has `getaddrinfo_skew_s` more.
-IPv4 addresses come before IPv6.  Source: evdns_getaddrinfo, RFC 3493 section 6.1.
+and AAAA are asked for together; when one has addresses, the other has `getaddrinfo_skew_s` more.
+IPv4 addresses come before IPv6.  Source: evdns_getaddrinfo, RFC 3493 section 6.1; the codes are
+those of glibc.
 """
 
 from __future__ import annotations
@@ -16,40 +17,49 @@ import dns.rdatatype
 from ...core import (
     EVUTIL_EAI_ADDRFAMILY,
     EVUTIL_EAI_AGAIN,
+    EVUTIL_EAI_BADFLAGS,
     EVUTIL_EAI_CANCEL,
     EVUTIL_EAI_FAIL,
     EVUTIL_EAI_FAMILY,
+    EVUTIL_EAI_NODATA,
     EVUTIL_EAI_NONAME,
+    EVUTIL_EAI_SYSTEM,
     AddrInfo,
     AddrInfoHints,
     EaiError,
     ResolveCallback,
 )
-from ...core.util import AddrInfoError, service_port, socket_kinds
-from ..addresses import (
-    SocketAddress,
-    check_port,
-    family_of,
-    make_sockaddr,
-    parse_ip,
+from ...core.resolver import SocketAddress
+from ...core.util import (
+    AddrInfoError,
+    getaddrinfo,
+    ip_version,
+    service_port,
+    socket_kinds,
 )
 from ..errors import (
+    DNS_ERR_CANCEL,
     DNS_ERR_NODATA,
     DNS_ERR_NONE,
     DNS_ERR_NOTEXIST,
+    DNS_ERR_NOTIMPL,
+    DNS_ERR_REFUSED,
+    DNS_ERR_SERVERFAILED,
+    DNS_ERR_SYSTEM,
+    DNS_ERR_TIMEOUT,
+    DNS_ERR_TRUNCATED,
     DnsArgumentError,
     DnsResult,
 )
-from .cache import AnswerCache, CachedAnswer
+from ..wire.replies import Question
 from .hosts import HostsTable, is_family_wanted
-from .resolution import Answer, Resolution, list_candidates
+from .lookup import Lookup
+from .search import Answers, Search, Wish, call_program, list_candidates
 
 if TYPE_CHECKING:
     import dns.name
 
-    from ...core import EventFlag
     from .engine import LookupEngine
-    from .lookup import Lookup
 
 AF_INET, AF_INET6, AF_UNSPEC = socket.AF_INET, socket.AF_INET6, socket.AF_UNSPEC
 
@@ -58,13 +68,24 @@ _RECORD_TYPES: dict[int, dns.rdatatype.RdataType] = {
     AF_INET6: dns.rdatatype.AAAA,
 }
 _OTHER_FAMILY: dict[int, int] = {AF_INET: AF_INET6, AF_INET6: AF_INET}
-_LOOPBACK: dict[int, str] = {AF_INET: "127.0.0.1", AF_INET6: "::1"}
-_ANY: dict[int, str] = {AF_INET: "0.0.0.0", AF_INET6: "::"}
 
 # Documentation addresses: connecting a UDP socket there asks the routing table and sends nothing.
 _ROUTE_PROBES: dict[int, SocketAddress] = {
     AF_INET: ("192.0.2.1", 9),
     AF_INET6: ("2001:db8::1", 9, 0, 0),
+}
+
+# glibc's codes; what is not here cannot be mended by trying again.
+_CODES: dict[DnsResult, EaiError] = {
+    DNS_ERR_NOTEXIST: EVUTIL_EAI_NONAME,
+    DNS_ERR_NODATA: EVUTIL_EAI_NODATA,
+    DNS_ERR_TIMEOUT: EVUTIL_EAI_AGAIN,
+    DNS_ERR_SERVERFAILED: EVUTIL_EAI_AGAIN,
+    DNS_ERR_REFUSED: EVUTIL_EAI_AGAIN,
+    DNS_ERR_NOTIMPL: EVUTIL_EAI_AGAIN,
+    DNS_ERR_TRUNCATED: EVUTIL_EAI_AGAIN,
+    DNS_ERR_SYSTEM: EVUTIL_EAI_SYSTEM,
+    DNS_ERR_CANCEL: EVUTIL_EAI_CANCEL,
 }
 
 
@@ -74,19 +95,6 @@ class _Failure(Exception):
     def __init__(self, code: EaiError) -> None:
         super().__init__(code)
         self.code = code
-
-
-def port_of(service: int | str | None, hints: AddrInfoHints) -> int:
-    """Return the port of a number or a service name, 0 for None.
-
-    Raises DnsArgumentError for an int that is no port, _Failure for a text that names none.
-    """
-    if isinstance(service, int):
-        check_port(service)
-    try:
-        return service_port(service, hints)
-    except AddrInfoError as exc:
-        raise _Failure(exc.code) from None
 
 
 def families_of(family: int) -> tuple[int, ...]:
@@ -113,8 +121,8 @@ def _has_route(family: int) -> bool:
 
 
 def result_code(result: DnsResult) -> EaiError:
-    """Return the resolution code of a lookup that gave no address."""
-    return EVUTIL_EAI_NONAME if result == DNS_ERR_NOTEXIST else EVUTIL_EAI_FAIL
+    """Return the resolution code of a look-up that gave no address."""
+    return _CODES.get(result, EVUTIL_EAI_FAIL)
 
 
 class Wanted:
@@ -131,167 +139,79 @@ class Wanted:
         self.family = hints.family
         self.flags = hints.flags
         self.kinds = socket_kinds(hints)
-        self.port = port_of(service, hints)
+        try:
+            self.port = service_port(service, hints)
+        except AddrInfoError as exc:
+            raise _Failure(exc.code) from None
 
-    def entries(
-        self, addresses: Sequence[SocketAddress], canonical_name: str | None = None
-    ) -> list[AddrInfo]:
+    def entries(self, addresses: Sequence[SocketAddress], canonical_name: str) -> list[AddrInfo]:
         """Return the entries for addresses; the canonical name, if wanted, is on the first."""
-        name = canonical_name or "" if self.flags & socket.AI_CANONNAME else ""
+        name = canonical_name if self.flags & socket.AI_CANONNAME else ""
         found: list[AddrInfo] = []
         for address in addresses:
+            family = AF_INET if len(address) == 2 else AF_INET6
             sockaddr = (address[0], self.port, *address[2:])
             for kind, proto in self.kinds:
-                entry_name = "" if found else name
-                found.append(AddrInfo(family_of(address), kind, proto, entry_name, sockaddr))
+                found.append(AddrInfo(family, kind, proto, "" if found else name, sockaddr))
         return found
 
 
-class AddrInfoLookup:
-    """A getaddrinfo under way: up to two lookups, and what they gave so far."""
-
-    __slots__ = ("_answers", "_arg", "_cb", "_name", "_owner", "_skew_timer", "_wanted", "lookups")
-
-    def __init__(
-        self,
-        owner: AddrInfoResolver,
-        name: str,
-        wanted: Wanted,
-        cb: ResolveCallback,
-        arg: object,
-    ) -> None:
-        self._owner: AddrInfoResolver | None = owner
-        self._name = name
-        self._wanted = wanted
-        self._cb = cb
-        self._arg = arg
-        self._answers: dict[int, CachedAnswer] = {}
-        self._skew_timer = owner.engine.base.timer(self._on_skew_over)
-        self.lookups: dict[int, Lookup] = {}
-
-    def start(self, cached: dict[int, CachedAnswer], candidates: list[dns.name.Name]) -> None:
-        """Take what the cache has, and ask for the families that it has not."""
-        assert self._owner is not None
-        engine = self._owner.engine
-        self._answers.update(cached)
-        for family in families_of(self._wanted.family):
-            if family not in cached:
-                resolution = Resolution(candidates, _RECORD_TYPES[family], 0, engine.options)
-                self.lookups[family] = engine.start(resolution, self._on_answer, family)
-        if cached:
-            self._skew_timer.add(engine.options.getaddrinfo_skew_s)
-
-    def cancel(self) -> None:
-        """Give up: the callback gets EVUTIL_EAI_CANCEL, from the loop.
-
-        Does nothing once the callback was called.  Source: evdns_getaddrinfo_cancel.
-        """
-        if self._owner is not None:
-            base = self._owner.engine.base
-            self.drop()
-            base.post(self._cb, EVUTIL_EAI_CANCEL, [], self._arg)
-
-    def drop(self) -> None:
-        """End it without a word to the callback."""
-        if self._owner is None:
-            return
-        self._owner.running.discard(self)
-        self._owner = None
-        self._skew_timer.close()
-        for lookup in self.lookups.values():
-            lookup.cancel()
-        self.lookups.clear()
-
-    def _on_answer(self, answer: Answer, family: object) -> None:
-        if self._owner is None:
-            return  # cancelled, or the skew was over, while this answer was on its way
-        assert isinstance(family, int)
-        engine = self._owner.engine
-        del self.lookups[family]
-        kept = CachedAnswer(answer.result, answer.addresses, answer.canonical_name)
-        self._answers[family] = kept
-        if answer.result in (DNS_ERR_NONE, DNS_ERR_NOTEXIST, DNS_ERR_NODATA):
-            self._owner.cache.put(self._name, family, kept, answer.ttl_s, engine.base.now)
-        if not self.lookups:
-            self._report()
-        elif not engine.closed:
-            self._skew_timer.add(engine.options.getaddrinfo_skew_s)
-
-    def _on_skew_over(self, fd: int, what: EventFlag, arg: object) -> None:
-        if self._owner is not None:
-            self._report()
-
-    def _report(self) -> None:
-        self.drop()
-        code, entries = merge(self._answers, self._wanted)
-        self._cb(code, entries, self._arg)
-
-
-def merge(answers: dict[int, CachedAnswer], wanted: Wanted) -> tuple[int, list[AddrInfo]]:
-    """Return the result of a getaddrinfo from the answers by family, in the order they came.
-
-    Any address is success; of two errors the later counts; no answer at all is "try again".
-    """
-    good = [
-        (family, answers[family])
-        for family in (AF_INET, AF_INET6)
-        if family in answers and answers[family].result == DNS_ERR_NONE
-    ]
-    if good:
-        addresses = [
-            make_sockaddr(family, text, 0) for family, answer in good for text in answer.addresses
-        ]
-        names = (answer.canonical_name for _, answer in good if answer.canonical_name)
-        return EaiError.EVUTIL_EAI_SUCCESS, wanted.entries(addresses, next(names, None))
-    if not answers:
-        return EVUTIL_EAI_AGAIN, []
-    return result_code(list(answers.values())[-1].result), []
+def merge(answers: Answers, wanted: Wanted) -> tuple[int, list[AddrInfo]]:
+    """Return the result of a getaddrinfo from the answers of a search."""
+    found = [answer for answer in answers.values() if answer.result == DNS_ERR_NONE]
+    if not found:
+        worst = next(iter(answers.values()))
+        return result_code(worst.result), []
+    addresses: list[SocketAddress] = []
+    for family in (AF_INET, AF_INET6):
+        answer = answers.get(int(_RECORD_TYPES[family]))
+        for record in () if answer is None else answer.records:
+            assert isinstance(record.data, str)
+            more = () if family == AF_INET else (0, 0)
+            addresses.append((record.data, 0, *more))
+    return EaiError.EVUTIL_EAI_SUCCESS, wanted.entries(addresses, found[0].name or "")
 
 
 class AddrInfoResolver:
-    """getaddrinfo over a lookup engine, a hosts table and a cache.
+    """getaddrinfo over a lookup engine and a hosts table.
 
     search: the search list; its owner may change it, and the next call goes by that.
+    running: the searches under way, which its owner may drop.
     """
 
-    __slots__ = ("_search", "cache", "engine", "hosts", "running")
+    __slots__ = ("_engine", "_running", "_search", "hosts")
 
     def __init__(
         self,
         engine: LookupEngine,
         hosts: HostsTable,
-        cache: AnswerCache,
         search: list[dns.name.Name],
+        running: set[Search],
     ) -> None:
-        self.engine = engine
         self.hosts = hosts
-        self.cache = cache
-        self.running: set[AddrInfoLookup] = set()
+        self._engine = engine
         self._search = search
+        self._running = running
 
     def getaddrinfo(
         self,
         host: str | None,
         port: int | str | None,
-        hints: AddrInfoHints | None,
+        hints: AddrInfoHints,
         cb: ResolveCallback,
         arg: object,
-    ) -> AddrInfoLookup | None:
+        timeout_s: float | None,
+    ) -> Lookup | None:
         """Look up; see `Resolver.getaddrinfo`."""
         try:
-            answer = self._answer_or_ask(host, port, hints or AddrInfoHints(), cb, arg)
+            answer = self._answer_or_ask(host, port, hints, cb, arg, timeout_s)
         except _Failure as failure:
             cb(failure.code, [], arg)
             return None
-        if isinstance(answer, AddrInfoLookup):
+        if isinstance(answer, Lookup):
             return answer
         cb(EaiError.EVUTIL_EAI_SUCCESS, answer, arg)
         return None
-
-    def drop_all(self) -> None:
-        """End all that is under way without a word."""
-        for lookup in list(self.running):
-            lookup.drop()
 
     def _answer_or_ask(
         self,
@@ -300,18 +220,17 @@ class AddrInfoResolver:
         hints: AddrInfoHints,
         cb: ResolveCallback,
         arg: object,
-    ) -> list[AddrInfo] | AddrInfoLookup:
-        if host is None and port is None:
-            raise _Failure(EVUTIL_EAI_NONAME)
+        timeout_s: float | None,
+    ) -> list[AddrInfo] | Lookup:
         wanted = Wanted(port, hints)
-        if host is None:
-            return _answer_without_host(wanted)
-        answer = _answer_numeric(host, wanted)
-        if answer is None:
-            if wanted.flags & socket.AI_ADDRCONFIG:
-                wanted.family = configured_family(wanted.family)
-            answer = self._answer_from_hosts(host, wanted)
-        return self._ask(host, wanted, cb, arg) if answer is None else answer
+        if host is None and hints.flags & socket.AI_CANONNAME:
+            raise _Failure(EVUTIL_EAI_BADFLAGS)
+        if host is None or ip_version(host) is not None or hints.flags & socket.AI_NUMERICHOST:
+            return _answer_numeric(host, port, hints)
+        if wanted.flags & socket.AI_ADDRCONFIG:
+            wanted.family = configured_family(wanted.family)
+        answer = self._answer_from_hosts(host, wanted)
+        return self._ask(host, wanted, cb, arg, timeout_s) if answer is None else answer
 
     def _answer_from_hosts(self, host: str, wanted: Wanted) -> list[AddrInfo] | None:
         known = self.hosts.lookup(host)
@@ -320,58 +239,61 @@ class AddrInfoResolver:
         fitting = [address for address in known if is_family_wanted(address, wanted.family)]
         if not fitting:
             raise _Failure(EVUTIL_EAI_ADDRFAMILY)
-        return wanted.entries(fitting)
+        return wanted.entries(fitting, self.hosts.canonical_name(host))
 
     def _ask(
-        self, host: str, wanted: Wanted, cb: ResolveCallback, arg: object
-    ) -> list[AddrInfo] | AddrInfoLookup:
+        self, host: str, wanted: Wanted, cb: ResolveCallback, arg: object, timeout_s: float | None
+    ) -> list[AddrInfo] | Lookup:
+        engine, options = self._engine, self._engine.options
         try:
-            candidates = list_candidates(host, self._search, self.engine.options.ndots)
+            candidates = list_candidates(host, self._search, options.ndots)
         except DnsArgumentError:
             raise _Failure(EVUTIL_EAI_NONAME) from None
-        families = families_of(wanted.family)
-        cached = {family: found for family in families if (found := self._cached(host, family))}
-        missing = len(families) - len(cached)
-        if missing == 0:
-            return self._answer_from_cache(host, cached, wanted)
-        if self.engine.room < missing:
+        types = tuple(
+            _RECORD_TYPES[family]
+            for family in families_of(wanted.family)
+            if not (options.no_aaaa and family == AF_INET6)
+        )
+        if not types:
+            raise _Failure(EVUTIL_EAI_NODATA)
+        wish = Wish(
+            types=types,
+            one_by_one=options.single_request,
+            grace_s=options.getaddrinfo_skew_s,
+            timeout_s=options.lookup_timeout_s if timeout_s is None else timeout_s,
+        )
+        if engine.room < len(types):
             raise _Failure(EVUTIL_EAI_AGAIN)
-        lookup = AddrInfoLookup(self, host, wanted, cb, arg)
-        lookup.start(cached, candidates)
-        self.running.add(lookup)
-        return lookup
 
-    def _cached(self, host: str, family: int) -> CachedAnswer | None:
-        return self.cache.get(host, family, self.engine.base.now)
+        def done(answers: Answers) -> None:
+            call_program(engine.base, cb, *merge(answers, wanted), arg)
 
-    def _answer_from_cache(
-        self, host: str, cached: dict[int, CachedAnswer], wanted: Wanted
-    ) -> list[AddrInfo]:
-        code, entries = merge(cached, wanted)
-        if entries:
-            return entries
-        if wanted.family != AF_UNSPEC and cached[wanted.family].result == DNS_ERR_NODATA:
-            other = self._cached(host, _OTHER_FAMILY[wanted.family])
-            if other is not None and other.addresses:
-                raise _Failure(EVUTIL_EAI_ADDRFAMILY)
-        raise _Failure(EaiError(code))
+        search = Search(engine, candidates, wish, done, self._running)
+        answers = search.start()
+        if answers is None:
+            return Lookup(search.cancel)
+        code, entries = merge(answers, wanted)
+        if not entries:
+            raise _Failure(self._refine(EaiError(code), candidates[0], wanted))
+        return entries
 
-
-def _answer_without_host(wanted: Wanted) -> list[AddrInfo]:
-    hosts = _ANY if wanted.flags & socket.AI_PASSIVE else _LOOPBACK
-    return wanted.entries(
-        [make_sockaddr(family, hosts[family], 0) for family in families_of(wanted.family)]
-    )
+    def _refine(self, code: EaiError, name: dns.name.Name, wanted: Wanted) -> EaiError:
+        """Tell whether it is only the wanted family that is not there, as far as it is known."""
+        if code != EVUTIL_EAI_NODATA or wanted.family == AF_UNSPEC:
+            return code
+        question = Question(name, _RECORD_TYPES[_OTHER_FAMILY[wanted.family]])
+        other = self._engine.cache.get(question.key, self._engine.base.now)
+        has_other = other is not None and other.result == DNS_ERR_NONE
+        return EVUTIL_EAI_ADDRFAMILY if has_other else code
 
 
-def _answer_numeric(host: str, wanted: Wanted) -> list[AddrInfo] | None:
-    """Return the answer for a numeric host, None for a name.  A dotted quad is never asked for."""
-    found = parse_ip(host)
-    if found is None:
-        if wanted.flags & socket.AI_NUMERICHOST:
-            raise _Failure(EVUTIL_EAI_NONAME)
-        return None
-    family, text, scope_id = found
-    if wanted.family not in (AF_UNSPEC, family):
-        raise _Failure(EVUTIL_EAI_ADDRFAMILY)
-    return wanted.entries([make_sockaddr(family, text, 0, scope_id)])
+def _answer_numeric(
+    host: str | None, port: int | str | None, hints: AddrInfoHints
+) -> list[AddrInfo]:
+    try:
+        entries = getaddrinfo(host, port, hints)
+    except AddrInfoError as exc:
+        raise _Failure(exc.code) from None
+    if host is not None and hints.flags & socket.AI_CANONNAME:
+        entries[0] = entries[0]._replace(canonname=host)
+    return entries

@@ -1,4 +1,4 @@
-"""Answers kept until their time to live is over.  Does no I/O, reads no clock.
+"""Answers kept until their time to live is over, by question.  Does no I/O, reads no clock.
 
 Invariants
     * Times are monotonic seconds, always passed in by the caller.
@@ -9,34 +9,24 @@ Invariants
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import replace
 
-from ..errors import DNS_ERR_NONE, DnsResult
-
-CacheKey = tuple[str, int]
-"""A name in lower case, and the address family that was asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class CachedAnswer:
-    """What a lookup found: addresses and the name that they belong to, or why there are none."""
-
-    result: DnsResult
-    addresses: tuple[str, ...] = ()
-    canonical_name: str | None = None
+from ..errors import DNS_ERR_NONE
+from ..wire.replies import QuestionKey
+from .answer import Answer
 
 
 class AnswerCache:
-    """A bounded map from (name, family) to answers, good and bad.
+    """A bounded map from questions to answers, good and bad.
 
     limit_entries: most entries, 0 keeps nothing;  max_ttl_s, max_negative_ttl_s: longest stay of
-    an answer with addresses, and of one without (RFC 2308 section 5).
+    an answer with records, and of one without (RFC 2308 section 5).
     """
 
     __slots__ = ("_entries", "_limit_entries", "_max_negative_ttl_s", "_max_ttl_s")
 
     def __init__(self, limit_entries: int, max_ttl_s: float, max_negative_ttl_s: float) -> None:
-        self._entries: OrderedDict[CacheKey, tuple[float, CachedAnswer]] = OrderedDict()
+        self._entries: OrderedDict[QuestionKey, tuple[float, Answer]] = OrderedDict()
         self._limit_entries = limit_entries
         self._max_ttl_s = max_ttl_s
         self._max_negative_ttl_s = max_negative_ttl_s
@@ -45,24 +35,24 @@ class AnswerCache:
         """The number of entries, those included whose time is over but was not noticed yet."""
         return len(self._entries)
 
-    def put(self, name: str, family: int, answer: CachedAnswer, ttl_s: float, now: float) -> None:
-        """Keep an answer for `ttl_s` seconds at most, in place of an older one.
+    def put(self, key: QuestionKey, answer: Answer, now: float) -> None:
+        """Keep what is known of a question in place of an older answer.
 
-        A time to live of zero only removes the older one.
+        One with a time to live of zero only removes the older one; a failure does nothing.
         """
-        key = (name.lower(), family)
+        if not answer.is_known:
+            return
         self._entries.pop(key, None)
         longest = self._max_ttl_s if answer.result == DNS_ERR_NONE else self._max_negative_ttl_s
-        stay = min(ttl_s, longest)
+        stay = min(answer.ttl_s, longest)
         if stay <= 0 or self._limit_entries == 0:
             return
         if len(self._entries) >= self._limit_entries:
             self._entries.popitem(last=False)
         self._entries[key] = (now + stay, answer)
 
-    def get(self, name: str, family: int, now: float) -> CachedAnswer | None:
-        """Return the answer that is still good, or None."""
-        key = (name.lower(), family)
+    def get(self, key: QuestionKey, now: float) -> Answer | None:
+        """Return the answer that is still good, with the time that it has left, or None."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -71,7 +61,7 @@ class AnswerCache:
             del self._entries[key]
             return None
         self._entries.move_to_end(key)
-        return answer
+        return replace(answer, ttl_s=int(expires - now))
 
     def clear(self) -> None:
         """Forget everything."""

@@ -1,14 +1,15 @@
-"""Drives lookups: sockets, timers and nameservers around the `Resolution` of each.
+"""Asks questions: sockets, timers and nameservers around the `Resolution` of each, and the cache.
 
-A lookup waits in line, or is on the wire, or is done.  At most `max_inflight` are on the wire,
-each under an id of its own; a place that becomes free goes to the first in line.  Probes of
-nameservers that are down are lookups too, but take no place.
+A question waits in line, or is on the wire, or is done.  At most `max_inflight` are on the wire,
+each query under an id of its own; a place that becomes free goes to the first in line.  Equal
+questions are asked once, and all who wait get the one answer.  Probes of nameservers that are down
+take no place.
 
 Invariants
-    * The program's callbacks run from posted calls only, never from inside the engine; so nothing
-      changes under the engine's feet, and what a callback raises disturbs no other lookup.
-    * A lookup is answered exactly once, unless `close(fail_requests=False)` drops it.
-    * A lookup that is done holds no socket, no timer and no id.
+    * Answers are told from posted calls only, never from inside the engine; so nothing changes
+      under the engine's feet.
+    * A ticket is answered exactly once, unless it leaves, or `close(fail_requests=False)` drops it.
+    * A question that is done holds no socket, no timer and no id.
 
 Source: evdns.c.
 """
@@ -16,80 +17,87 @@ Source: evdns.c.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+import dns.name
 import dns.rdatatype
 
 from ...core import StateError
-from ..addresses import to_text
+from ...core.util import format_sockaddr_port
 from ..errors import (
-    DNS_ERR_CANCEL,
-    DNS_ERR_NODATA,
-    DNS_ERR_NONE,
-    DNS_ERR_NOTEXIST,
-    DNS_ERR_NOTIMPL,
-    DNS_ERR_REFUSED,
     DNS_ERR_SERVERFAILED,
     DNS_ERR_SHUTDOWN,
-    DnsStateError,
+    DNS_ERR_SYSTEM,
 )
-from ..wire.replies import (
-    build_query,
-    id_of,
-    parse_name,
-    parse_reply,
-)
-from .lookup import DoneCallback, Lookup, LookupState
+from ..options import MIN_UDP_BYTES
+from ..wire.names import parse_name, randomize_case
+from ..wire.replies import Query, Question, parse_reply
+from .answer import Answer, answer_at_home
+from .cache import AnswerCache
+from .flight import Flight, FlightKey, FlightState, Sent, Ticket, Way
 from .nameservers import NameserverPool, choose_id
-from .resolution import Answer, Resolution, Step
-from .transport import TcpChannel, UdpExchange
+from .resolution import Resolution, Step
+from .transport import TcpTransport, UdpTransport
 
 if TYPE_CHECKING:
     from ...core import EventBase, EventFlag
+    from ...core.resolver import SocketAddress
     from ..options import ResolverOptions
+    from .flight import Transport
     from .nameservers import Nameserver
 
 log = logging.getLogger("evsvc.dns")
 
-PROBE_NAME = parse_name("google.com")  # libevent's choice; any name that exists will do
-
-_WORKING = (DNS_ERR_NONE, DNS_ERR_NODATA, DNS_ERR_NOTEXIST)
-_UNWILLING = (DNS_ERR_NOTIMPL, DNS_ERR_REFUSED)
+# What the system lacks when the fault is not the nameserver's, nor the network's.
+_OUR_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class LookupEngine:
-    """The lookups of one resolver, and the nameservers that they go to.
+    """The questions of one resolver, and the nameservers that they go to.
 
-    lazy: probe only while there are lookups, so that an idle resolver never keeps a loop alive.
+    lazy: probe only while there are questions, so that an idle resolver never keeps a loop alive.
     """
 
     __slots__ = (
-        "_channels",
         "_closed",
-        "_inflight",
+        "_flights",
+        "_ids",
         "_lazy",
         "_options",
         "_places_taken",
         "_probe_timer",
+        "_probes",
         "_pumping",
         "_silent",
         "_suspended",
+        "_tickets",
+        "_transports",
         "_waiting",
         "base",
+        "cache",
         "pool",
     )
 
     def __init__(self, base: EventBase, options: ResolverOptions, *, lazy: bool) -> None:
         self.base = base
         self.pool = NameserverPool(options)
+        self.cache = AnswerCache(
+            options.cache_entries, options.max_ttl_s, options.max_negative_ttl_s
+        )
         self._options = options
         self._lazy = lazy
-        self._inflight: dict[int, Lookup] = {}
-        self._waiting: OrderedDict[Lookup, None] = OrderedDict()
-        self._channels: dict[Nameserver, TcpChannel] = {}
+        self._flights: dict[FlightKey, Flight] = {}
+        self._probes: set[Flight] = set()
+        self._waiting: OrderedDict[Flight, None] = OrderedDict()
+        self._ids: set[int] = set()
+        self._transports: dict[tuple[Nameserver, bool], Transport] = {}
+        self._tickets = 0
         self._places_taken = 0
         self._pumping = False
         self._suspended = False
@@ -99,7 +107,7 @@ class LookupEngine:
 
     @property
     def options(self) -> ResolverOptions:
-        """The options in force; a lookup keeps those it began with for its own course."""
+        """The options in force; a question keeps those it began with for its own course."""
         return self._options
 
     @options.setter
@@ -114,49 +122,100 @@ class LookupEngine:
         return self._closed
 
     @property
+    def silent(self) -> bool:
+        """Whether it was closed without a word to those who wait."""
+        return self._silent
+
+    @property
     def room(self) -> int:
-        """How many more lookups may be started."""
-        free_places = max(self._options.max_inflight - self._places_taken, 0)
-        return free_places + self._options.max_waiting - len(self._waiting)
+        """How many more questions may be asked."""
+        return self._options.max_inflight + self._options.max_waiting - self._tickets
 
-    def start(self, resolution: Resolution, done: DoneCallback, context: object) -> Lookup:
-        """Begin a lookup; `done(answer, context)` is called once, from the loop.
+    def ask(
+        self, question: Question, way: Way, done: Callable[[Answer], object], *, fresh: bool = False
+    ) -> Answer | Ticket:
+        """Return the answer if it is known, else ask; `done(answer)` is then called from the loop.
 
-        With no nameserver at all the answer is DNS_ERR_SERVERFAILED; while suspended, the lookup
-        waits.  Raises DnsStateError when closed or when `room` is 0.
+        fresh: do not look into the cache.  With no nameserver at all the answer is
+        DNS_ERR_SERVERFAILED; while suspended, the question waits; when closed, DNS_ERR_SHUTDOWN.
+        It is the caller's to keep to `room`.
         """
         if self._closed:
-            raise DnsStateError("the resolver is closed")
-        if self.room <= 0:
-            raise DnsStateError(f"{len(self._waiting)} lookups are waiting already")
-        lookup = Lookup(self, resolution, done, context)
-        self._waiting[lookup] = None
-        if self.pool.servers or self._suspended:
-            self._pump()
-        else:
-            self._finish(lookup, Answer(DNS_ERR_SERVERFAILED))
-        return lookup
+            return Answer(DNS_ERR_SHUTDOWN)
+        known = answer_at_home(question)
+        if known is None and not fresh:
+            known = self.cache.get(question.key, self.base.now)
+        if known is not None:
+            return known
+        if not self.pool.servers and not self._suspended:
+            return Answer(DNS_ERR_SERVERFAILED)
+        key = question.key, way
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._start(question, way, key)
+        ticket = Ticket(flight, done)
+        flight.waiters[ticket] = None
+        self._tickets += 1
+        self._pump()
+        return ticket
 
-    def cancel(self, lookup: Lookup) -> None:
-        """Answer a lookup that is not done with DNS_ERR_CANCEL."""
-        if lookup.state is not LookupState.DONE:
-            self._finish(lookup, Answer(DNS_ERR_CANCEL))
+    def _start(self, question: Question, way: Way, key: FlightKey) -> Flight:
+        resolution = Resolution(
+            question,
+            self._options,
+            self.pool.new_plan(),
+            use_vc=way.use_vc,
+            ignore_tc=way.ignore_tc,
+        )
+        flight = Flight(question, resolution, key)
+        flight.timer = self.base.timer(self._on_timeout, flight)
+        self._flights[key] = flight
+        self._waiting[flight] = None
+        return flight
+
+    def leave(self, ticket: Ticket, *, finish: bool) -> None:
+        """Have a ticket wait no longer.
+
+        finish: a question on the wire that nobody waits for any more is asked to the end all the
+        same, for the cache's sake and to learn of a silent nameserver.  Does nothing for a ticket
+        that is answered.
+        """
+        ticket.done = None
+        flight = ticket.flight
+        if flight.waiters.pop(ticket, self) is self:
+            return
+        self._tickets -= 1
+        if flight.waiters or (finish and flight.state is FlightState.ON_WIRE):
+            return
+        self._release(flight)
+        self._pump()
 
     def suspend(self) -> None:
-        """Forget the nameservers; what is on the wire goes back to the head of the line."""
+        """Forget the nameservers and what they said; what is on the wire goes back into line."""
         self._suspended = True
-        self._close_channels()
-        for lookup in reversed(self._inflight.copy().values()):
-            self._release(lookup)
-            if lookup.probed is None:
-                lookup.resolution.restart()
-                lookup.state = LookupState.WAITING
-                self._waiting[lookup] = None
-                self._waiting.move_to_end(lookup, last=False)
-            else:
-                lookup.timer.close()
+        for flight in reversed(self._flights.copy().values()):
+            if flight.state is FlightState.ON_WIRE:
+                self._leave_wire(flight)
+                self._places_taken -= 1
+                flight.resolution.restart()
+                flight.state = FlightState.WAITING
+                self._waiting[flight] = None
+                self._waiting.move_to_end(flight, last=False)
+        for probe in list(self._probes):
+            self._release(probe)
+        self._close_transports()
         self.pool.clear()
+        self.cache.clear()
         self._plan_probe()
+
+    def replace_nameservers(self, addresses: Iterable[SocketAddress]) -> None:
+        """Go over to other nameservers; what is on the wire is asked anew."""
+        suspended = self._suspended
+        self.suspend()
+        for address in addresses:
+            self.pool.add(address)
+        self._suspended = suspended
+        self._pump()
 
     def resume(self) -> None:
         """Let the line move again, if there is a nameserver by now."""
@@ -165,25 +224,22 @@ class LookupEngine:
             self._pump()
 
     def close(self, fail_requests: bool) -> None:
-        """End all lookups, with DNS_ERR_SHUTDOWN from the loop or without a word."""
+        """End all questions, with DNS_ERR_SHUTDOWN from the loop or without a word."""
         if self._closed:
             return
         self._closed = True
         self._silent = not fail_requests
-        self._close_channels()
-        unfinished = [*self._inflight.values(), *self._waiting]
-        for lookup in unfinished:
-            self._release(lookup)
-            lookup.timer.close()
+        self._close_transports()
+        unfinished = [*self._flights.values(), *self._probes]
+        for flight in unfinished:
+            self._release(flight)
         self._probe_timer.close()
-        if fail_requests:
-            with contextlib.suppress(StateError):  # a base closed before us calls nobody
-                for lookup in unfinished:
-                    if lookup.probed is None:
-                        self.base.post(lookup.done, Answer(DNS_ERR_SHUTDOWN), lookup.context)
+        with contextlib.suppress(StateError):  # a base closed before us calls nobody
+            for flight in unfinished:
+                self._tell(flight, Answer(DNS_ERR_SHUTDOWN))
 
     def _pump(self) -> None:
-        """Put lookups on the wire while there are places.
+        """Put questions on the wire while there are places.
 
         Launching may fail at once and free the place again, which calls this anew; the flag turns
         that recursion into a turn of the loop.
@@ -193,206 +249,214 @@ class LookupEngine:
         self._pumping = True
         try:
             while self._waiting and self._places_taken < self._options.max_inflight:
-                lookup, _ = self._waiting.popitem(last=False)
+                flight, _ = self._waiting.popitem(last=False)
                 self._places_taken += 1
-                lookup.state = LookupState.ON_WIRE
-                self._ask(lookup, self.pool.choose())
+                flight.state = FlightState.ON_WIRE
+                self._go_on(flight)
         finally:
             self._pumping = False
         self._plan_probe()
 
-    def _finish(self, lookup: Lookup, answer: Answer) -> None:
-        """End a lookup: free what it holds, and have its callback called."""
-        self._release(lookup)
-        lookup.timer.close()
-        if lookup.probed is None:
-            self.base.post(self._deliver, lookup.done, answer, lookup.context)
-        else:
-            lookup.done(answer, lookup.probed)
+    def _finish(self, flight: Flight, answer: Answer) -> None:
+        """End a question: free what it holds, keep its answer, and have it told."""
+        self._release(flight)
+        server = flight.probed
+        if server is None:
+            self.cache.put(flight.question.key, answer, self.base.now)
+            self._tell(flight, answer)
+        elif server in self.pool.servers and not server.up:
+            self.pool.note_failed_probe(server, self.base.now)
         self._pump()
 
-    def _deliver(self, done: DoneCallback, answer: Answer, context: object) -> None:
-        if not self._silent:
-            done(answer, context)
+    def _tell(self, flight: Flight, answer: Answer) -> None:
+        """Post the answer to each that waits, so that what one call raises stops no other."""
+        waiters, flight.waiters = flight.waiters, {}
+        self._tickets -= len(waiters)
+        for ticket in waiters:
+            self.base.post(self._deliver, ticket, answer)
 
-    def _release(self, lookup: Lookup) -> None:
-        """Take a lookup off the line and the wire, and mark it done."""
-        self._waiting.pop(lookup, None)
-        if lookup.state is LookupState.ON_WIRE and lookup.probed is None:
+    def _deliver(self, ticket: Ticket, answer: Answer) -> None:
+        done, ticket.done = ticket.done, None
+        if done is not None and not self._silent:
+            done(answer)
+
+    def _release(self, flight: Flight) -> None:
+        """Take a question off the line and the wire, and mark it done."""
+        self._waiting.pop(flight, None)
+        if flight.key is not None:
+            self._flights.pop(flight.key, None)
+        self._probes.discard(flight)
+        if flight.state is FlightState.ON_WIRE and flight.probed is None:
             self._places_taken -= 1
-        lookup.state = LookupState.DONE
-        self._leave_wire(lookup)
-        lookup.timer.delete()
+        flight.state = FlightState.DONE
+        self._leave_wire(flight)
+        if flight.timer is not None:
+            flight.timer.close()
 
-    def _leave_wire(self, lookup: Lookup) -> None:
-        """Close or give back the sockets and the id of a lookup's present question."""
-        self._inflight.pop(lookup.query_id, None)
-        lookup.query_id = -1
-        for exchange in lookup.exchanges.values():
-            exchange.close()
-        lookup.exchanges.clear()
-        self._leave_channel(lookup)
+    def _leave_wire(self, flight: Flight) -> None:
+        """Give back the sockets and the ids of a question's queries."""
+        for server in list(flight.sent):
+            self._drop(flight, server)
+        if flight.timer is not None:
+            flight.timer.delete()
 
-    def _drop_exchange(self, lookup: Lookup, server: Nameserver) -> None:
-        exchange = lookup.exchanges.pop(server, None)
-        if exchange is not None:
-            exchange.close()
+    def _drop(self, flight: Flight, server: Nameserver) -> None:
+        """Wait no longer for one nameserver's reply."""
+        sent = flight.sent.pop(server, None)
+        if sent is not None:
+            self._ids.discard(sent.query.id)
+            sent.transport.forget(sent)
 
-    def _leave_channel(self, lookup: Lookup) -> None:
-        if lookup.channel is not None:
-            lookup.channel.release()
-            lookup.channel = None
-
-    def _ask(self, lookup: Lookup, server: Nameserver | None) -> None:
-        """Send the lookup's present question for the first time, under a new id."""
-        self._leave_wire(lookup)
-        resolution = lookup.resolution
-        lookup.query_id = choose_id(self._inflight)
-        self._inflight[lookup.query_id] = lookup
-        lookup.packet = build_query(resolution.question, lookup.query_id, resolution.edns_udp_bytes)
-        self._transmit(lookup, server)
-
-    def _transmit(self, lookup: Lookup, server: Nameserver | None) -> None:
-        """Send the packet to `server`, and on to others where the system refuses to."""
-        while server is not None:
-            lookup.server = server
-            lookup.resolution.note_sent()
-            try:
-                self._send(lookup, server)
-            except OSError as exc:
-                log.debug("cannot send to nameserver %s: %s", to_text(server.address), exc)
-                if lookup.resolution.take_failure() is Step.DONE:
-                    break
-                server = self._choose(lookup, avoid=server)
-            else:
-                lookup.timer.add(self._options.timeout_s)
+    def _go_on(self, flight: Flight) -> None:
+        """Ask the next nameserver, or answer when there is none left to ask."""
+        while flight.resolution.next_server():
+            if self._send(flight):
                 return
-        self._finish(lookup, lookup.resolution.answer)
+        if flight.state is FlightState.ON_WIRE:
+            self._finish(flight, flight.resolution.answer)
 
-    def _send(self, lookup: Lookup, server: Nameserver) -> None:
-        if lookup.resolution.over_tcp:
-            self._send_over_tcp(lookup, server)
-            return
-        exchange = lookup.exchanges.get(server)
-        if exchange is None:
-            exchange = UdpExchange(
-                self.base, server, self._options, lookup, self._on_datagram, self._on_unreachable
-            )
-            lookup.exchanges[server] = exchange
-        exchange.send(lookup.packet)
+    def _send(self, flight: Flight) -> bool:
+        """Send to the nameserver that the resolution names; False when the system refuses to."""
+        server = flight.resolution.server
+        assert server is not None
+        assert flight.timer is not None
+        transport = self._transport(server, flight.resolution.over_tcp)
+        sent = flight.sent.get(server)
+        if sent is None or sent.transport is not transport:
+            self._drop(flight, server)
+            sent = Sent(flight, server, transport, self._new_query(flight, server))
+            flight.sent[server] = sent
+        try:
+            transport.send(sent)
+        except OSError as exc:
+            name = format_sockaddr_port(server.address)
+            self._drop(flight, server)
+            if exc.errno in _OUR_LACK:
+                log.warning("cannot ask nameserver %s: %s", name, exc)
+                self._finish(flight, Answer(DNS_ERR_SYSTEM))
+                return True
+            log.debug("cannot send to nameserver %s: %s", name, exc)
+            if flight.resolution.take_loss() is Step.SAME:
+                return self._send(flight)
+            self._blame(flight, server, is_last=False)
+            return False
+        flight.timer.add(self._options.timeout_s)
+        return True
 
-    def _send_over_tcp(self, lookup: Lookup, server: Nameserver) -> None:
-        channel = self._channels.get(server)
-        if channel is None:
-            channel = TcpChannel(
-                self.base, server, self._options, self._on_stream_packet, self._on_channel_lost
-            )
-            self._channels[server] = channel
-        if lookup.channel is not channel:
-            self._leave_channel(lookup)
-            channel.acquire()
-            lookup.channel = channel
-        channel.send(lookup.packet)
-
-    def _choose(self, lookup: Lookup, avoid: Nameserver | None = None) -> Nameserver | None:
-        """Return whom to ask next; a probe stays with the nameserver that it probes."""
-        return lookup.probed or self.pool.choose(avoid)
-
-    def _on_datagram(self, exchange: UdpExchange, packet: bytes) -> None:
-        lookup = exchange.owner
-        assert isinstance(lookup, Lookup)
-        self._take_packet(lookup, exchange.server, packet)
-
-    def _on_stream_packet(self, channel: TcpChannel, packet: bytes) -> None:
-        lookup = self._inflight.get(id_of(packet))
-        if lookup is not None and lookup.channel is channel:
-            self._take_packet(lookup, channel.server, packet)
-
-    def _take_packet(self, lookup: Lookup, server: Nameserver, packet: bytes) -> None:
-        resolution = lookup.resolution
-        reply = parse_reply(
-            packet,
-            resolution.question,
-            lookup.query_id,
-            strict_case=self._options.strict_case,
-            max_links=resolution.max_links,
+    def _new_query(self, flight: Flight, server: Nameserver) -> Query:
+        options = self._options
+        query_id = choose_id(self._ids)
+        self._ids.add(query_id)
+        question = flight.resolution.question
+        exact = options.randomize_case and not server.changes_letters
+        return Query(
+            question,
+            query_id,
+            asked=randomize_case(question.name) if exact else None,
+            edns_udp_bytes=options.edns_udp_bytes if server.takes_edns else MIN_UDP_BYTES,
+            authentic=options.trust_ad,
         )
+
+    def _transport(self, server: Nameserver, over_tcp: bool) -> Transport:
+        transport = self._transports.get((server, over_tcp))
+        if transport is None:
+            kind = TcpTransport if over_tcp else UdpTransport
+            transport = kind(self.base, server, self._options, self._on_packet, self._on_lost)
+            self._transports[server, over_tcp] = transport
+        return transport
+
+    def _on_packet(self, sent: Sent, packet: bytes) -> bool:
+        """Take what came from a nameserver; return True when it was a reply to the query."""
+        flight, server, resolution = sent.flight, sent.server, sent.flight.resolution
+        reply = parse_reply(packet, sent.query, resolution.max_links)
         if reply is None:
-            log.debug("ignored a packet from nameserver %s", to_text(server.address))
+            log.debug("ignored a packet from %s", format_sockaddr_port(server.address))
+            return False
+        over_tcp = sent.transport is not self._transports.get((server, False))
+        self._drop(flight, server)  # a copy of its reply must not count again
+        if sent.query.exact and not reply.same_letters:
+            if not over_tcp:
+                resolution.doubt(server)
+                self._repeat(flight)
+                return True
+            server.changes_letters = True  # nobody forges over TCP
+        self.pool.note_answer(server)
+        step = resolution.take_reply(server, reply, had_edns=sent.query.has_edns)
+        self._follow(flight, step)
+        self._plan_probe()
+        return True
+
+    def _follow(self, flight: Flight, step: Step) -> None:
+        if step is Step.DONE:
+            self._finish(flight, flight.resolution.answer)
+        elif step is Step.SAME:
+            self._repeat(flight)
+        elif step is Step.NEXT:
+            self._go_on(flight)
+        elif step is Step.AGAIN:
+            self._leave_wire(flight)
+            self._go_on(flight)
+
+    def _repeat(self, flight: Flight) -> None:
+        """Ask the same nameserver, in the way that the resolution wants now."""
+        if not self._send(flight):
+            self._go_on(flight)
+
+    def _on_lost(self, sent: Sent, answered: bool) -> None:
+        """A query's reply can no longer come; `answered` tells whether others came that way."""
+        flight, server = sent.flight, sent.server
+        self._drop(flight, server)
+        if flight.state is not FlightState.ON_WIRE or server is not flight.resolution.server:
             return
-        self.pool.note_packet(server)
-        if reply.result in _WORKING:
-            self.pool.note_answer(server)
-        elif reply.result in _UNWILLING:
-            self._mark_down(server, f"answers {reply.result.name}")
-        other = lookup.probed is None and self.pool.has_other(server)
-        step = resolution.take_reply(reply, other_server=other)
-        if step is Step.DONE:
-            self._finish(lookup, resolution.answer)
-        elif step is Step.RETRANSMIT:
-            self._drop_exchange(lookup, server)  # a copy of its reply must not count again
-            self._transmit(lookup, self._choose(lookup, avoid=server))
-        else:  # over TCP the one that has the whole answer is asked for it
-            self._ask(lookup, server if resolution.over_tcp else self._choose(lookup))
-        self._plan_probe()
+        if answered:  # the nameserver closes its connections when it likes (RFC 7766 6.2.4)
+            self._repeat(flight)
+        else:
+            self._take_silence(flight, server)
 
-    def _on_unreachable(self, exchange: UdpExchange) -> None:
-        """The kernel says that nobody listens at the nameserver's port."""
-        lookup = exchange.owner
-        assert isinstance(lookup, Lookup)
-        self._drop_exchange(lookup, exchange.server)
-        if exchange.server is lookup.server:
-            self._take_failure(lookup, exchange.server)
-
-    def _on_channel_lost(self, channel: TcpChannel) -> None:
-        del self._channels[channel.server]
-        stranded = [lookup for lookup in self._inflight.values() if lookup.channel is channel]
-        for lookup in stranded:
-            if lookup.channel is channel:
-                self._take_failure(lookup, channel.server)
-
-    def on_timeout(self, fd: int, what: EventFlag, lookup: Lookup) -> None:
+    def _on_timeout(self, fd: int, what: EventFlag, flight: Flight) -> None:
         """No reply came in time.  A TCP connection that is silent is given up for all its users."""
-        channel = lookup.channel
-        assert lookup.server is not None
-        if channel is None:
-            self._take_failure(lookup, lookup.server)
-        else:
-            channel.close()
-            self._on_channel_lost(channel)
+        server = flight.resolution.server
+        assert server is not None
+        sent = flight.sent.get(server)
+        if sent is not None and flight.resolution.over_tcp:
+            self._drop(flight, server)
+            sent.transport.give_up()
+        self._take_silence(flight, server)
 
-    def _take_failure(self, lookup: Lookup, server: Nameserver) -> None:
-        step = lookup.resolution.take_failure()
-        if lookup.probed is None:
-            self._blame(server, is_last=step is Step.DONE)
-        if step is Step.DONE:
-            self._finish(lookup, lookup.resolution.answer)
-        else:
-            self._transmit(lookup, self._choose(lookup, avoid=server))
+    def _take_silence(self, flight: Flight, server: Nameserver) -> None:
+        if flight.resolution.take_loss() is Step.SAME:
+            self._drop(flight, server)
+            self._repeat(flight)
+            return
+        more = flight.resolution.next_server()
+        self._blame(flight, server, is_last=not more)
+        if not more:
+            self._finish(flight, flight.resolution.answer)
+        elif not self._send(flight):
+            self._go_on(flight)
         self._plan_probe()
 
-    def _close_channels(self) -> None:
-        for channel in self._channels.values():
-            channel.close()
-        self._channels.clear()
+    def _blame(self, flight: Flight, server: Nameserver, *, is_last: bool) -> None:
+        """Hold silence against a nameserver; that in a question's last round marks it at once."""
+        if flight.probed is not None:
+            return
+        now = self.base.now
+        down = self.pool.mark_down(server, now) if is_last else self.pool.note_timeout(server, now)
+        if down:
+            name = format_sockaddr_port(server.address)
+            log.warning("nameserver %s is down: it does not answer", name)
 
-    def _blame(self, server: Nameserver, *, is_last: bool) -> None:
-        """Hold a lack of reply against a nameserver; the last attempt's marks it down at once."""
-        if is_last:
-            self._mark_down(server, "does not answer")
-        elif self.pool.note_timeout(server, self.base.now):
-            log.warning("nameserver %s is down: too many timeouts", to_text(server.address))
-
-    def _mark_down(self, server: Nameserver, why: str) -> None:
-        if self.pool.mark_down(server, self.base.now):
-            log.warning("nameserver %s is down: it %s", to_text(server.address), why)
+    def _close_transports(self) -> None:
+        for transport in self._transports.values():
+            transport.close()
+        self._transports.clear()
 
     def _plan_probe(self) -> None:
         """Set the one probe timer to the earliest probe that is due."""
         if self._closed:
             return
         due_at = self.pool.next_probe_at()
-        if due_at is None or (self._lazy and not (self._inflight or self._waiting)):
+        if due_at is None or (self._lazy and not self._flights):
             self._probe_timer.delete()
         else:
             self._probe_timer.add(max(due_at - self.base.now, 0.0))
@@ -403,16 +467,18 @@ class LookupEngine:
         self._plan_probe()
 
     def _probe(self, server: Nameserver) -> None:
-        """Ask a nameserver that is down for a name that exists, once."""
+        """Ask a nameserver that is down once; whatever it says, it is up again."""
         options = replace(self._options, attempts=1)
-        resolution = Resolution([PROBE_NAME], dns.rdatatype.A, 0, options)
-        lookup = Lookup(self, resolution, self._on_probed, None, probed=server)
-        lookup.state = LookupState.ON_WIRE
-        self._ask(lookup, server)
+        name = parse_name(options.probe_name)
+        rdtype = dns.rdatatype.NS if name == dns.name.root else dns.rdatatype.A
+        question = Question(name, rdtype)
+        resolution = Resolution(question, options, partial(_only, server))
+        flight = Flight(question, resolution, None, probed=server)
+        flight.timer = self.base.timer(self._on_timeout, flight)
+        flight.state = FlightState.ON_WIRE
+        self._probes.add(flight)
+        self._go_on(flight)
 
-    def _on_probed(self, answer: Answer, server: object) -> None:
-        """Take a probe's outcome; a good one has marked the nameserver up already."""
-        for known in self.pool.servers:
-            if known is server and not known.up:
-                self.pool.note_failed_probe(known, self.base.now)
-        self._plan_probe()
+
+def _only(server: Nameserver, number: int) -> list[Nameserver]:
+    return [server]

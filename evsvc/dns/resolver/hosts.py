@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 
-from ..addresses import SocketAddress, make_sockaddr, parse_ip
+from ...core import ArgumentError
+from ...core.resolver import SocketAddress
+from ...core.util import endpoint_of, ip_version
 
 LOCALHOST_LINES = "127.0.0.1 localhost\n::1 localhost\n"
 
@@ -15,10 +17,11 @@ class HostsTable:
     limit_entries: most (name, address) pairs kept; what comes after is left out.
     """
 
-    __slots__ = ("_addresses", "_count", "_limit_entries")
+    __slots__ = ("_addresses", "_canonical_names", "_count", "_limit_entries")
 
     def __init__(self, limit_entries: int) -> None:
         self._addresses: dict[str, list[SocketAddress]] = {}
+        self._canonical_names: dict[str, str] = {}
         self._count = 0
         self._limit_entries = limit_entries
 
@@ -34,17 +37,18 @@ class HostsTable:
         """
         for line in text.splitlines():
             address_text, *names = line.partition("#")[0].split() or [""]
-            ip = parse_ip(address_text) if names else None
-            if ip is None:
+            if not names or ip_version(address_text) is None:
                 continue
-            family, host, scope_id = ip
-            address = make_sockaddr(family, host, 0, scope_id)
+            try:
+                address = endpoint_of((address_text, 0)).sockaddr
+            except ArgumentError:  # a zone that does not exist
+                continue
             for name in names:
-                if not self._add(name, address):
+                if not self._add(name, address, names[0]):
                     return False
         return True
 
-    def _add(self, name: str, address: SocketAddress) -> bool:
+    def _add(self, name: str, address: SocketAddress, canonical_name: str) -> bool:
         key = _key_of(name)
         known = self._addresses.get(key, [])
         if address in known:
@@ -52,6 +56,7 @@ class HostsTable:
         if self._count >= self._limit_entries:
             return False
         self._addresses[key] = [*known, address]
+        self._canonical_names.setdefault(key, canonical_name)
         self._count += 1
         return True
 
@@ -60,9 +65,14 @@ class HostsTable:
         found = self._addresses.get(_key_of(name), [])
         return sorted(found, key=lambda address: len(address) != 2)
 
+    def canonical_name(self, name: str) -> str:
+        """Return the first name of the line that has `name`, or the name where none has it."""
+        return self._canonical_names.get(_key_of(name), name)
+
     def clear(self) -> None:
         """Forget all entries (evdns_base_clear_host_addresses)."""
         self._addresses.clear()
+        self._canonical_names.clear()
         self._count = 0
 
 

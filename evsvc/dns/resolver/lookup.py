@@ -1,71 +1,22 @@
-"""Lookup: the handle of a lookup, and what the engine keeps of one."""
+"""Lookup: the handle of a look-up."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .engine import LookupEngine
-    from .nameservers import Nameserver
-    from .resolution import Answer, Resolution
-    from .transport import TcpChannel, UdpExchange
-
-DoneCallback = Callable[["Answer", object], object]
-"""Called once as `done(answer, context)`, from the loop."""
-
-
-class LookupState(enum.Enum):
-    """Where a lookup stands."""
-
-    WAITING = enum.auto()
-    ON_WIRE = enum.auto()
-    DONE = enum.auto()
 
 
 class Lookup:
-    """The handle of one lookup (struct evdns_request)."""
+    """The handle of one look-up, which can only give it up (struct evdns_request)."""
 
-    __slots__ = (
-        "_engine",
-        "channel",
-        "context",
-        "done",
-        "exchanges",
-        "packet",
-        "probed",
-        "query_id",
-        "resolution",
-        "server",
-        "state",
-        "timer",
-    )
+    __slots__ = ("_give_up",)
 
-    def __init__(
-        self,
-        engine: LookupEngine,
-        resolution: Resolution,
-        done: DoneCallback,
-        context: object,
-        probed: Nameserver | None = None,
-    ) -> None:
-        self._engine = engine
-        self.resolution = resolution
-        self.done = done
-        self.context = context
-        self.probed = probed
-        self.state = LookupState.WAITING
-        self.query_id = -1
-        self.packet = b""
-        self.server: Nameserver | None = None
-        self.exchanges: dict[Nameserver, UdpExchange] = {}
-        self.channel: TcpChannel | None = None
-        self.timer = engine.base.timer(engine.on_timeout, self)
+    def __init__(self, give_up: Callable[[], object]) -> None:
+        self._give_up = give_up
 
     def cancel(self) -> None:
-        """Give the lookup up: its callback gets DNS_ERR_CANCEL, from the loop.
+        """Give the look-up up: its callback gets DNS_ERR_CANCEL or EVUTIL_EAI_CANCEL from the loop.
 
-        Does nothing when the answer is known already.  Source: evdns_cancel_request.
+        Does nothing once the callback was called, or told so before.  Others that wait for the
+        same question go on.  Source: evdns_cancel_request, evdns_getaddrinfo_cancel.
         """
-        self._engine.cancel(self)
+        self._give_up()

@@ -1,15 +1,16 @@
-"""The nameservers: which one is asked next, which are down, and when those are probed.
+"""The nameservers: in which order they are asked, which are down, and when those are probed.
 
 Does no I/O and reads no clock: monotonic seconds are passed in by the caller.  Source:
-evdns.c's nameserver_pick, nameserver_failed and nameserver_probe_failed.
+resolv.conf(5); evdns.c's nameserver_failed and nameserver_probe_failed.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Container
+from collections.abc import Callable, Container
+from functools import partial
 
-from ..addresses import SocketAddress
+from ...core.resolver import SocketAddress
 from ..errors import DnsArgumentError
 from ..options import ResolverOptions
 
@@ -20,10 +21,19 @@ class Nameserver:
     """One nameserver and its health.
 
     address: its socket address;  up: whether it is believed to answer;  probe_at: when it is
-    probed next, None while it is up or a probe is under way.
+    probed next, None while it is up or a probe is under way;  takes_edns: False once it has
+    refused EDNS;  changes_letters: True once it was found not to repeat the letters of a name.
     """
 
-    __slots__ = ("address", "failed_probes", "probe_at", "timeouts", "up")
+    __slots__ = (
+        "address",
+        "changes_letters",
+        "failed_probes",
+        "probe_at",
+        "takes_edns",
+        "timeouts",
+        "up",
+    )
 
     def __init__(self, address: SocketAddress) -> None:
         self.address = address
@@ -31,20 +41,22 @@ class Nameserver:
         self.timeouts = 0
         self.failed_probes = 0
         self.probe_at: float | None = None
+        self.takes_edns = True
+        self.changes_letters = False
 
 
 class NameserverPool:
-    """The configured nameservers in their order, asked in turn.
+    """The configured nameservers in their order.
 
     options: read at each step, so a change counts at once; set by the owner.
     """
 
-    __slots__ = ("_next", "options", "servers")
+    __slots__ = ("_first", "options", "servers")
 
     def __init__(self, options: ResolverOptions) -> None:
         self.options = options
         self.servers: list[Nameserver] = []
-        self._next = 0
+        self._first = 0
 
     def add(self, address: SocketAddress) -> Nameserver:
         """Add a nameserver.  Raises DnsArgumentError for a second one of the same address and
@@ -63,32 +75,29 @@ class NameserverPool:
     def clear(self) -> None:
         """Forget all nameservers."""
         self.servers.clear()
-        self._next = 0
+        self._first = 0
 
-    def choose(self, avoid: Nameserver | None = None) -> Nameserver | None:
-        """Return the next nameserver in turn that is up, or the next in turn when all are down.
+    def new_plan(self) -> Callable[[int], list[Nameserver]]:
+        """Return for one question what gives the nameservers of each of its rounds, in order.
 
-        One to `avoid` is taken only when there is no other.  None when there are none at all.
+        With `rotate` each question begins at another one.
         """
+        first = self._first
+        if self.options.rotate:
+            self._first += 1
+        return partial(self._round, first)
+
+    def _round(self, first: int, number: int) -> list[Nameserver]:
+        """Those that are up; the others once, last, lest a name that only they know is lost."""
         count = len(self.servers)
-        in_turn = [self.servers[(self._next + step) % count] for step in range(count)]
-        candidates = [server for server in in_turn if server is not avoid] or in_turn
-        if not candidates:
-            return None
-        chosen = next((server for server in candidates if server.up), candidates[0])
-        self._next = (self.servers.index(chosen) + 1) % count
-        return chosen
-
-    def has_other(self, server: Nameserver) -> bool:
-        """Tell whether there is a nameserver beside `server` that is up."""
-        return any(other is not server and other.up for other in self.servers)
-
-    def note_packet(self, server: Nameserver) -> None:
-        """The nameserver sent something: its timeouts are no longer consecutive."""
-        server.timeouts = 0
+        line = [self.servers[(first + step) % count] for step in range(count)]
+        up = [server for server in line if server.up]
+        if up and number > 0:
+            return up
+        return up + [server for server in line if not server.up]
 
     def note_answer(self, server: Nameserver) -> None:
-        """The nameserver did its work: it is up, and need not be probed."""
+        """The nameserver said something, whatever it was: it is up, and need not be probed."""
         server.up = True
         server.timeouts = 0
         server.failed_probes = 0

@@ -8,16 +8,21 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import dns.exception
 import dns.name
 import dns.rdatatype
 
+from ...core import AddrInfoHints
 from ...core.closing import Closing
-from ..addresses import SocketAddress, normalize_sockaddr, parse_address
+from ...core.resolver import SocketAddress
+from ...core.util import endpoint_of
 from ..constants import (
     DNS_CNAME,
     DNS_OPTION_HOSTSFILE,
+    DNS_OPTION_MISC,
     DNS_OPTION_NAMESERVERS,
     DNS_OPTION_NAMESERVERS_NO_DEFAULT,
     DNS_OPTION_SEARCH,
@@ -41,15 +46,17 @@ from ..errors import (
     DnsResult,
     DnsStateError,
 )
-from ..options import ResolverOptions
-from ..wire.replies import parse_name
-from .addrinfo import AddrInfoLookup, AddrInfoResolver
-from .cache import AnswerCache
+from ..options import ResolverOptions, parse_nameserver
+from ..wire.names import parse_name
+from .addrinfo import AddrInfoResolver
+from .answer import Answer
 from .engine import LookupEngine
+from .flight import Way
 from .hosts import LOCALHOST_LINES, HostsTable
 from .lookup import Lookup
-from .resolution import Answer, Resolution, list_candidates
+from .search import Answers, Search, Wish, call_program, list_candidates
 from .sysconfig import (
+    FollowedFiles,
     SystemConfig,
     domain_of_host,
     parse_resolv_conf,
@@ -57,13 +64,16 @@ from .sysconfig import (
 )
 
 if TYPE_CHECKING:
-    from ...core import AddrInfoHints, EventBase, ResolveCallback
+    from ...core import EventBase, ResolveCallback
 
 log = logging.getLogger("evsvc.dns")
 
 LookupCallback = Callable[[DnsResult, AnswerType, int, int, list[str] | None, Any], object]
 """Called as `cb(result, type, count, ttl, addresses, arg)`; `addresses` is None on errors, and
 `ttl`, in seconds, then tells how long the absence may be believed."""
+
+QueryCallback = Callable[[Answer, Any], object]
+"""Called as `cb(answer, arg)`."""
 
 _KNOWN_BASE_FLAGS = int(sum(BaseFlag))
 _KNOWN_QUERY_FLAGS = int(sum(QueryFlag))
@@ -84,7 +94,19 @@ class Resolver(Closing):
     is missing is no error: defaults take its place.  Source: evdns_base_new.
     """
 
-    __slots__ = ("_addrinfo", "_base", "_engine", "_hosts_filename", "_search")
+    __slots__ = (
+        "_addrinfo",
+        "_base",
+        "_conf_files",
+        "_engine",
+        "_hosts_filename",
+        "_hosts_files",
+        "_own_options",
+        "_resolv_conf",
+        "_resolv_conf_classes",
+        "_running",
+        "_search",
+    )
 
     def __init__(
         self,
@@ -102,12 +124,17 @@ class Resolver(Closing):
             options = replace(options, cache_entries=0)
         self._base = base
         self._hosts_filename = hosts
+        self._resolv_conf: str | None = None
+        self._resolv_conf_classes = 0
+        self._hosts_files = FollowedFiles()
+        self._conf_files = FollowedFiles()
+        self._own_options = options
         self._search: list[dns.name.Name] = []
         lazy = bool(flags & EVDNS_BASE_DISABLE_WHEN_INACTIVE)
         self._engine = LookupEngine(base, options, lazy=lazy)
-        cache = AnswerCache(options.cache_entries, options.max_ttl_s, options.max_negative_ttl_s)
+        self._running: set[Search] = set()
         self._addrinfo = AddrInfoResolver(
-            self._engine, HostsTable(options.hosts_entries), cache, self._search
+            self._engine, HostsTable(options.hosts_entries), self._search, self._running
         )
         if flags & EVDNS_BASE_INITIALIZE_NAMESERVERS:
             self._read_system_files(flags, resolv_conf)
@@ -127,15 +154,21 @@ class Resolver(Closing):
     def nameserver_ip_add(self, text: str) -> None:
         """Add a nameserver from "ip", "ip:port", "[ip6]:port" or "ip6"; port 53 by default.
 
-        Raises DnsArgumentError for what is none of these, for one that is there already, and for
-        one too many.  Source: evdns_base_nameserver_ip_add.
+        Raises ArgumentError for what is none of these, for one that is there already, and for one
+        too many.  Source: evdns_base_nameserver_ip_add.
         """
-        self.nameserver_sockaddr_add(parse_address(text))
+        self.nameserver_sockaddr_add(parse_nameserver(text))
 
     def nameserver_sockaddr_add(self, address: SocketAddress) -> None:
-        """Add a nameserver by socket address (evdns_base_nameserver_sockaddr_add)."""
+        """Add a nameserver by socket address (evdns_base_nameserver_sockaddr_add).
+
+        Raises as `nameserver_ip_add`, and ArgumentTypeError for what is no address.
+        """
         self._require_open()
-        self._engine.pool.add(normalize_sockaddr(address))
+        endpoint = endpoint_of(address)
+        if endpoint.family == socket.AF_UNIX or endpoint.sockaddr[1] == 0:
+            raise DnsArgumentError(f"a nameserver has an IP address and a port: {address!r}")
+        self._engine.pool.add(endpoint.sockaddr)
 
     def count_nameservers(self) -> int:
         """Return how many nameservers are configured, up or down."""
@@ -154,7 +187,8 @@ class Resolver(Closing):
     def clear_nameservers_and_suspend(self) -> None:
         """Forget the nameservers, and hold all lookups until `resume`.
 
-        Lookups on the wire start anew then.  Source: evdns_base_clear_nameservers_and_suspend.
+        Look-ups on the wire start anew then, and what the cache has of the old nameservers is
+        forgotten.  Source: evdns_base_clear_nameservers_and_suspend.
         """
         self._require_open()
         self._engine.suspend()
@@ -175,15 +209,18 @@ class Resolver(Closing):
         Unknown names are ignored, as in libevent.  Raises DnsArgumentError for a value that the
         option does not take.  Source: evdns_base_set_option.
         """
-        self._set_options(self.options.with_setting(name, value))
+        options = self.options.with_setting(name, value)  # raises before anything has changed
+        self._own_options = self._own_options.with_setting(name, value)
+        self._set_options(options)
 
     def _set_options(self, options: ResolverOptions) -> None:
-        if options.ndots != self.options.ndots:
-            self._addrinfo.cache.clear()  # it goes by names as they were asked for
         self._engine.options = options
 
     def resolv_conf_parse(self, flags: int, filename: str | None) -> ConfigResult:
         """Read a resolv.conf; `flags` (DNS_OPTION_*) tells which directives count.
+
+        Its nameservers, search list and options replace those of another one read before.  When
+        the file changes, it is read again on the next look-up, a second later at most.
 
         Returns EVDNS_ERROR_NONE; EVDNS_ERROR_NO_NAMESERVERS_CONFIGURED when there was none, and
         127.0.0.1 was taken; EVDNS_ERROR_FAILED_TO_OPEN_FILE or EVDNS_ERROR_FILE_TOO_LARGE when
@@ -191,10 +228,13 @@ class Resolver(Closing):
         """
         self._require_open()
         if flags & DNS_OPTION_HOSTSFILE:
-            self._load_hosts_or_warn()
+            self._load_hosts_or_warn(self._hosts_filename)
         config = SystemConfig()
         result = ConfigResult.EVDNS_ERROR_FAILED_TO_OPEN_FILE
         if filename is not None:
+            self._conf_files = FollowedFiles()
+            self._conf_files.follow(filename)
+            self._resolv_conf, self._resolv_conf_classes = filename, flags & ~DNS_OPTION_HOSTSFILE
             try:
                 config = parse_resolv_conf(read_file(filename, self.options.resolv_conf_bytes))
                 result = ConfigResult.EVDNS_ERROR_NONE
@@ -207,14 +247,20 @@ class Resolver(Closing):
     def _configure(self, config: SystemConfig, flags: int, result: ConfigResult) -> ConfigResult:
         for line in config.ignored:
             log.warning("ignored a line of resolv.conf: %r", line)
+        if flags & (DNS_OPTION_SEARCH | DNS_OPTION_MISC):
+            self._set_options(self._own_options)
         for name, value in config.options:
             self._set_option_or_warn(name, value, flags)
         if flags & DNS_OPTION_SEARCH:
             self._set_search(config.search)
         if not flags & DNS_OPTION_NAMESERVERS:
             return result
-        for address in config.nameservers:
-            self._add_nameserver_or_warn(address)
+        most = self.options.nameservers
+        for address in config.nameservers[most:]:
+            log.warning("ignored in resolv.conf: more than %d nameservers, with %s", most, address)
+        wanted = list(config.nameservers[:most])
+        if wanted and wanted != [server.address for server in self._engine.pool.servers]:
+            self._engine.replace_nameservers(wanted)
         if self.count_nameservers() or flags & DNS_OPTION_NAMESERVERS_NO_DEFAULT:
             return result
         self.nameserver_sockaddr_add(_DEFAULT_NAMESERVER)
@@ -226,11 +272,16 @@ class Resolver(Closing):
         except DnsArgumentError as exc:
             log.warning("ignored in resolv.conf: %s", exc)
 
-    def _add_nameserver_or_warn(self, address: SocketAddress) -> None:
-        try:
-            self.nameserver_sockaddr_add(address)
-        except DnsArgumentError as exc:
-            log.warning("ignored in resolv.conf: %s", exc)
+    def _follow_files(self) -> None:
+        """Read the files again that have changed, looked at once a second at most."""
+        now = self._base.now
+        if self._resolv_conf is not None and self._conf_files.changed(now):
+            log.info("%s has changed", self._resolv_conf)
+            self.resolv_conf_parse(self._resolv_conf_classes, self._resolv_conf)
+        if self._hosts_files.changed(now):
+            self._addrinfo.hosts.clear()
+            for filename in self._hosts_files:
+                self._load_hosts_or_warn(filename)
 
     def load_hosts(self, filename: str | None) -> None:
         """Add the entries of a hosts file; None adds localhost alone.
@@ -239,6 +290,8 @@ class Resolver(Closing):
         Source: evdns_base_load_hosts.
         """
         hosts = self._addrinfo.hosts
+        if filename is not None:
+            self._hosts_files.follow(filename)
         if filename is None:
             hosts.add_text(LOCALHOST_LINES)
             return
@@ -250,14 +303,15 @@ class Resolver(Closing):
         if not hosts.add_text(text):
             log.warning("%s has more than %d entries", filename, self.options.hosts_entries)
 
-    def _load_hosts_or_warn(self) -> None:
+    def _load_hosts_or_warn(self, filename: str) -> None:
         try:
-            self.load_hosts(self._hosts_filename)
+            self.load_hosts(filename)
         except DnsFileError as exc:
             log.warning("using localhost alone as hosts: %s", exc)
 
     def clear_host_addresses(self) -> None:
         """Forget the entries of hosts files (evdns_base_clear_host_addresses)."""
+        self._hosts_files = FollowedFiles()
         self._addrinfo.hosts.clear()
 
     def search_add(self, domain: str) -> None:
@@ -272,11 +326,10 @@ class Resolver(Closing):
                 f"more than {self.options.search_domains} search domains, with {domain!r}"
             )
         self._search.append(suffix)
-        self._addrinfo.cache.clear()
 
     def search_clear(self) -> None:
         """Empty the search list and set ndots to 1 (evdns_base_search_clear)."""
-        self._clear_search()
+        self._search.clear()
         self.search_ndots_set(1)
 
     def search_ndots_set(self, ndots: int) -> None:
@@ -284,17 +337,14 @@ class Resolver(Closing):
 
         Source: evdns_base_search_ndots_set.
         """
+        self._own_options = replace(self._own_options, ndots=ndots)
         self._set_options(replace(self.options, ndots=ndots))
-
-    def _clear_search(self) -> None:
-        self._search.clear()
-        self._addrinfo.cache.clear()
 
     def _set_search(self, domains: tuple[str, ...] | None) -> None:
         """Replace the search list by that of a resolv.conf; ndots stays as it is."""
         if domains is None:
             domains = domain_of_host(socket.gethostname())
-        self._clear_search()
+        self._search.clear()
         for domain in domains:
             try:
                 self.search_add(domain)
@@ -306,8 +356,11 @@ class Resolver(Closing):
 
         flags: DNS_QUERY_NO_SEARCH, DNS_QUERY_USEVC, DNS_QUERY_IGNTC, DNS_CNAME_CALLBACK; the
         last adds a second call, with type DNS_CNAME, when the name is an alias.  The hosts table
-        and the cache play no part.  Raises DnsArgumentError for what is no name, DnsStateError
-        when the resolver is closed or too many lookups wait.  Source: evdns_base_resolve_ipv4.
+        plays no part, and the cache is filled but not asked; equal look-ups under way are asked
+        once.  What the callback raises is logged, and told to the base's `exception_handler`.
+
+        Raises DnsArgumentError for what is no name, DnsStateError when the resolver is closed or
+        too many look-ups wait.  Source: evdns_base_resolve_ipv4.
         """
         return self._resolve(self._candidates(name, flags), DNS_IPv4_A, flags, cb, arg)
 
@@ -358,18 +411,49 @@ class Resolver(Closing):
         hints: AddrInfoHints | None,
         cb: ResolveCallback,
         arg: object = None,
-    ) -> AddrInfoLookup | None:
+        *,
+        timeout_s: float | None = None,
+    ) -> Lookup | None:
         """Look a host and a service up: cb(result, addresses, arg), once.
 
         What needs no nameserver (a numeric host, the hosts table, the cache, a refused argument)
         is answered before the return, which is None.  Otherwise the answer comes from the loop,
-        and the returned handle can `cancel()`.  Raises DnsArgumentError for an int that is no
-        port, DnsStateError when closed.  Source: evdns_getaddrinfo.
+        and the returned handle can `cancel()`.  localhost and what is below it is the loopback
+        address (RFC 6761).  timeout_s: in place of the option `lookup_timeout_s`.
+
+        Raises ArgumentError for an int that is no port, DnsStateError when closed.
+        Source: evdns_getaddrinfo.
         """
         self._require_open()
-        return self._addrinfo.getaddrinfo(host, port, hints, cb, arg)
+        self._follow_files()
+        return self._addrinfo.getaddrinfo(host, port, hints or AddrInfoHints(), cb, arg, timeout_s)
+
+    def query(
+        self,
+        name: str,
+        rdtype: int | str,
+        cb: QueryCallback,
+        arg: object = None,
+        *,
+        flags: int = 0,
+        timeout_s: float | None = None,
+    ) -> Lookup:
+        """Look up the records of any type: cb(answer, arg), once, from the loop.
+
+        rdtype: a number, or its name ("SRV").  flags: as for `resolve_ipv4`, but for
+        DNS_CNAME_CALLBACK; the search list counts.  timeout_s: in place of the option
+        `lookup_timeout_s`.  The cache is asked.  Raises DnsArgumentError for what is no name or no
+        type of records (ANY and AXFR are none), DnsStateError when the resolver is closed or too
+        many look-ups wait.
+        """
+        wish = self._wish(_record_type(rdtype), flags, timeout_s)
+        return self._start(
+            self._candidates(name, flags), wish, partial(self._report_query, cb, arg)
+        )
 
     def _candidates(self, name: str, flags: int) -> list[dns.name.Name]:
+        if not self._engine.closed:
+            self._follow_files()
         if flags & QueryFlag.DNS_QUERY_NO_SEARCH:
             return [parse_name(name)]
         return list_candidates(name, self._search, self.options.ndots)
@@ -382,20 +466,67 @@ class Resolver(Closing):
         cb: LookupCallback,
         arg: object,
     ) -> Lookup:
+        wish = self._wish(_RECORD_TYPES[answer_type], flags, None, fresh=True)
+        wants_cname = bool(flags & QueryFlag.DNS_CNAME_CALLBACK)
+        return self._start(
+            candidates, wish, partial(self._report, answer_type, wants_cname, cb, arg)
+        )
+
+    def _wish(
+        self,
+        rdtype: dns.rdatatype.RdataType,
+        flags: int,
+        timeout_s: float | None,
+        *,
+        fresh: bool = False,
+    ) -> Wish:
         if flags & ~_KNOWN_QUERY_FLAGS:
             raise DnsArgumentError(f"unknown query flags: {flags:#x}")
-        resolution = Resolution(candidates, _RECORD_TYPES[answer_type], flags, self.options)
-        wants_cname = bool(flags & QueryFlag.DNS_CNAME_CALLBACK)
-        return self._engine.start(resolution, self._report, (answer_type, wants_cname, cb, arg))
+        return Wish(
+            types=(rdtype,),
+            way=Way(
+                use_vc=bool(flags & QueryFlag.DNS_QUERY_USEVC),
+                ignore_tc=bool(flags & QueryFlag.DNS_QUERY_IGNTC),
+            ),
+            fresh=fresh,
+            grace_s=self.options.getaddrinfo_skew_s,
+            timeout_s=self.options.lookup_timeout_s if timeout_s is None else timeout_s,
+        )
 
-    def _report(self, answer: Answer, context: Any) -> None:
-        answer_type, wants_cname, cb, arg = context
-        name = answer.canonical_name
-        if wants_cname and answer.result == DNS_ERR_NONE and name is not None:
-            # Posted before the first call is made, so that one that raises does not lose it.
-            self._base.post(cb, DNS_ERR_NONE, DNS_CNAME, 1, answer.ttl_s, [name], arg)
-        addresses = list(answer.addresses) if answer.result == DNS_ERR_NONE else None
-        cb(answer.result, answer_type, len(answer.addresses), answer.ttl_s, addresses, arg)
+    def _start(
+        self, candidates: list[dns.name.Name], wish: Wish, report: Callable[[Answer], object]
+    ) -> Lookup:
+        self._require_open()
+        if self._engine.room <= 0:
+            raise DnsStateError(f"{self.options.max_waiting} look-ups are waiting already")
+
+        def done(answers: Answers) -> None:
+            report(next(iter(answers.values())))
+
+        search = Search(self._engine, candidates, wish, done, self._running)
+        search.start_from_loop()
+        return Lookup(search.cancel)
+
+    def _report_query(self, cb: QueryCallback, arg: object, answer: Answer) -> None:
+        call_program(self._base, cb, answer, arg)
+
+    def _report(
+        self,
+        answer_type: AnswerType,
+        wants_cname: bool,
+        cb: LookupCallback,
+        arg: object,
+        answer: Answer,
+    ) -> None:
+        found = [record.data for record in answer.records]
+        addresses = found if answer.result == DNS_ERR_NONE else None
+        call_program(
+            self._base, cb, answer.result, answer_type, len(found), answer.ttl_s, addresses, arg
+        )
+        if wants_cname and answer.result == DNS_ERR_NONE and answer.is_alias:
+            call_program(
+                self._base, cb, DNS_ERR_NONE, DNS_CNAME, 1, answer.ttl_s, [answer.name], arg
+            )
 
     def close(self, fail_requests: bool = True) -> None:
         """End all lookups and forget the nameservers.  Safe to repeat, and inside callbacks.
@@ -404,7 +535,8 @@ class Resolver(Closing):
         loop; without, they are not called.  Source: evdns_base_free.
         """
         if not fail_requests:
-            self._addrinfo.drop_all()
+            for search in list(self._running):
+                search.drop()
         self._engine.close(fail_requests)
 
     def _require_open(self) -> None:
@@ -417,3 +549,13 @@ _RECORD_TYPES = {
     DNS_IPv6_AAAA: dns.rdatatype.AAAA,
     DNS_PTR: dns.rdatatype.PTR,
 }
+
+
+def _record_type(given: int | str) -> dns.rdatatype.RdataType:
+    try:
+        rdtype = dns.rdatatype.RdataType.make(given)
+    except (ValueError, dns.exception.DNSException) as exc:
+        raise DnsArgumentError(f"not a type of records: {given!r}") from exc
+    if rdtype == dns.rdatatype.NONE or dns.rdatatype.is_metatype(rdtype):
+        raise DnsArgumentError(f"records have no type {given!r}")
+    return rdtype

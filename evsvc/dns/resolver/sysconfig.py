@@ -7,10 +7,14 @@ hosts file as well.  Source: resolv.conf(5), evdns_base_resolv_conf_parse.
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..addresses import SocketAddress, parse_address
-from ..errors import DnsArgumentError, DnsFileError
+from ...core import ArgumentError
+from ...core.resolver import SocketAddress
+from ..errors import DnsFileError
+from ..options import parse_nameserver
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,8 @@ def parse_resolv_conf(text: str) -> SystemConfig:
         keyword, *values = line.split() or [""]
         if keyword == "nameserver" and values:
             try:
-                nameservers[parse_address(values[0])] = None
-            except DnsArgumentError:
+                nameservers[parse_nameserver(values[0])] = None
+            except ArgumentError:
                 ignored.append(line)
         elif keyword == "domain" and values:
             search = (values[0],)
@@ -74,3 +78,46 @@ def read_file(filename: str, limit_bytes: int) -> str:
     if len(data) > limit_bytes:
         raise DnsFileError(errno.EFBIG, f"longer than {limit_bytes} bytes", filename)
     return data.decode("utf-8", "replace")
+
+
+class FollowedFiles:
+    """The files that a resolver goes by, looked at again on use, at most once in `interval_s`.
+
+    Reads no clock: monotonic seconds are passed in by the caller.
+    """
+
+    __slots__ = ("_looked_at", "_stamps", "interval_s")
+
+    def __init__(self, interval_s: float = 1.0) -> None:
+        self.interval_s = interval_s
+        self._stamps: dict[str, tuple[int, ...]] = {}
+        self._looked_at = -interval_s
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._stamps))
+
+    def follow(self, filename: str) -> None:
+        """Note how a file is now; call it before the file is read, so that no change is lost."""
+        self._stamps[filename] = _stamp(filename)
+
+    def changed(self, now: float) -> list[str]:
+        """Return which files have changed since they were noted, and note them as they are now.
+
+        What a file said that is no more there stays in force.
+        """
+        if now - self._looked_at < self.interval_s:
+            return []
+        self._looked_at = now
+        found = [name for name, stamp in self._stamps.items() if _stamp(name) not in ((), stamp)]
+        for name in found:
+            self.follow(name)
+        return found
+
+
+def _stamp(filename: str) -> tuple[int, ...]:
+    """What changes with a file's contents; empty when there is no file."""
+    try:
+        status = os.stat(filename)
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,4 +1,4 @@
-"""How a query reaches a nameserver: a UDP socket for each query, one TCP connection per server.
+"""How queries reach a nameserver: a UDP socket for each query, one TCP connection per server.
 
 RFC 5452 section 9.2 wants an unpredictable source port for every query, and different ones at the
 same time, so that a forger has to guess port and id together.  A socket per query costs a few
@@ -9,6 +9,7 @@ libevent keeps one socket, and so one port, per nameserver.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import secrets
 import socket
 from collections.abc import Callable
@@ -22,17 +23,15 @@ from ...core import (
     BufferEvent,
     Event,
 )
-from ..addresses import (
-    SocketAddress,
-    family_of,
-    is_loopback,
-    same_endpoint,
-)
+from ...core.bufferevent.timeouts import Deadline
+from ...core.resolver import SocketAddress
 from ..options import MAX_MESSAGE_BYTES, ResolverOptions
 from ..wire.framing import LENGTH_BYTES, add_length, take_message
+from ..wire.replies import id_of
 
 if TYPE_CHECKING:
     from ...core import BevEvent, EventBase, EventFlag
+    from .flight import Sent
     from .nameservers import Nameserver
 
 FIRST_PORT, LAST_PORT = 1024, 65535
@@ -40,9 +39,24 @@ BIND_ATTEMPTS = 8
 PACKETS_PER_READ = 16  # then other events have their turn
 
 
+OnPacket = Callable[["Sent", bytes], bool]
+OnLost = Callable[["Sent", bool], object]
+
+
+def _family_of(address: SocketAddress) -> int:
+    return socket.AF_INET if len(address) == 2 else socket.AF_INET6
+
+
+def same_endpoint(one: SocketAddress, other: SocketAddress) -> bool:
+    """Tell whether two socket addresses name the same host, port and (if both say) IPv6 scope."""
+    if one[:2] != other[:2] or len(one) != len(other):
+        return False
+    return len(one) == 2 or one[3] == other[3] or 0 in (one[3], other[3])
+
+
 def open_udp_socket(address: SocketAddress, options: ResolverOptions) -> socket.socket:
     """Return a non-blocking UDP socket from a random port to `address`.  Raises OSError."""
-    family = family_of(address)
+    family = _family_of(address)
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
@@ -61,8 +75,12 @@ def open_udp_socket(address: SocketAddress, options: ResolverOptions) -> socket.
 def local_address(address: SocketAddress, options: ResolverOptions) -> SocketAddress:
     """Return where to ask from: `bind_to` if it fits the nameserver, else any address; port 0."""
     bind_to = options.bind_to
-    family = family_of(address)
-    if bind_to is not None and family_of(bind_to) == family and not is_loopback(address):
+    family = _family_of(address)
+    if (
+        bind_to is not None
+        and _family_of(bind_to) == family
+        and not ipaddress.ip_address(address[0]).is_loopback
+    ):
         return (bind_to[0], 0) if len(bind_to) == 2 else (bind_to[0], 0, 0, bind_to[3])
     return ("0.0.0.0", 0) if family == socket.AF_INET else ("::", 0, 0, 0)
 
@@ -78,138 +96,163 @@ def _bind_random_port(sock: socket.socket, local: SocketAddress) -> None:
     sock.bind(local)
 
 
-class UdpExchange:
-    """One query's socket to one nameserver.
+class UdpTransport:
+    """Queries over UDP to one nameserver, each from a socket of its own.  See `Transport`."""
 
-    Calls `on_packet(exchange, packet)` for each datagram from the nameserver's address, and
-    `on_error(exchange)` when the kernel reports that it cannot be reached; both may close it.
-    Raises OSError when the socket cannot be had.
-    """
-
-    __slots__ = ("_event", "_on_error", "_on_packet", "_sock", "owner", "server")
+    __slots__ = ("_base", "_on_lost", "_on_packet", "_options", "_out", "_server")
 
     def __init__(
         self,
         base: EventBase,
         server: Nameserver,
         options: ResolverOptions,
-        owner: object,
-        on_packet: Callable[[UdpExchange, bytes], object],
-        on_error: Callable[[UdpExchange], object],
+        on_packet: OnPacket,
+        on_lost: OnLost,
     ) -> None:
-        self.server = server
-        self.owner = owner
-        self._on_packet = on_packet
-        self._on_error = on_error
-        self._sock = open_udp_socket(server.address, options)
-        self._event = Event(base, self._sock, EV_READ | EV_PERSIST, self._on_readable)
-        self._event.add()
-
-    def send(self, packet: bytes) -> None:
-        """Send a query.  Raises OSError; a full socket counts as sent and lost."""
-        with contextlib.suppress(BlockingIOError):
-            self._sock.send(packet)
-
-    def close(self) -> None:
-        """Close the socket.  Safe to repeat."""
-        self._event.close()
-        self._sock.close()
-
-    def _on_readable(self, fd: int, what: EventFlag, arg: object) -> None:
-        for _ in range(PACKETS_PER_READ):
-            try:
-                packet, source = self._sock.recvfrom(MAX_MESSAGE_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:
-                self._on_error(self)
-                return
-            # A stranger's datagram may have come between bind and connect.
-            if same_endpoint(source, self.server.address):
-                self._on_packet(self, packet)
-            if not self._event.initialized:
-                return
-
-
-class TcpChannel:
-    """The TCP connection to one nameserver, shared by the queries under way (RFC 7766).
-
-    Calls `on_packet(channel, packet)` for each message, and `on_lost(channel)` once when the
-    connection cannot be made, breaks, or is idle for `tcp_idle_s`; both may close it.
-    Raises OSError when there is no socket to be had.
-    """
-
-    __slots__ = ("_bev", "_idle_s", "_idle_timer", "_on_lost", "_on_packet", "_users", "server")
-
-    def __init__(
-        self,
-        base: EventBase,
-        server: Nameserver,
-        options: ResolverOptions,
-        on_packet: Callable[[TcpChannel, bytes], object],
-        on_lost: Callable[[TcpChannel], object],
-    ) -> None:
-        self.server = server
+        self._base = base
+        self._server = server
+        self._options = options
         self._on_packet = on_packet
         self._on_lost = on_lost
-        self._users = 0
-        self._idle_s = options.tcp_idle_s
-        self._idle_timer = base.timer(self._on_idle)
-        self._bev: BufferEvent | None = self._connect(base)
+        self._out: dict[Sent, tuple[socket.socket, Event]] = {}
 
-    def _connect(self, base: EventBase) -> BufferEvent:
-        bev = BufferEvent(base, None, BEV_OPT_CLOSE_ON_FREE)
+    def send(self, sent: Sent) -> None:
+        """Send a query; a full socket counts as sent and lost."""
+        if sent not in self._out:
+            sock = open_udp_socket(self._server.address, self._options)
+            event = Event(self._base, sock, EV_READ | EV_PERSIST, self._on_readable, sent)
+            event.add()
+            self._out[sent] = sock, event
+        with contextlib.suppress(BlockingIOError):
+            self._out[sent][0].send(sent.packet)
+
+    def forget(self, sent: Sent) -> None:
+        """Close a query's socket."""
+        sock, event = self._out.pop(sent, (None, None))
+        if sock is not None and event is not None:
+            event.close()
+            sock.close()
+
+    def give_up(self) -> None:
+        """The queries share nothing."""
+
+    def close(self) -> None:
+        """Close all sockets."""
+        for sent in list(self._out):
+            self.forget(sent)
+
+    def _on_readable(self, fd: int, what: EventFlag, sent: Sent) -> None:
+        sock, _ = self._out[sent]
+        for _ in range(PACKETS_PER_READ):
+            try:
+                packet, source = sock.recvfrom(MAX_MESSAGE_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:  # nobody listens there, or there is no way
+                self.forget(sent)
+                self._on_lost(sent, False)
+                return
+            # A stranger's datagram may have come between bind and connect.
+            if same_endpoint(source, self._server.address):
+                self._on_packet(sent, packet)
+            if sent not in self._out:
+                return
+
+
+class TcpTransport:
+    """One connection to a nameserver, shared by the queries under way (RFC 7766).  See `Transport`.
+
+    It is made when there is something to send, and closed when nothing was for `tcp_idle_s`.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_base",
+        "_bev",
+        "_idle",
+        "_idle_s",
+        "_on_lost",
+        "_on_packet",
+        "_out",
+        "_server",
+    )
+
+    def __init__(
+        self,
+        base: EventBase,
+        server: Nameserver,
+        options: ResolverOptions,
+        on_packet: OnPacket,
+        on_lost: OnLost,
+    ) -> None:
+        self._base = base
+        self._server = server
+        self._on_packet = on_packet
+        self._on_lost = on_lost
+        self._out: dict[int, Sent] = {}
+        self._answered = False
+        self._bev: BufferEvent | None = None
+        self._idle_s = options.tcp_idle_s
+        self._idle = Deadline(base, self._disconnect)
+
+    def send(self, sent: Sent) -> None:
+        """Send a query, as soon as the connection is made."""
+        bev = self._bev or self._connect()
+        self._out[sent.query.id] = sent
+        self._idle.stop()
+        bev.write(add_length(sent.packet))
+
+    def forget(self, sent: Sent) -> None:
+        """Leave a query out of account; with the last one the idle time begins."""
+        if self._out.pop(sent.query.id, None) is not None and not self._out and self._bev:
+            self._idle.start(self._idle_s)
+
+    def give_up(self) -> None:
+        """Close the connection; the queries on it are lost."""
+        answered = self._answered
+        self._disconnect()
+        out, self._out = self._out, {}
+        for sent in out.values():
+            self._on_lost(sent, answered)
+
+    def close(self) -> None:
+        """Close the connection without a word."""
+        self._out.clear()
+        self._disconnect()
+        self._idle.close()
+
+    def _connect(self) -> BufferEvent:
+        bev = BufferEvent(self._base, None, BEV_OPT_CLOSE_ON_FREE)
         try:
-            bev.connect(self.server.address)
+            bev.connect(self._server.address)
         except OSError:
             bev.close()
             raise
         bev.setcb(self._on_readable, None, self._on_event)
         bev.setwatermark(EV_READ, 0, LENGTH_BYTES + MAX_MESSAGE_BYTES)
         bev.enable(EV_READ)
+        self._bev = bev
+        self._answered = False
         return bev
 
-    def send(self, packet: bytes) -> None:
-        """Send a query, as soon as the connection is made."""
-        if self._bev is not None:
-            self._bev.write(add_length(packet))
-
-    def acquire(self) -> None:
-        """Count a query that waits for its reply here."""
-        self._users += 1
-        self._idle_timer.delete()
-
-    def release(self) -> None:
-        """A query waits no longer; with the last one the idle time begins."""
-        self._users -= 1
-        if self._users == 0 and self._bev is not None:
-            self._idle_timer.add(self._idle_s)
-
-    def close(self) -> None:
-        """Close the connection without a call to `on_lost`.  Safe to repeat."""
-        self._idle_timer.close()
-        if self._bev is not None:
-            self._bev.close()
-            self._bev = None
+    def _disconnect(self) -> None:
+        self._idle.stop()
+        bev, self._bev = self._bev, None
+        if bev is not None:
+            bev.close()
 
     def _on_readable(self, bev: BufferEvent, ctx: object) -> None:
-        while self._bev is not None:
+        while self._bev is bev:
             packet = take_message(bev.input)
             if packet is None:
                 return
             if not packet:
-                self._lose()
+                self.give_up()
                 return
-            self._on_packet(self, packet)
+            sent = self._out.get(id_of(packet))
+            if sent is not None and self._on_packet(sent, packet):
+                self._answered = True
 
     def _on_event(self, bev: BufferEvent, what: BevEvent, ctx: object) -> None:
-        if not what & BEV_EVENT_CONNECTED:
-            self._lose()
-
-    def _on_idle(self, fd: int, what: EventFlag, arg: object) -> None:
-        self._lose()
-
-    def _lose(self) -> None:
-        if self._bev is not None:
-            self.close()
-            self._on_lost(self)
+        if not what & BEV_EVENT_CONNECTED and self._bev is bev:
+            self.give_up()

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 
 from ...core import SocketError
-from ..addresses import SocketAddress
+from ...core.resolver import SocketAddress
 
 _EVERY_IPV4, _EVERY_IPV6 = "0.0.0.0", "::"
 

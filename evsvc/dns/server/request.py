@@ -34,8 +34,8 @@ from ..constants import (
 from ..errors import DNS_ERR_SERVERFAILED, DnsArgumentError, DnsStateError
 from ..options import MIN_UDP_BYTES
 from ..wire.fast import PlainQuery, PlainRecord, is_ordinary_data, write_plain
+from ..wire.names import name_to_text, parse_name
 from ..wire.queries import start_reply
-from ..wire.replies import name_to_text, parse_name
 
 if TYPE_CHECKING:
     import dns.name

@@ -12,15 +12,12 @@ from dns.rcode import Rcode
 
 from ...core import (
     LEV_OPT_CLOSE_ON_FREE,
+    ArgumentError,
     ConnListener,
 )
 from ...core.closing import Closing
-from ..addresses import (
-    SocketAddress,
-    check_port,
-    make_sockaddr,
-    parse_ip,
-)
+from ...core.resolver import SocketAddress
+from ...core.util import endpoint_of
 from ..constants import EVDNS_CLASS_INET
 from ..errors import DNS_ERR_REFUSED, DnsArgumentError, DnsStateError
 from ..options import DnsServerOptions
@@ -211,9 +208,7 @@ class DnsServer(Closing):
 
 
 def _sockaddr_of(address: str, port: int) -> SocketAddress:
-    found = parse_ip(address)
-    if found is None:
-        raise DnsArgumentError(f"not a numeric IP address: {address!r}")
-    check_port(port)
-    family, host, scope_id = found
-    return make_sockaddr(family, host, port, scope_id)
+    try:
+        return endpoint_of((address, port)).sockaddr
+    except ArgumentError as exc:
+        raise DnsArgumentError(str(exc)) from exc

@@ -14,7 +14,8 @@ from typing import NamedTuple, TypeAlias
 
 import dns.name
 
-from .replies import HEADER_BYTES, QR, name_to_text
+from .names import name_to_text
+from .replies import HEADER_BYTES, QR
 
 MAX_REPLY_BYTES = 0x3FFF  # as far as a compression pointer reaches
 

@@ -8,21 +8,17 @@ records, count (bailiwick); everything else in a reply is ignored.
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import dataclass
 
 import dns.exception
+import dns.flags
 import dns.message
 import dns.name
 import dns.rdataclass
 import dns.rdatatype
 import dns.rdtypes.ANY.CNAME
-import dns.rdtypes.ANY.PTR
 import dns.rdtypes.ANY.SOA
-import dns.rdtypes.IN.A
-import dns.rdtypes.IN.AAAA
-from dns.rdata import Rdata
 from dns.rrset import RRset
 
 from ..errors import (
@@ -35,16 +31,19 @@ from ..errors import (
     DNS_ERR_SERVERFAILED,
     DNS_ERR_TRUNCATED,
     DNS_ERR_UNKNOWN,
-    DnsArgumentError,
     DnsResult,
 )
 from ..options import MIN_UDP_BYTES
+from .names import name_to_text, restore_case
+from .records import Record, data_of
 
 HEADER_BYTES = 12
-QR, OPCODE_MASK, TC = 0x8000, 0x7800, 0x0200
-MAX_NAME_CHARACTERS = 255
+QR, OPCODE_MASK, AA, TC, RD, RA, AD = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020
+RCODE_MASK = 0x000F
 
-_HEADER_START = struct.Struct("!HH")
+_HEADER = struct.Struct("!6H")
+_QUESTION_END = struct.Struct("!HH")
+_OPT = struct.Struct("!BHHIH")  # the root, type, size, extended flags, no options (RFC 6891 6.1.2)
 _RCODES: dict[int, DnsResult] = {
     0: DNS_ERR_NONE,
     1: DNS_ERR_FORMAT,
@@ -54,6 +53,9 @@ _RCODES: dict[int, DnsResult] = {
     5: DNS_ERR_REFUSED,
 }
 
+QuestionKey = tuple[tuple[bytes, ...], int]
+"""A question in the form in which equal ones are equal: labels in lower case, and the type."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -62,69 +64,88 @@ class Question:
     name: dns.name.Name
     rdtype: dns.rdatatype.RdataType
 
+    @property
+    def key(self) -> QuestionKey:
+        """What is the same for equal questions."""
+        return tuple(map(bytes.lower, self.name.labels)), self.rdtype
+
+
+class Query:
+    """A question on its way to one nameserver.
+
+    asked: the name in the letters sent;  exact: whether the reply must have the same letters;
+    edns_udp_bytes: the largest reply wanted, told by EDNS when it is above 512;  authentic: ask
+    with the AD bit whether the data was validated (RFC 6840 section 5.7).
+    """
+
+    __slots__ = ("asked", "authentic", "edns_udp_bytes", "exact", "id", "question")
+
+    def __init__(
+        self,
+        question: Question,
+        query_id: int,
+        *,
+        asked: dns.name.Name | None = None,
+        edns_udp_bytes: int = MIN_UDP_BYTES,
+        authentic: bool = False,
+    ) -> None:
+        self.question = question
+        self.id = query_id
+        self.asked = question.name if asked is None else asked
+        self.exact = asked is not None
+        self.edns_udp_bytes = edns_udp_bytes
+        self.authentic = authentic
+
+    @property
+    def has_edns(self) -> bool:
+        """Whether the query has an OPT record."""
+        return self.edns_udp_bytes > MIN_UDP_BYTES
+
+    def own_name(self, name: dns.name.Name) -> dns.name.Name:
+        """Return a name of the reply without our random letters."""
+        if not self.exact:
+            return name
+        if name.labels == self.asked.labels:
+            return self.question.name
+        return restore_case(name, self.asked, self.question.name)
+
+    def text_of(self, name: dns.name.Name) -> str:
+        """Return the text of a name of the reply, without our random letters."""
+        return name_to_text(self.own_name(name))
+
+    def to_packet(self) -> bytes:
+        """Return the query as it is sent, byte for byte what dnspython makes of it."""
+        flags = RD | AD if self.authentic else RD
+        head = _HEADER.pack(self.id, flags, 1, 0, 0, 1 if self.has_edns else 0)
+        labels = b"".join(bytes((len(label),)) + label for label in self.asked.labels)
+        tail = _QUESTION_END.pack(self.question.rdtype, dns.rdataclass.IN)
+        opt = _OPT.pack(0, dns.rdatatype.OPT, self.edns_udp_bytes, 0, 0) if self.has_edns else b""
+        return head + labels + tail + opt
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What a nameserver says to a question.
 
-    result:         DNS_ERR_NONE with `addresses`, or the reason why there are none.
-    addresses:      IP addresses or, for PTR, host names, as text.
-    ttl_s:          shortest time to live of the addresses, or of their absence (RFC 2308).
+    result:         DNS_ERR_NONE with `records`, or the reason why there are none.
+    records:        those of the wanted type.
+    ttl_s:          shortest time to live of the records and of the CNAME records that led to
+                    them, or of their absence (RFC 2308).
     canonical_name: the name at the end of the CNAME chain; None when there is no chain.
     dangling:       whether the reply leaves open what stands at the canonical name.
     links:          the number of CNAME records followed.
+    same_letters:   whether the question came back in the letters in which it was sent.
+    authentic:      whether the nameserver says that it has validated the data (AD).
     """
 
     result: DnsResult
-    addresses: tuple[str, ...] = ()
+    records: tuple[Record, ...] = ()
     ttl_s: int = 0
     canonical_name: dns.name.Name | None = None
     dangling: bool = False
     links: int = 0
-
-
-def parse_name(text: str) -> dns.name.Name:
-    """Return the absolute name of a text; one without a trailing dot is taken from the root.
-
-    Raises DnsArgumentError for no name, an empty label, one over 63 bytes, or a name over 255.
-    """
-    if text in ("", "@"):  # dnspython reads both as the root
-        raise DnsArgumentError(f"not a domain name: {text!r}")
-    if len(text) > 4 * MAX_NAME_CHARACTERS:  # a byte may be written as \ddd
-        raise DnsArgumentError(f"a name of {len(text)} characters is too long: {text[:64]!r}...")
-    try:
-        return dns.name.from_text(text)
-    except (dns.exception.DNSException, UnicodeError) as exc:
-        raise DnsArgumentError(f"not a domain name: {text!r} ({exc})") from None
-
-
-def name_to_text(name: dns.name.Name) -> str:
-    """Return a name as text without the trailing dot; the root is "."."""
-    return name.to_text(omit_final_dot=True)
-
-
-def randomize_case(name: dns.name.Name) -> dns.name.Name:
-    """Return the name with each letter in upper or lower case by chance (0x20)."""
-    return dns.name.Name([_randomize_label(label) for label in name.labels])
-
-
-def _randomize_label(label: bytes) -> bytes:
-    flips = int.from_bytes(os.urandom(8), "big")  # one bit for each of at most 63 bytes
-    lower, upper = label.lower(), label.upper()
-    return bytes((upper if flips >> index & 1 else lower)[index] for index in range(len(label)))
-
-
-def build_query(question: Question, query_id: int, edns_udp_bytes: int) -> bytes:
-    """Return the packet of a question; EDNS goes along when more than 512 bytes are wanted."""
-    edns = edns_udp_bytes > MIN_UDP_BYTES
-    query = dns.message.make_query(
-        question.name,
-        question.rdtype,
-        use_edns=0 if edns else False,
-        payload=edns_udp_bytes if edns else None,
-        id=query_id,
-    )
-    return query.to_wire()
+    same_letters: bool = True
+    authentic: bool = False
 
 
 def id_of(packet: bytes) -> int:
@@ -132,96 +153,137 @@ def id_of(packet: bytes) -> int:
     return int.from_bytes(packet[:2], "big") if len(packet) >= HEADER_BYTES else -1
 
 
-def parse_reply(
-    packet: bytes, question: Question, query_id: int, *, strict_case: bool, max_links: int
-) -> Reply | None:
-    """Return what a packet says to the question, None when it is no reply to that question.
+def parse_reply(packet: bytes, query: Query, max_links: int) -> Reply | None:
+    """Return what a packet says to the query, None when it is no reply to it.
 
-    A reply must have the id, the QR bit, opcode QUERY, and repeat the one question; with
-    `strict_case` to the letter's case.  A reply that goes wrong after its question is
-    DNS_ERR_UNKNOWN, or DNS_ERR_TRUNCATED if it says that it is cut.
+    A reply must have the id, the QR bit, opcode QUERY, and repeat the one question, though an
+    error may be a header alone, which old servers send.  Its letters are the caller's to judge.  A
+    reply that goes wrong after its question is DNS_ERR_UNKNOWN, or DNS_ERR_TRUNCATED if it says
+    that it is cut; one that only refers to other nameservers is DNS_ERR_REFUSED.
     """
     if len(packet) < HEADER_BYTES:
         return None
-    packet_id, flags = _HEADER_START.unpack_from(packet)
-    if packet_id != query_id or not flags & QR or flags & OPCODE_MASK:
+    packet_id, flags, *counts = _HEADER.unpack_from(packet)
+    if packet_id != query.id or not flags & QR or flags & OPCODE_MASK:
         return None
+    if not any(counts):
+        return _read_bare_error(flags & RCODE_MASK)
     try:
         message = dns.message.from_wire(
             packet, keyring=False, ignore_trailing=True, continue_on_error=True
         )
     except dns.exception.DNSException:
         return None
-    if not _repeats(message, question, strict_case):
+    if not _repeats(message, query):
         return None
+    same_letters = message.question[0].name.labels == query.asked.labels
     if flags & TC:
-        return Reply(DNS_ERR_TRUNCATED)
+        return Reply(DNS_ERR_TRUNCATED, same_letters=same_letters)
     if message.errors:
-        return Reply(DNS_ERR_UNKNOWN)
+        return Reply(DNS_ERR_UNKNOWN, same_letters=same_letters)
     result = _RCODES.get(message.rcode(), DNS_ERR_UNKNOWN)
-    if result == DNS_ERR_NONE:
-        return _read_answer(message, question, max_links)
-    ttl_s = _negative_ttl(message) if result == DNS_ERR_NOTEXIST else None
-    return Reply(result, ttl_s=ttl_s or 0)
+    if result not in (DNS_ERR_NONE, DNS_ERR_NOTEXIST):
+        return Reply(result, same_letters=same_letters)
+    if _only_refers(message, flags):
+        return Reply(DNS_ERR_REFUSED, same_letters=same_letters)
+    return _read_answer(message, query, result, max_links, same_letters)
 
 
-def _repeats(message: dns.message.Message, question: Question, strict_case: bool) -> bool:
+def _read_bare_error(rcode: int) -> Reply | None:
+    """A header alone can say that its server fails, but of no name that it does not exist."""
+    if rcode == 0:
+        return None
+    result = _RCODES.get(rcode, DNS_ERR_UNKNOWN)
+    return Reply(DNS_ERR_SERVERFAILED if result == DNS_ERR_NOTEXIST else result)
+
+
+def _repeats(message: dns.message.Message, query: Query) -> bool:
     if len(message.question) != 1:
         return False
     asked = message.question[0]
-    if asked.rdtype != question.rdtype or asked.rdclass != dns.rdataclass.IN:
+    if asked.rdtype != query.question.rdtype or asked.rdclass != dns.rdataclass.IN:
         return False
-    if strict_case:
-        return bool(asked.name.labels == question.name.labels)
-    return bool(asked.name == question.name)
+    return bool(asked.name == query.asked)
 
 
-def _read_answer(message: dns.message.Message, question: Question, max_links: int) -> Reply:
+def _only_refers(message: dns.message.Message, flags: int) -> bool:
+    """Return True when the server neither recurses nor has the zone (glibc's res_send, too)."""
+    if flags & (AA | RA) or message.answer or message.rcode():
+        return False
+    return not any(rrset.rdtype == dns.rdatatype.SOA for rrset in message.authority)
+
+
+def _read_answer(
+    message: dns.message.Message,
+    query: Query,
+    result: DnsResult,
+    max_links: int,
+    same_letters: bool,
+) -> Reply:
     """Follow the CNAME records from the question, and gather what stands at any name passed.
 
     libevent's own test server puts an address beside a CNAME of the same name; RFC 1034 3.6.2
     forbids it, and taking it does no harm: both are in the bailiwick.
     """
-    chain = _follow_cnames(message, question.name, max_links)
-    if chain is None:
-        return Reply(DNS_ERR_UNKNOWN)
-    links = len(chain) - 1
-    canonical_name = chain[-1] if links else None
-    found = [rrset for name in chain if (rrset := _rrset_of(message, name, question.rdtype))]
-    if found:
-        addresses = tuple(_address_text(rdata) for rrset in found for rdata in rrset)
-        ttl_s = min(rrset.ttl for rrset in found)
-        return Reply(DNS_ERR_NONE, addresses, ttl_s, canonical_name, links=links)
-    ttl = _negative_ttl(message)
-    dangling = links > 0 and ttl is None
-    return Reply(DNS_ERR_NODATA, (), ttl or 0, canonical_name, dangling, links)
+    rdtype = query.question.rdtype
+    aliases = _follow_cnames(message, query.asked, rdtype, max_links)
+    if aliases is None:
+        return Reply(DNS_ERR_UNKNOWN, same_letters=same_letters)
+    targets = [_target_of(rrset) for rrset in aliases]
+    last = query.own_name(targets[-1]) if targets else None
+    found = [
+        rrset
+        for name in (query.asked, *targets)
+        if (rrset := _rrset_of(message, name, rdtype)) is not None
+    ]
+    ttls = [rrset.ttl for rrset in (*aliases, *found)]
+    authentic = bool(message.flags & dns.flags.AD)
+    if found and result == DNS_ERR_NONE:
+        records = tuple(
+            Record(query.text_of(rrset.name), int(rdtype), rrset.ttl, data_of(rdata, query.text_of))
+            for rrset in found
+            for rdata in rrset
+        )
+        return Reply(result, records, min(ttls), last, False, len(aliases), same_letters, authentic)
+    absence = _negative_ttl(message)
+    dangling = bool(aliases) and absence is None and result == DNS_ERR_NONE
+    if not dangling:
+        ttls.append(absence or 0)
+    result = result or DNS_ERR_NODATA
+    return Reply(result, (), min(ttls), last, dangling, len(aliases), same_letters, authentic)
 
 
 def _follow_cnames(
-    message: dns.message.Message, name: dns.name.Name, max_links: int
-) -> list[dns.name.Name] | None:
-    """Return the names from `name` to the end of its CNAME chain; None for a loop or too many."""
-    chain = [name]
-    while cname := _rrset_of(message, chain[-1], dns.rdatatype.CNAME):
-        rdata = cname[0]
-        assert isinstance(rdata, dns.rdtypes.ANY.CNAME.CNAME)
-        if rdata.target in chain or len(chain) > max_links:
+    message: dns.message.Message,
+    name: dns.name.Name,
+    rdtype: dns.rdatatype.RdataType,
+    max_links: int,
+) -> list[RRset] | None:
+    """Return the CNAME records from `name` on; None for a loop or too many."""
+    passed = [name]
+    aliases: list[RRset] = []
+    has_aliases = any(rrset.rdtype == dns.rdatatype.CNAME for rrset in message.answer)
+    if rdtype == dns.rdatatype.CNAME or not has_aliases:
+        return aliases
+    while cname := _rrset_of(message, passed[-1], dns.rdatatype.CNAME):
+        target = _target_of(cname)
+        if target in passed or len(passed) > max_links:
             return None
-        chain.append(rdata.target)
-    return chain
+        passed.append(target)
+        aliases.append(cname)
+    return aliases
+
+
+def _target_of(cname: RRset) -> dns.name.Name:
+    rdata = cname[0]
+    assert isinstance(rdata, dns.rdtypes.ANY.CNAME.CNAME)
+    return rdata.target
 
 
 def _rrset_of(
     message: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType
 ) -> RRset | None:
     return message.get_rrset(message.answer, name, dns.rdataclass.IN, rdtype)
-
-
-def _address_text(rdata: Rdata) -> str:
-    if isinstance(rdata, dns.rdtypes.IN.A.A | dns.rdtypes.IN.AAAA.AAAA):
-        return str(rdata.address)
-    assert isinstance(rdata, dns.rdtypes.ANY.PTR.PTR)
-    return name_to_text(rdata.target)
 
 
 def _negative_ttl(message: dns.message.Message) -> int | None:

@@ -1,0 +1,58 @@
+"""Answer: what came of a question.  Also the ones that need no nameserver (RFC 6761)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import dns.rdatatype
+
+from ..errors import (
+    DNS_ERR_NODATA,
+    DNS_ERR_NONE,
+    DNS_ERR_NOTEXIST,
+    DnsResult,
+)
+from ..wire.names import is_localhost, name_to_text
+from ..wire.records import Record
+from ..wire.replies import Question
+
+ABSENCES = (DNS_ERR_NODATA, DNS_ERR_NOTEXIST)
+LOCALHOST_TTL_S = 3600
+_LOOPBACK = {dns.rdatatype.A: "127.0.0.1", dns.rdatatype.AAAA: "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a look-up.
+
+    result: DNS_ERR_NONE when there are `records`, else why there are none.
+    ttl_s: seconds for which it may be believed, an absence too: the shortest time of all records
+    that led to it, the aliases' included, less what it has spent in the cache.
+    name: what the records belong to, the end of the aliases if there are any; None for a failure.
+    authentic: whether the nameserver says that it has validated the data; False unless the option
+    `trust_ad` is set.
+    """
+
+    result: DnsResult
+    records: tuple[Record, ...] = ()
+    ttl_s: int = 0
+    name: str | None = None
+    is_alias: bool = False
+    authentic: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it tells something of the name, be it that there is nothing."""
+        return self.result == DNS_ERR_NONE or self.result in ABSENCES
+
+
+def answer_at_home(question: Question) -> Answer | None:
+    """Return the answer about localhost and what is below it, None for any other name."""
+    if not is_localhost(question.name):
+        return None
+    address = _LOOPBACK.get(question.rdtype)
+    name = name_to_text(question.name)
+    if address is None:
+        return Answer(DNS_ERR_NODATA, ttl_s=LOCALHOST_TTL_S, name=name)
+    record = Record(name, int(question.rdtype), LOCALHOST_TTL_S, address)
+    return Answer(DNS_ERR_NONE, (record,), LOCALHOST_TTL_S, name)

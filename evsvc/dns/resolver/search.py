@@ -1,0 +1,298 @@
+"""Search: one look-up, from the name that the program gives to what it is told.
+
+A search is over names, not over families: each candidate name (the name as it is, and with each
+suffix of the search list) is asked for all wanted types together, and the first that has records
+of one of them ends the search.  So never two names are mixed in one answer.
+
+Of what the candidates said, the worst is told: a failure that a later try may mend before an
+absence, and "there is no such record" before "there is no such name".  What is believed, is
+believed for the shortest time to live of all candidates tried.  Silence ends a search, since the
+other candidates would meet it, too; SERVFAIL and a refusal do not, as they can be of one zone.
+
+Once one type has records, the others have `grace_s` more (RFC 8305 section 3); never from an
+absence or a failure.
+
+Source: evdns.c's search_try_next; glibc's res_search; resolv.conf(5) for `ndots`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import dns.name
+import dns.rdatatype
+
+from ...core import StateError
+from ..errors import (
+    DNS_ERR_CANCEL,
+    DNS_ERR_NODATA,
+    DNS_ERR_NONE,
+    DNS_ERR_NOTEXIST,
+    DNS_ERR_SHUTDOWN,
+    DNS_ERR_SYSTEM,
+    DNS_ERR_TIMEOUT,
+    DnsArgumentError,
+)
+from ..wire.names import is_localhost, parse_name
+from ..wire.replies import Question
+from .answer import Answer
+from .flight import Ticket, Way
+
+if TYPE_CHECKING:
+    from ...core import Event, EventBase, EventFlag
+    from .engine import LookupEngine
+
+log = logging.getLogger("evsvc.dns")
+
+Answers = dict[int, Answer]
+"""Answers by the record type that was asked for."""
+
+PLAIN_WAY = Way()
+_ENDS_THE_SEARCH = (DNS_ERR_TIMEOUT, DNS_ERR_SHUTDOWN, DNS_ERR_SYSTEM, DNS_ERR_CANCEL)
+
+
+def list_candidates(
+    text: str, suffixes: Sequence[dns.name.Name], ndots: int
+) -> list[dns.name.Name]:
+    """Return the absolute names to try for `text`, in order.
+
+    With at least `ndots` dots the name itself comes first, otherwise last; a trailing dot makes
+    it absolute, and localhost is.  Combinations longer than a name may be are left out.  Raises
+    DnsArgumentError when `text` is no name.
+    """
+    name = parse_name(text)
+    if text.endswith(".") or not suffixes or is_localhost(name):
+        return [name]
+    own_labels = name.labels[:-1]
+    searched = []
+    for suffix in suffixes:
+        try:
+            searched.append(dns.name.Name(own_labels + suffix.labels))
+        except dns.name.NameTooLong:
+            continue
+    dots = len(own_labels) - 1
+    return [name, *searched] if dots >= ndots else [*searched, name]
+
+
+def rank(answer: Answer) -> int:
+    """Return how much an answer without records outranks others when a search has found none."""
+    if answer.result in _ENDS_THE_SEARCH:
+        return 3
+    if answer.result not in (DNS_ERR_NODATA, DNS_ERR_NOTEXIST):
+        return 2
+    return 1 if answer.result == DNS_ERR_NODATA else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What one search is for.
+
+    types: asked together; with `one_by_one`, each after the last is answered.  fresh: do not look
+    into the cache.  grace_s: how long the other types are waited for when one has records.
+    timeout_s: seconds for the whole search, its waiting in line included; None is for ever.
+    Raises DnsArgumentError for a time that is not positive.
+    """
+
+    types: tuple[dns.rdatatype.RdataType, ...]
+    way: Way = PLAIN_WAY
+    fresh: bool = False
+    one_by_one: bool = False
+    grace_s: float
+    timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            raise DnsArgumentError(f"a look-up takes some time: {self.timeout_s!r}")
+
+
+class Search:
+    """One look-up under way.
+
+    Calls `done(answers)` once from the loop, with what the last candidate gave if it has records,
+    else with one answer, the worst of all, for each type.  Until then it is in `running`.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_candidates",
+        "_deadline",
+        "_done",
+        "_engine",
+        "_name",
+        "_running",
+        "_tickets",
+        "_timer",
+        "_ttl_s",
+        "_unasked",
+        "_wish",
+        "_worst",
+    )
+
+    def __init__(
+        self,
+        engine: LookupEngine,
+        candidates: Sequence[dns.name.Name],
+        wish: Wish,
+        done: Callable[[Answers], object],
+        running: set[Search],
+    ) -> None:
+        self._engine = engine
+        self._candidates = iter(candidates)
+        self._name: dns.name.Name | None = None
+        self._wish = wish
+        self._done: Callable[[Answers], object] | None = done
+        self._running = running
+        self._answers: Answers = {}
+        self._tickets: dict[int, Ticket] = {}
+        self._unasked: list[dns.rdatatype.RdataType] = []
+        self._worst: Answer | None = None
+        self._ttl_s: int | None = None
+        self._timer: Event | None = None
+        self._deadline: float | None = None
+
+    def start(self) -> Answers | None:
+        """Return the answers if no nameserver need be asked, else begin to ask."""
+        found = self._advance()
+        if found is None:
+            self._running.add(self)
+            if self._wish.timeout_s is not None:
+                self._deadline = self._engine.base.now + self._wish.timeout_s
+            self._set_timer(has_records=self._has_records())
+        return found
+
+    def start_from_loop(self) -> None:
+        """Begin to ask; what is known at once is told from the loop, too."""
+        found = self.start()
+        if found is not None:
+            self._running.add(self)
+            self._engine.base.post(self._finish, found)
+
+    def cancel(self) -> None:
+        """Give up: `done` gets DNS_ERR_CANCEL for each type, from the loop."""
+        done = self._done
+        if done is not None:
+            self.drop()
+            answers = {int(rdtype): Answer(DNS_ERR_CANCEL) for rdtype in self._wish.types}
+            with contextlib.suppress(StateError):  # a closed base calls nobody
+                self._engine.base.post(self._tell, done, answers)
+
+    def drop(self) -> None:
+        """End it without a word."""
+        self._end(finish=False)
+
+    def _end(self, *, finish: bool) -> None:
+        self._done = None
+        self._running.discard(self)
+        tickets, self._tickets = self._tickets, {}
+        for ticket in tickets.values():
+            self._engine.leave(ticket, finish=finish)
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+
+    def _tell(self, done: Callable[[Answers], object], answers: Answers) -> None:
+        if not self._engine.silent:
+            done(answers)
+
+    def _advance(self) -> Answers | None:
+        """Try the next names while all is known at once; None when a nameserver is asked."""
+        for name in self._candidates:
+            self._name = name
+            self._answers = {}
+            self._unasked = list(self._wish.types)
+            self._ask()
+            if self._tickets:
+                return None
+            found = self._judge()
+            if found is not None:
+                return found
+        assert self._worst is not None
+        return self._all_alike(replace(self._worst, ttl_s=self._ttl_s or 0))
+
+    def _ask(self) -> None:
+        """Ask for the types that are due."""
+        assert self._name is not None
+        while self._unasked and not (self._wish.one_by_one and self._tickets):
+            rdtype = self._unasked.pop(0)
+            kind = int(rdtype)
+            question = Question(self._name, rdtype)
+            take = partial(self._take, kind)
+            asked = self._engine.ask(question, self._wish.way, take, fresh=self._wish.fresh)
+            if isinstance(asked, Answer):
+                self._answers[kind] = asked
+            else:
+                self._tickets[kind] = asked
+
+    def _take(self, kind: int, answer: Answer) -> None:
+        """An answer came from the engine."""
+        if self._done is None:
+            return
+        self._tickets.pop(kind, None)
+        self._answers[kind] = answer
+        self._ask()
+        if self._tickets:
+            self._set_timer(has_records=self._has_records())
+            return
+        found = self._judge() or self._advance()
+        if found is not None:
+            self._finish(found)
+
+    def _judge(self) -> Answers | None:
+        """Return what ends the search, None to try the next name."""
+        known = [answer.ttl_s for answer in self._answers.values() if answer.is_known]
+        if self._has_records():
+            if self._ttl_s is None:
+                return self._answers
+            most = self._ttl_s
+            return {
+                kind: replace(answer, ttl_s=min(answer.ttl_s, most))
+                for kind, answer in self._answers.items()
+            }
+        self._ttl_s = min([*known, *([] if self._ttl_s is None else [self._ttl_s])], default=None)
+        worst = max(self._answers.values(), key=rank)
+        if self._worst is None or rank(worst) > rank(self._worst):
+            self._worst = worst
+        return self._all_alike(worst) if rank(worst) == 3 else None
+
+    def _has_records(self) -> bool:
+        return any(answer.result == DNS_ERR_NONE for answer in self._answers.values())
+
+    def _all_alike(self, answer: Answer) -> Answers:
+        return {int(rdtype): answer for rdtype in self._wish.types}
+
+    def _finish(self, answers: Answers) -> None:
+        done = self._done
+        if done is not None:
+            self._end(finish=True)
+            self._tell(done, answers)
+
+    def _set_timer(self, *, has_records: bool) -> None:
+        """Wait for the end of the grace time or of the whole, whichever is first."""
+        base = self._engine.base
+        due_at = self._deadline
+        if has_records:
+            grace_over = base.now + self._wish.grace_s
+            due_at = grace_over if due_at is None else min(due_at, grace_over)
+        if due_at is not None:
+            if self._timer is None:
+                self._timer = base.timer(self._on_timer)
+            self._timer.add(max(due_at - base.now, 0.0))
+
+    def _on_timer(self, fd: int, what: EventFlag, arg: object) -> None:
+        found = self._answers if self._has_records() else None
+        self._finish(found or self._all_alike(Answer(DNS_ERR_TIMEOUT)))
+
+
+def call_program(base: EventBase, cb: Callable[..., object], *args: object) -> None:
+    """Call what the program gave us; what it raises is logged and told, and the loop goes on."""
+    try:
+        cb(*args)
+    except Exception as exc:
+        log.exception("the callback of a look-up raised")
+        if base.exception_handler is not None:
+            base.exception_handler(exc)

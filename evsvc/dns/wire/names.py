@@ -1,0 +1,83 @@
+"""Domain names as text, and with letters that only the asked nameserver knows (0x20).
+
+Texts that are not ASCII become the names of IDNA 2008 after the mapping of UTS 46, as browsers do
+it: "faß.test" is "xn--fa-hia.test", a host of its own.  Labels of ASCII pass as they are, those
+with an underscore too.
+"""
+
+from __future__ import annotations
+
+import os
+
+import dns.exception
+import dns.name
+import idna
+
+from ..errors import DnsArgumentError
+
+MAX_NAME_CHARACTERS = 255
+MAX_LABEL_BYTES = 63
+
+
+class _Idna2008(dns.name.IDNACodec):
+    """dnspython's IDNA_2008_Practical, which must not depend on what dnspython has found."""
+
+    def encode(self, label: str) -> bytes:
+        if label.isascii():
+            if len(label) > MAX_LABEL_BYTES:
+                raise dns.name.LabelTooLong
+            return label.encode()
+        try:
+            return idna.alabel(idna.uts46_remap(label, False, False))
+        except idna.IDNAError as exc:
+            raise UnicodeError(str(exc)) from exc
+
+
+_CODEC = _Idna2008()  # type: ignore[no-untyped-call]  # dnspython's __init__ has no types
+
+
+def parse_name(text: str) -> dns.name.Name:
+    """Return the absolute name of a text; one without a trailing dot is taken from the root.
+
+    Raises DnsArgumentError for no name, an empty label, one over 63 bytes, or a name over 255.
+    """
+    if text in ("", "@"):  # dnspython reads both as the root
+        raise DnsArgumentError(f"not a domain name: {text!r}")
+    if len(text) > 4 * MAX_NAME_CHARACTERS:  # a byte may be written as \ddd
+        raise DnsArgumentError(f"a name of {len(text)} characters is too long: {text[:64]!r}...")
+    try:
+        return dns.name.from_text(text, idna_codec=_CODEC)
+    except (dns.exception.DNSException, UnicodeError) as exc:
+        raise DnsArgumentError(f"not a domain name: {text!r} ({exc})") from None
+
+
+def name_to_text(name: dns.name.Name) -> str:
+    """Return a name as text without the trailing dot; the root is "."."""
+    return name.to_text(omit_final_dot=True)
+
+
+def is_localhost(name: dns.name.Name) -> bool:
+    """Return True when the name is localhost or is below it (RFC 6761 section 6.3)."""
+    return len(name.labels) > 1 and name.labels[-2].lower() == b"localhost"
+
+
+def randomize_case(name: dns.name.Name) -> dns.name.Name:
+    """Return the name with each letter in upper or lower case by chance (0x20)."""
+    return dns.name.Name([_randomize_label(label) for label in name.labels])
+
+
+def _randomize_label(label: bytes) -> bytes:
+    flips = int.from_bytes(os.urandom(8), "big")  # one bit for each of at most 63 bytes
+    lower, upper = label.lower(), label.upper()
+    return bytes((upper if flips >> index & 1 else lower)[index] for index in range(len(label)))
+
+
+def restore_case(name: dns.name.Name, asked: dns.name.Name, plain: dns.name.Name) -> dns.name.Name:
+    """Undo our random letters where a server has compressed `name` into the question's ending."""
+    labels = list(name.labels)
+    pairs = zip(reversed(asked.labels), reversed(plain.labels), strict=True)
+    for index, (random, known) in enumerate(pairs, start=1):
+        if index > len(labels) or labels[-index] != random:
+            break
+        labels[-index] = known
+    return dns.name.Name(labels)
