@@ -637,9 +637,6 @@ class EvBuffer(Chain, Closing):
         pass for an error of the socket.  Raises OSError as send(2), SocketError when the bytes of a
         file cannot be had.
         """
-        first = self.chunks[0]
-        if type(first) is bytes and len(first) == limit and not self.start:
-            return stream.send(first)  # the usual case: a chunk, whole
         return send_from(self, stream, limit)
 
     def take_from(self, source: EvBuffer, size: int) -> int:

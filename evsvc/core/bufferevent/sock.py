@@ -459,8 +459,9 @@ class BufferEvent(AbstractBufferEvent):
         """Offer the kernel the output once; wait for EV_WRITE when it does not take it all."""
         self._flush_listed = False
         output = self.output
+        flow = self.flow
         offered = output.length
-        if not offered or not self._open or not self.flow.wanted & WRITE:
+        if not offered or not self._open or not flow.wanted & WRITE:
             return
         limiter = self._limiter
         if limiter is not None:
@@ -470,8 +471,12 @@ class BufferEvent(AbstractBufferEvent):
         elif offered > self._max_single_write:
             offered = self._max_single_write
         stream: Any = self._stream  # never None while open
+        first = output.chunks[0]
         try:
-            sent = output.send(stream, offered)
+            if type(first) is bytes and len(first) == offered and not output.start:
+                sent = stream.send(first)  # the usual case: a chunk, whole
+            else:
+                sent = output.send(stream, offered)
         except BlockingIOError:
             sent = 0
         except OSError as exc:
@@ -482,7 +487,7 @@ class BufferEvent(AbstractBufferEvent):
             output.drop(sent)
             raised = False
         finally:  # the rest has to go though a callback of the output raises
-            goes_on = self.flow.wanted & WRITE  # else such a callback has disabled it, or closed
+            goes_on = flow.wanted & WRITE  # else such a callback has disabled it, or closed
             if goes_on:
                 if self._write_armed and sent and self._timeouts is not None:
                     self._timeouts.note_written()
@@ -500,12 +505,7 @@ class BufferEvent(AbstractBufferEvent):
                         self._end_output_if_due()
             if limiter is not None:
                 limiter.note_written(sent)
-            if (
-                goes_on
-                and sent
-                and self._writecb is not None
-                and output.length <= self.flow.write_low
-            ):
+            if goes_on and sent and self._writecb is not None and output.length <= flow.write_low:
                 self._run_writecb(raised)
 
     def _arm_writing(self) -> None:

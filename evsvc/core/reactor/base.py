@@ -156,7 +156,9 @@ class EventBase(Closing):
 
         Outside the loop, the present time.
         """
-        return self.reactor.now
+        reactor = self.reactor
+        cached = reactor.cached_time  # as `reactor.now`, without the call: it is asked for often
+        return reactor.monotonic() if cached is None else cached
 
     def timer(self, cb: EventCallback, arg: object = None) -> Event:
         """Make a one-shot timer; start it with `add(seconds)` (evtimer_new)."""

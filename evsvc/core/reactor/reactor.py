@@ -124,6 +124,7 @@ class Reactor:
     `runs_elsewhere`, `ask_to_flush`, `defer`, `check_priority`, and the two lists of watchers.
 
     monotonic: reads the clock, in seconds.
+    ask_to_flush: has an owner of output send what it has at the end of the pass.
     cached_time: the loop's time, or None outside of a pass.
     parted: this is a forked child's copy of its parent's, before `reinit`.
     exited, broken: whether `loopexit` or `loopbreak` has ended the loop, or is about to.
@@ -139,6 +140,7 @@ class Reactor:
         "_locked",
         "_waiting",
         "active",
+        "ask_to_flush",
         "backend",
         "broken",
         "cached_time",
@@ -174,6 +176,7 @@ class Reactor:
         self.timers = self.registry.timers
         self.active = self.registry.active
         self._waiting: deque[Flushable] = deque()  # owners of output, in the order they came
+        self.ask_to_flush = self._waiting.append
         self._deferred_pass = self._deferred_count = 0
         self._limits = config.limits
         self.prepare_watchers: list[Watching] = []
@@ -233,10 +236,6 @@ class Reactor:
     def check_priority(self, priority: int) -> None:
         """Raise ArgumentError when there is no such priority."""
         self.active.check_priority(priority)
-
-    def ask_to_flush(self, owner: Flushable) -> None:
-        """Have the owner send what it has at the end of the pass."""
-        self._waiting.append(owner)
 
     def defer(self, event: EventRecord, *, to_next_pass: bool = False) -> None:
         """Activate the event of deferred callbacks, in this pass while it has room.

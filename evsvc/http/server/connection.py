@@ -344,7 +344,8 @@ class Connection:
         self._requests_left -= 1
         self.keep_alive = keep_alive and self._requests_left > 0
         service = self._service
-        route = self._route = service.find_route(request)
+        find = service.router.find if service.hosts.is_trivial else service.find_route
+        route = self._route = find(request)
         if service.newreq_cb is not None and not service.admits(request):
             self.close()
             return
@@ -364,7 +365,10 @@ class Connection:
                 request.stream_body(self._intake)
                 self.carrier.disable(EV_READ)
                 self._watch_end()
-                self._call(route, request)
+                try:
+                    route.callback(request, route.arg)
+                except Exception as exc:
+                    self._callback_failed(request, exc)
                 return
             self._send_continue()
             self._read_body()
@@ -408,8 +412,7 @@ class Connection:
             try:
                 intake.end(request, is_whole)
             except Exception as exc:
-                self._callback_failed(request)
-                self._service.callback_failed(exc, request)
+                self._callback_failed(request, exc)
 
     def _read_body(self) -> None:
         """Take what has come of the body; at its end, have the request answered."""
@@ -446,8 +449,7 @@ class Connection:
         try:
             intake.give(request, piece)
         except Exception as exc:
-            self._callback_failed(request)
-            self._service.callback_failed(exc, request)
+            self._callback_failed(request, exc)
         return self._phase is _BODY
 
     def _skip_body(self) -> None:
@@ -474,34 +476,31 @@ class Connection:
         if route is None:
             page = self.error_page(request, 404, None) if self._service.error_cb else b""
             request.send_page(404, page or not_found_page(request.uri))
-        elif not _takes(route, request.method):
-            assert route.methods is not None
+        elif route.methods is None or request.method in route.methods:
+            try:
+                route.callback(request, route.arg)
+            except Exception as exc:
+                self._callback_failed(request, exc)
+        else:
             allow = ", ".join(sorted(route.methods))
             request.send_error(405, None, ("Allow", allow))
-        else:
-            self._call(route, request)
         if self.peer_is_done and self._phase is _REPLY:
             self._end_in_hand()
-
-    def _call(self, route: Route, request: ServerRequest) -> None:
-        try:
-            route.callback(request, route.arg)
-        except Exception as exc:
-            self._callback_failed(request)
-            self._service.callback_failed(exc, request)
 
     def error_page(self, request: ServerRequest, code: int, reason: str | None) -> bytes:
         """Return the page for an error, the program's where it makes one."""
         return self._service.error_page(request, code, reason)
 
-    def _callback_failed(self, request: ServerRequest) -> None:
-        """The program's callback raised: tell the client what is still to be told."""
+    def _callback_failed(self, request: ServerRequest, exc: Exception) -> None:
+        """The program's callback raised: tell the client what is still to be told, and the
+        program."""
         if self._phase is _CLOSED:
-            return
-        if request.state is ReplyState.PENDING:
+            pass
+        elif request.state is ReplyState.PENDING:
             request.send_error(500)
         elif request.state is ReplyState.STREAMING:
             self.break_off()  # the missing end tells the client that the body is not whole
+        self._service.callback_failed(exc, request)
 
     def _refuse(self, fault: RemoteProtocolError) -> None:
         """Answer bytes that are no good request, and close (RFC 9112 9.6)."""
@@ -613,8 +612,9 @@ class Connection:
                 cb(self.handle(), arg)
             except Exception as exc:
                 if request_in_hand is not None:
-                    self._callback_failed(request_in_hand)
-                self._service.callback_failed(exc, request_in_hand or self.handle())
+                    self._callback_failed(request_in_hand, exc)
+                else:
+                    self._service.callback_failed(exc, self.handle())
 
     def _after_output(self) -> None:
         if self._completed or self._chunk_cb is not None:

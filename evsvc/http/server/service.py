@@ -72,10 +72,7 @@ class Service:
 
     def find_route(self, request: ServerRequest) -> Route | None:
         """Return the route for a request, of the virtual host that it names."""
-        hosts = self.hosts
-        if hosts.is_trivial:
-            return self.router.find(request)
-        return hosts.find(request.host).find(request)
+        return self.hosts.find(request.host).find(request)
 
     def streams_body(self, head: RequestHead) -> bool:
         """Whether the body behind a head goes to a route that streams."""

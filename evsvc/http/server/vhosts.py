@@ -20,14 +20,17 @@ class HostTable:
     An alias anywhere below wins over every pattern; of patterns the first that matches at each
     level, and then those inside it.  Names compare without case, and without the port unless an
     alias has one.  Source: evhttp_find_vhost, and patterns that end in `*` work.
+
+    is_trivial: whether every name leads here.
     """
 
-    __slots__ = ("_aliases", "_below", "router")
+    __slots__ = ("_aliases", "_below", "is_trivial", "router")
 
     def __init__(self, router: Router) -> None:
         self.router = router
         self._aliases: set[str] = set()
         self._below: list[tuple[str, re.Pattern[str], HostTable]] = []
+        self.is_trivial = True
 
     def add_alias(self, name: str) -> None:
         """Lead an exact name here.  Raises ArgumentError when it does already, or is empty."""
@@ -53,19 +56,16 @@ class HostTable:
         parts = re.sub(r"\*+", "*", pattern).split("*")
         glob = re.compile(".*".join(map(re.escape, parts)), re.IGNORECASE | re.DOTALL)
         self._below.append((pattern, glob, table))
+        self.is_trivial = False
 
     def remove(self, table: HostTable) -> None:
         """Take a virtual host back.  Raises ArgumentError when it is none of these."""
         for entry in self._below:
             if entry[2] is table:
                 self._below.remove(entry)
+                self.is_trivial = not self._below
                 return
         raise ArgumentError("not a virtual host of this server")
-
-    @property
-    def is_trivial(self) -> bool:
-        """Whether every name leads here."""
-        return not self._below
 
     @property
     def streams(self) -> bool:
