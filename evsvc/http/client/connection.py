@@ -407,8 +407,8 @@ class HttpConnection(Closing):
             self._timer.delete()
             request.keep_alive = False
         self._phase = Phase.BODY
-        if request._header_cb is not None:
-            verdict = self._call(request, request._header_cb)
+        if request.header_cb is not None:
+            verdict = self._call(request, request.header_cb)
             if isinstance(verdict, int) and verdict < 0 and self._is_under_way(request):
                 self._fail(ConnectionClosed("the header callback gave the request up"))
         return False
@@ -427,8 +427,8 @@ class HttpConnection(Closing):
         if not piece:
             return False
         request.input_buffer.add(piece)
-        if request._chunked_cb is not None:
-            self._call(request, request._chunked_cb)
+        if request.chunked_cb is not None:
+            self._call(request, request.chunked_cb)
             request.input_buffer.drain(len(request.input_buffer))
         return self._is_under_way(request)
 

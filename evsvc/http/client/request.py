@@ -45,21 +45,22 @@ class HttpRequest(AbstractRequest):
     body: what is sent behind it.  expects_continue: whether it waits for 100 Continue.
     keep_alive: whether the request, and then the response, let the connection stay open.
     went_again: whether it was sent a second time, as the first connection had ended before.
+    header_cb, chunked_cb: what `set_header_cb` and `set_chunked_cb` have set.
     """
 
     __slots__ = (
         "_block",
         "_cb",
-        "_chunked_cb",
         "_error_cb",
-        "_header_cb",
         "_limit",
         "arg",
         "body",
+        "chunked_cb",
         "connection",
         "error",
         "expects_continue",
         "head",
+        "header_cb",
         "keep_alive",
         "response_code_line",
         "went_again",
@@ -75,8 +76,8 @@ class HttpRequest(AbstractRequest):
         self._input_buffer = self._output_buffer = None
         self._block = b""
         self._cb = cb
-        self._chunked_cb: CompletionCallback | None = None
-        self._header_cb: CompletionCallback | None = None
+        self.chunked_cb: CompletionCallback | None = None
+        self.header_cb: CompletionCallback | None = None
         self._error_cb: ErrorCallback | None = None
         self.arg: Any = arg
         self.connection: HttpConnection | None = None
@@ -100,12 +101,12 @@ class HttpRequest(AbstractRequest):
 
         The buffer is emptied after each call.  Source: evhttp_request_set_chunked_cb.
         """
-        self._chunked_cb = cb
+        self.chunked_cb = cb
 
     def set_header_cb(self, cb: CompletionCallback | None) -> None:
         """Call `cb(request, arg)` when the response's header is complete; a negative result
         gives the request up as if the server had closed (evhttp_request_set_header_cb)."""
-        self._header_cb = cb
+        self.header_cb = cb
 
     def set_error_cb(self, cb: ErrorCallback | None) -> None:
         """Call `cb(code, arg)` when the request fails (evhttp_request_set_error_cb)."""
@@ -200,7 +201,7 @@ class HttpRequest(AbstractRequest):
         if self._limit is not None:
             self._limit.close()
             self._limit = None
-        self._cb = self._chunked_cb = self._header_cb = self._error_cb = None
+        self._cb = self.chunked_cb = self.header_cb = self._error_cb = None
         self.body.drain(len(self.body))
 
 

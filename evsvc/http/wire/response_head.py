@@ -1,4 +1,4 @@
-"""Response heads: the fast path, and the checks and h11 behind it, as `head` and `slow` in one.
+"""Response heads: the fast path, and the checks and h11 behind it, as in request_head.py.
 
 The law is the same: a head that `parse_response_head` accepts, `judge_response_head` accepts
 with an equal `ResponseHead` and the same end.  tests/http/test_response_law.py holds it.
