@@ -20,6 +20,8 @@ from evsvc.dns.wire.fast import (
 from evsvc.dns.wire.names import name_to_text, parse_name
 from evsvc.dns.wire.queries import start_reply
 
+pytestmark = pytest.mark.no_cover
+
 EXAMPLES = 5_000 if os.environ.get("CI") or os.environ.get("EVSVC_CI") else 300
 
 label = st.one_of(
