@@ -198,7 +198,8 @@ def test_a_terminal_s_ctrl_c_ends_the_demo() -> None:
 
 
 def test_make_hands_options_on_and_is_no_shell_in_between(program: Callable[[str], str]) -> None:
-    command = [program("make"), "--dry-run", "demo", "DEMO_ARGS=--http-port 8081 --quiet"]
+    command = [program("make"), "--dry-run", "--no-print-directory", "demo"]
+    command.append("DEMO_ARGS=--http-port 8081 --quiet")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "exec .venv/bin/evsvc demo --http-port 8081 --quiet"
 
