@@ -498,7 +498,7 @@ class Reactor:
         try:
             self.registry.give_up()
             for _ in range(len(waiting)):
-                owner = waiting[0]
+                owner = waiting.popleft()
                 ran += 1
                 try:
                     owner.flush_output()
@@ -506,8 +506,6 @@ class Reactor:
                     if self.exception_handler is None:
                         raise
                     self.exception_handler(exc)
-                finally:
-                    del waiting[0]
                 if self.broken:
                     break
         finally:

@@ -344,8 +344,7 @@ class Connection:
         self._requests_left -= 1
         self.keep_alive = keep_alive and self._requests_left > 0
         service = self._service
-        find = service.router.find if service.hosts.is_trivial else service.find_route
-        route = self._route = find(request)
+        route = self._route = service.find_route(request)
         if service.newreq_cb is not None and not service.admits(request):
             self.close()
             return

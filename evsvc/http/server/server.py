@@ -216,7 +216,7 @@ class HttpServer(Closing):
         """
         if vhost is self or vhost._sockets or vhost._is_virtual:
             raise StateError(f"not to be a virtual host of this server: {vhost!r}")
-        self.service.hosts.add(pattern, vhost.service.hosts)
+        self.service.add_host(pattern, vhost.service.hosts)
         vhost._is_virtual = True
 
     def remove_virtual_host(self, vhost: HttpServer) -> None:
@@ -224,7 +224,7 @@ class HttpServer(Closing):
 
         Source: evhttp_remove_virtual_host.
         """
-        self.service.hosts.remove(vhost.service.hosts)
+        self.service.remove_host(vhost.service.hosts)
         vhost._is_virtual = False
 
     def add_server_alias(self, alias: str) -> None:

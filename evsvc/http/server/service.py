@@ -40,13 +40,15 @@ class Service:
     """The settings of a server, as its connections see them; the server keeps them true.
 
     methods: the names of those that any callback takes.  date: the Date line of all replies.
-    hosts: the virtual hosts.  newreq_cb, error_cb: the program's, or None.
+    hosts: the virtual hosts.  find_route: returns the route for a request, or None, of the virtual
+    host that it names; without any the router is asked at once.  newreq_cb, error_cb: the program's, or None.
     """
 
     __slots__ = (
         "base",
         "date",
         "error_cb",
+        "find_route",
         "hosts",
         "methods",
         "newreq_cb",
@@ -59,6 +61,7 @@ class Service:
         self.base = base
         self.router = Router()
         self.hosts = HostTable(self.router)
+        self.find_route: Callable[[ServerRequest], Route | None] = self.router.find
         self.methods = methods
         self.date = DateLine()
         self.newreq_cb: Callback | None = None
@@ -70,9 +73,16 @@ class Service:
         self.options = options
         self.stream_limits = replace(options.limits, max_body_bytes=options.max_stream_bytes)
 
-    def find_route(self, request: ServerRequest) -> Route | None:
-        """Return the route for a request, of the virtual host that it names."""
-        return self.hosts.find(request.host).find(request)
+    def add_host(self, pattern: str, hosts: HostTable) -> None:
+        """Have a virtual host; raises as `HostTable.add`."""
+        self.hosts.add(pattern, hosts)
+        self.find_route = self.hosts.find_route
+
+    def remove_host(self, hosts: HostTable) -> None:
+        """Have it no longer; raises as `HostTable.remove`."""
+        self.hosts.remove(hosts)
+        if self.hosts.is_trivial:
+            self.find_route = self.router.find
 
     def streams_body(self, head: RequestHead) -> bool:
         """Whether the body behind a head goes to a route that streams."""

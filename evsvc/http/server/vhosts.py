@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ...core.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from .router import Router
+    from .request import ServerRequest
+    from .router import Route, Router
 
 MAX_PATTERN_CHARACTERS = 255
 """A host name has no more (RFC 1035 section 2.3.4)."""
@@ -71,6 +72,10 @@ class HostTable:
     def streams(self) -> bool:
         """Whether any route, here or below, takes bodies as they come."""
         return self.router.streams or any(table.streams for _, _, table in self._below)
+
+    def find_route(self, request: ServerRequest) -> Route | None:
+        """Return the route for a request, of the router that its authority leads to."""
+        return self.find(request.host).find(request)
 
     def find(self, authority: str | None) -> Router:
         """Return the router for an authority, as a request has it: a host, and maybe a port."""
