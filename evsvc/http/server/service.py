@@ -41,7 +41,8 @@ class Service:
 
     methods: the names of those that any callback takes.  date: the Date line of all replies.
     hosts: the virtual hosts.  find_route: returns the route for a request, or None, of the virtual
-    host that it names; without any the router is asked at once.  newreq_cb, error_cb: the program's, or None.
+    host that it names; without any the router is asked at once.  newreq_cb, error_cb: the
+    program's, or None.
     """
 
     __slots__ = (
