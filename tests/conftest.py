@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -17,6 +18,9 @@ _UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", _UNTIMED, derandomize=True, print_blob=True, database=None)
 settings.register_profile("dev", _UNTIMED)
 settings.load_profile("ci" if os.environ.get("CI") or os.environ.get("EVSVC_CI") else "dev")
+
+# A shell starts its background jobs with SIGINT ignored, and every child of ours would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
