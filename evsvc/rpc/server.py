@@ -110,8 +110,8 @@ class ServerCall(Generic[Request, Reply]):
         """Send the reply, or `reply` in its place; nothing is sent when the peer has gone.
 
         Content-Type is application/octet-stream unless the handler has set one.  Raises StateError
-        when the call is finished, and PayloadError when the reply is incomplete, ill-typed or over
-        a limit: the call is then finished too, and the peer is answered 503.  evrpc_request_done.
+        when the call is answered, and PayloadError when the reply is incomplete, ill-typed or over
+        a limit: the call is then answered too, and the peer is answered 503.  evrpc_request_done.
         """
         self._finish()
         if reply is not None:
@@ -130,7 +130,7 @@ class ServerCall(Generic[Request, Reply]):
     def fail(self, text: str) -> None:
         """Answer 503 with a text for the caller, who gets BADPAYLOAD with it.
 
-        Raises StateError when the call is finished.
+        Raises StateError when the call is answered.
         """
         self._finish()
         _send_failure(self.http_request, text)

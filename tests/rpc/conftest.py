@@ -76,6 +76,9 @@ class RawPeer:
     def close(self) -> None:
         self._bev.close()
 
+    def shutdown_write(self) -> None:
+        self._bev.shutdown_write()
+
     def reset(self) -> None:
         """Leave so that the server notices at once; after a plain close it may still answer."""
         sock = self._bev.socket

@@ -56,7 +56,7 @@ class ResponseHead(NamedTuple):
 
 
 _FREE_START: Final = rb"[!#$%&'*+\-.^_`|~0-9ABD-SU-Zabd-su-z]"
-# Groups: 1 minor, 2 status, 3 reason, 4 block, 5 length, 6 connection; see head.py.
+# Groups: 1 minor, 2 status, 3 reason, 4 block, 5 length, 6 connection; see request_head.py.
 _RESPONSE_HEAD: Final = re.compile(
     rb"HTTP/1\.([01]) ([2-9][0-9][0-9]) (%(value)b*+)\r\n"
     rb"((?:"
