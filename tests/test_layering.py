@@ -252,7 +252,7 @@ def test_no_import_stands_in_a_function(tree_imports: list[Import]) -> None:
 
 
 def test_a_room_imports_its_own_modules_relatively(tree_imports: list[Import]) -> None:
-    """`evsvc.dns` and `dns`, `rpc.msgpack` and `msgpack` share names; the dot parts them."""
+    """`evsvc.dns` and `dns`, `rpc.codecs.msgpack` and `msgpack` share names; the dot parts them."""
     absolute = [
         str(found)
         for found in tree_imports
@@ -274,7 +274,7 @@ KNOWN = {
     "evsvc.dns": "",
     "evsvc.dns.message": "",
     "evsvc.rpc": "",
-    "evsvc.rpc.msgpack": "",
+    "evsvc.rpc.codecs.msgpack": "",
 }
 KNOWN_PACKAGES = frozenset({"evsvc", "evsvc.core", "evsvc.http", "evsvc.dns", "evsvc.rpc"})
 
@@ -291,8 +291,8 @@ def collect_one(module: str, text: str) -> Import:
         ("evsvc.http.server", "from evsvc.core.base import EventBase", "evsvc.core.base"),
         ("evsvc.http", "from .server import HttpServer", "evsvc.http.server"),
         ("evsvc.dns.message", "import dns.message", "dns.message"),
-        ("evsvc.rpc.msgpack", "import msgpack", "msgpack"),
-        ("evsvc.rpc.msgpack", "from ..http import HttpServer", "evsvc.http"),
+        ("evsvc.rpc.codecs.msgpack", "import msgpack", "msgpack"),
+        ("evsvc.rpc.codecs.msgpack", "from ...http import HttpServer", "evsvc.http"),
         ("evsvc.cli", "from . import rpc", "evsvc.rpc"),
         ("evsvc.core.base", "import selectors", "selectors"),
     ],
@@ -314,7 +314,7 @@ def test_drawn_arrows_are_accepted(module: str, text: str, target: str) -> None:
         ("evsvc.http.server", "from .. import rpc"),
         ("evsvc.dns.message", "from evsvc.http import Headers"),
         ("evsvc.dns.message", "import h11"),
-        ("evsvc.rpc.msgpack", "from ..dns import Resolver"),
+        ("evsvc.rpc.codecs.msgpack", "from ...dns import Resolver"),
         ("evsvc.cli", "import h11"),
         ("evsvc.http.server", "import requests"),
         ("evsvc.core.base", "if TYPE_CHECKING:\n    from ..dns import Resolver"),

@@ -10,17 +10,10 @@ pool.add_connection(connection)
 pool.make_request(Add, AddRequest(1, 2), show)   # show(status, request, reply, arg)
 """
 
-from .call import (
-    EVRPC_STATUS_ERR_BADPAYLOAD,
-    EVRPC_STATUS_ERR_HOOKABORTED,
-    EVRPC_STATUS_ERR_NONE,
-    EVRPC_STATUS_ERR_TIMEOUT,
-    EVRPC_STATUS_ERR_UNSTARTED,
-    RpcCall,
-    RpcStatus,
-    RpcStatusCode,
-)
-from .codec import Codec
+from .client.call import RpcCall
+from .client.pool import RpcPool
+from .codecs.msgpack import MsgpackCodec
+from .codecs.protocol import Codec
 from .definition import Rpc
 from .errors import (
     CallNotStarted,
@@ -31,10 +24,18 @@ from .errors import (
     RpcError,
 )
 from .limits import PayloadLimits
-from .msgpack import MsgpackCodec
-from .pool import RpcPool
-from .server import RpcServer, ServerCall
+from .server.call import ServerCall
+from .server.server import RpcServer
 from .shapes import MessageShape
+from .status import (
+    EVRPC_STATUS_ERR_BADPAYLOAD,
+    EVRPC_STATUS_ERR_HOOKABORTED,
+    EVRPC_STATUS_ERR_NONE,
+    EVRPC_STATUS_ERR_TIMEOUT,
+    EVRPC_STATUS_ERR_UNSTARTED,
+    RpcStatus,
+    RpcStatusCode,
+)
 
 __all__ = [
     "EVRPC_STATUS_ERR_BADPAYLOAD",

@@ -11,7 +11,7 @@ import pytest
 from evsvc.core import EventBase, FakeClock
 from evsvc.http import HttpConnection
 from evsvc.rpc import EVRPC_STATUS_ERR_TIMEOUT, RpcPool, RpcServer
-from evsvc.rpc.pool import EJECTION_S, MAX_EJECTION_S
+from evsvc.rpc.client.pool import EJECTION_S, MAX_EJECTION_S
 from tests.rpc.adding import Add, AddCall, Caller, handle_add
 
 Connect = Callable[[], HttpConnection]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from evsvc.rpc.codecs.msgpack import MsgpackCodec
 from evsvc.rpc.errors import PayloadError
 from evsvc.rpc.limits import PayloadLimits
-from evsvc.rpc.msgpack import MsgpackCodec
 from evsvc.rpc.schema import message_shape
 from evsvc.rpc.shapes import INT_MAX, INT_MIN
 

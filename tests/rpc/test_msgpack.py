@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import msgpack  # type: ignore[import-untyped]
 import pytest
 
+from evsvc.rpc.codecs.msgpack import MsgpackCodec
 from evsvc.rpc.errors import PayloadError
 from evsvc.rpc.limits import PayloadLimits
-from evsvc.rpc.msgpack import MsgpackCodec
 from evsvc.rpc.schema import message_shape
 
 

@@ -17,26 +17,20 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..core.closing import Closing
-from ..core.errors import ArgumentError, Error, StateError
-from ..http import ClientOptions, HttpRequest
-from ..http.errors import ConnectFailed, ResolveFailed
-from .call import (
-    EVRPC_STATUS_ERR_TIMEOUT,
-    EVRPC_STATUS_ERR_UNSTARTED,
-    ReplyCallback,
-    RpcCall,
-    RpcStatus,
-    judge_response,
-)
-from .definition import OCTET_STREAM, Rpc
-from .errors import CallNotStarted, CallTimeout
-from .msgpack import MsgpackCodec
+from ...core.closing import Closing
+from ...core.errors import ArgumentError, Error, StateError
+from ...http import ClientOptions, HttpRequest
+from ...http.errors import ConnectFailed, ResolveFailed
+from ..codecs.msgpack import MsgpackCodec
+from ..definition import OCTET_STREAM, Rpc
+from ..errors import CallNotStarted, CallTimeout
+from ..status import EVRPC_STATUS_ERR_TIMEOUT, EVRPC_STATUS_ERR_UNSTARTED, RpcStatus
+from .call import ReplyCallback, RpcCall, judge_response
 
 if TYPE_CHECKING:
-    from ..core import Event, EventBase
-    from ..http import HttpConnection
-    from .codec import Codec
+    from ...core import Event, EventBase
+    from ...http import HttpConnection
+    from ..codecs.protocol import Codec
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")

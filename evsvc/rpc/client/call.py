@@ -1,73 +1,33 @@
-"""The client's side of one call: its state, and the status that its callback is given."""
+"""The client's side of one call: its state, and what its answer means."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..http.wire.status import HTTP_OK
-from .errors import (
+from ...http.wire.status import HTTP_OK
+from ..errors import (
     PayloadError,
     RemoteError,
     RpcError,
     one_line,
 )
+from ..status import (
+    EVRPC_STATUS_ERR_BADPAYLOAD,
+    EVRPC_STATUS_ERR_NONE,
+    EVRPC_STATUS_ERR_TIMEOUT,
+    RpcStatus,
+)
 
 if TYPE_CHECKING:
-    from ..core import Event
-    from ..http import HttpRequest
-    from .codec import Codec
-    from .definition import Rpc
+    from ...core import Event
+    from ...http import HttpRequest
+    from ..codecs.protocol import Codec
+    from ..definition import Rpc
     from .pool import Lane
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
-
-
-class RpcStatusCode(enum.IntEnum):
-    """How a call ended (EVRPC_STATUS_ERR_*); zero is success.
-
-    TIMEOUT:     no answer: the timeout passed, or HTTP failed in any way, as in libevent;
-                 `RpcStatus.cause` tells them apart.
-    BADPAYLOAD:  an answer came, but not a reply: another HTTP status than 200, or a payload that
-                 does not fit the reply type.
-    UNSTARTED:   nothing was sent.
-    HOOKABORTED: a hook of the client stopped the reply.
-    """
-
-    EVRPC_STATUS_ERR_NONE = 0
-    EVRPC_STATUS_ERR_TIMEOUT = 1
-    EVRPC_STATUS_ERR_BADPAYLOAD = 2
-    EVRPC_STATUS_ERR_UNSTARTED = 3
-    EVRPC_STATUS_ERR_HOOKABORTED = 4
-
-
-EVRPC_STATUS_ERR_NONE = RpcStatusCode.EVRPC_STATUS_ERR_NONE
-EVRPC_STATUS_ERR_TIMEOUT = RpcStatusCode.EVRPC_STATUS_ERR_TIMEOUT
-EVRPC_STATUS_ERR_BADPAYLOAD = RpcStatusCode.EVRPC_STATUS_ERR_BADPAYLOAD
-EVRPC_STATUS_ERR_UNSTARTED = RpcStatusCode.EVRPC_STATUS_ERR_UNSTARTED
-EVRPC_STATUS_ERR_HOOKABORTED = RpcStatusCode.EVRPC_STATUS_ERR_HOOKABORTED
-
-
-@dataclass(frozen=True, slots=True)
-class RpcStatus:
-    """How one call ended (struct evrpc_status).
-
-    error:         libevent's code; zero, and so false, on success.
-    cause:         the exception that says why; None on success.
-    http_request:  the HTTP request with its response, or None when no response came.
-    """
-
-    error: RpcStatusCode
-    cause: Exception | None = None
-    http_request: HttpRequest | None = None
-
-    @property
-    def message(self) -> str:
-        """The cause as text; empty on success."""
-        return "" if self.cause is None else str(self.cause) or type(self.cause).__name__
 
 
 ReplyCallback = Callable[[RpcStatus, Request, Reply | None, Any], object]

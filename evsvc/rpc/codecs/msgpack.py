@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import msgpack  # type: ignore[import-untyped]  # the package ships no annotations
 
-from .errors import PayloadError
-from .limits import PayloadLimits
-from .shapes import MessageShape
+from ..errors import PayloadError
+from ..limits import PayloadLimits
+from ..shapes import MessageShape
 
 Message = TypeVar("Message")
 

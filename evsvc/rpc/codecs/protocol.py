@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from .shapes import MessageShape
+from ..shapes import MessageShape
 
 Message = TypeVar("Message")
 

@@ -1,0 +1,1 @@
+"""Making calls: the pool, and a call on its way."""
