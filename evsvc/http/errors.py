@@ -69,6 +69,10 @@ class BodyTooLong(RemoteProtocolError):
         self.announced_bytes = announced_bytes
 
 
+class InvalidCoding(RemoteProtocolError):
+    """The body is not what its Content-Encoding says, or its stream ends too early."""
+
+
 class LocalProtocolError(HttpError, RuntimeError):
     """The program asked for a step that HTTP/1 does not allow at this point."""
 
