@@ -24,6 +24,7 @@ from .errors import (
     RequestError,
     RequestTimeout,
     ResolveFailed,
+    TlsFailed,
 )
 from .files import DirectoryOptions, FileHandler
 from .options import ClientOptions, ServerOptions
@@ -181,6 +182,7 @@ __all__ = [
     "ServerConnection",
     "ServerOptions",
     "ServerRequest",
+    "TlsFailed",
     "UriFlag",
     "encode_uri",
     "htmlescape",

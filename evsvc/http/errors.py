@@ -101,6 +101,10 @@ class ConnectFailed(HttpError, ConnectionError):
     code = EVREQ_HTTP_EOF
 
 
+class TlsFailed(ConnectFailed):
+    """The TLS handshake failed: the server could not be verified, or speaks no such TLS."""
+
+
 class ResolveFailed(HttpError, OSError):
     """The host name could not be turned into an address."""
 

@@ -67,11 +67,13 @@ class ClientOptions:
     """Limits for one client connection.  Raises ArgumentError when a number is not positive.
 
     limits:       what one response may be; see `ReaderLimits`.
-    connect_s:    look-up and connect together, seconds; libevent's 45.
+    connect_s:    look-up, connect and TLS together, seconds; libevent's 45.
+    tls_s:        TLS's handshake, of that.
     read_s:       silence once the request is sent; libevent's 50.
     write_s:      silence while a request cannot be sent; libevent's 50.
     continue_s:   how long a body that goes with `Expect: 100-continue` waits for the server's
                   consent; then it is sent anyway (RFC 9110 10.1.1).
+    idle_s:       a connection that was not used for so long is not used again.
     exchange_s:   all of one request, from `make_request` to the end of the response, the wait in
                   line included; None is as long as the others allow.
     max_queued:   requests that may wait for their turn on the connection.
@@ -83,9 +85,11 @@ class ClientOptions:
 
     limits: ReaderLimits = field(default_factory=ReaderLimits)
     connect_s: float = 45.0
+    tls_s: float = 10.0
     read_s: float = 50.0
     write_s: float = 50.0
     continue_s: float = 1.0
+    idle_s: float = 60.0
     exchange_s: float | None = None
     max_queued: int = 1024
     max_interim: int = 32

@@ -18,7 +18,7 @@ from ..wire.headers import Headers
 from ..wire.request_head import judge_request_line
 
 if TYPE_CHECKING:
-    from ...core import Event, EventBase
+    from ...core import BufferEvent, Event, EventBase, TlsBufferEvent
     from ..wire.response_head import ResponseHead
     from .connection import HttpConnection
 
@@ -29,6 +29,8 @@ CompletionCallback = Callable[[Any, Any], object]
 """Called as `cb(request, arg)`; `request` is None when there is no response."""
 ErrorCallback = Callable[[Any, Any], object]
 """Called as `cb(code, arg)` with an EVREQ_HTTP_* code, before the completion callback."""
+UpgradeCallback = Callable[[Any, Any, bytes, Any], object]
+"""Called as `cb(request, bufferevent, rest, arg)`; `rest` has come behind the response's head."""
 
 
 class HttpRequest(AbstractRequest):
@@ -45,7 +47,9 @@ class HttpRequest(AbstractRequest):
     body: what is sent behind it.  expects_continue: whether it waits for 100 Continue.
     keep_alive: whether the request, and then the response, let the connection stay open.
     went_again: whether it was sent a second time, as the first connection had ended before.
-    header_cb, chunked_cb: what `set_header_cb` and `set_chunked_cb` have set.
+    asks_to_upgrade: whether it has an Upgrade field.
+    ends_http: whether the response says that another protocol follows.
+    header_cb, chunked_cb, upgrade_cb: what `set_header_cb` and the others have set.
     """
 
     __slots__ = (
@@ -53,16 +57,20 @@ class HttpRequest(AbstractRequest):
         "_cb",
         "_error_cb",
         "_limit",
+        "_upgrade_arg",
         "arg",
+        "asks_to_upgrade",
         "body",
         "chunked_cb",
         "connection",
+        "ends_http",
         "error",
         "expects_continue",
         "head",
         "header_cb",
         "keep_alive",
         "response_code_line",
+        "upgrade_cb",
         "went_again",
     )
 
@@ -79,6 +87,8 @@ class HttpRequest(AbstractRequest):
         self.chunked_cb: CompletionCallback | None = None
         self.header_cb: CompletionCallback | None = None
         self._error_cb: ErrorCallback | None = None
+        self.upgrade_cb: UpgradeCallback | None = None
+        self.asks_to_upgrade = self.ends_http = False
         self.arg: Any = arg
         self.connection: HttpConnection | None = None
         self.error: HttpError | None = None
@@ -87,6 +97,7 @@ class HttpRequest(AbstractRequest):
         self.expects_continue = self.went_again = False
         self.keep_alive = True
         self._limit: Event | None = None
+        self._upgrade_arg: Any = None
 
     @property
     def input_headers(self) -> Headers:
@@ -111,6 +122,21 @@ class HttpRequest(AbstractRequest):
     def set_error_cb(self, cb: ErrorCallback | None) -> None:
         """Call `cb(code, arg)` when the request fails (evhttp_request_set_error_cb)."""
         self._error_cb = cb
+
+    def set_upgrade_cb(self, cb: UpgradeCallback | None, arg: object = None) -> None:
+        """Call `cb(request, bufferevent, rest, arg)` when another protocol follows the response.
+
+        That is behind 101 Switching Protocols to a request with an Upgrade field, and behind 2xx
+        to CONNECT (RFC 9110 7.8, 9.3.6).  The bufferevent is the program's from there on, without
+        callbacks or time-outs, and reading; `rest` is what has come of the other protocol already.
+        It is the outcome of the request: the completion callback does not run.  The connection has
+        nothing to do with the bufferevent any more, and connects anew for its next request.  With
+        another response everything is as without this callback.
+
+        Where it raises, the bufferevent is closed.
+        """
+        self.upgrade_cb = cb
+        self._upgrade_arg = arg
 
     def cancel(self) -> None:
         """Give the request up: its completion callback does not run (evhttp_cancel_request).
@@ -152,6 +178,7 @@ class HttpRequest(AbstractRequest):
             self.body.add_buffer(self._output_buffer)
         self.expects_continue = "100-continue" in headers.tokens("expect")
         self.keep_alive = "close" not in headers.tokens("connection")
+        self.asks_to_upgrade = "upgrade" in headers.keys
         self.method = method
         self.uri = uri
 
@@ -176,8 +203,8 @@ class HttpRequest(AbstractRequest):
         self.response_code, self.response_code_line, self.minor, self._block, _, keeps = head
         self._input_headers = None
         # After these another protocol follows on the connection (RFC 9110 9.3.6, 15.2.2).
-        ends_http = head.status == 101 or (self.method == "CONNECT" and head.status < 300)
-        self.keep_alive = self.keep_alive and keeps and not ends_http
+        self.ends_http = head.status == 101 or (self.method == "CONNECT" and head.status < 300)
+        self.keep_alive = self.keep_alive and keeps and not self.ends_http
 
     def complete(self, error: HttpError | None) -> None:
         """Run the callbacks that go with the outcome; None is a response."""
@@ -195,20 +222,25 @@ class HttpRequest(AbstractRequest):
             finally:
                 self.drop()
 
+    def hand_over(self, bev: BufferEvent | TlsBufferEvent, rest: bytes) -> None:
+        """Run the upgrade callback; the connection calls this."""
+        if self.upgrade_cb is not None:
+            self.upgrade_cb(self, bev, rest, self._upgrade_arg)
+
     def drop(self) -> None:
         """Let go of the connection and the callbacks, which may well refer to us."""
         self.connection = None
         if self._limit is not None:
             self._limit.close()
             self._limit = None
-        self._cb = self.chunked_cb = self.header_cb = self._error_cb = None
+        self._cb = self.chunked_cb = self.header_cb = self._error_cb = self.upgrade_cb = None
         self.body.drain(len(self.body))
 
 
-def host_field(address: str, port: int) -> str:
+def host_field(address: str, port: int, default_port: int = 80) -> str:
     """Return the Host for a server's name or address and its port (RFC 9112 3.2)."""
     host = f"[{address.partition('%')[0]}]" if ":" in address else address
-    return host if port == 80 else f"{host}:{port}"
+    return host if port == default_port else f"{host}:{port}"
 
 
 def _judge_line(method: str, uri: str) -> str | None:
