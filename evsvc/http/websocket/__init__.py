@@ -3,10 +3,15 @@
 Nothing else of evsvc imports this package, so that wsproto is wanted only where it is used.
 """
 
-from .handshake import accept
+from .handshake import accept, is_from
 from .session import (
     WS_BINARY_FRAME,
+    WS_CR_DATA_TOO_BIG,
+    WS_CR_NONE,
+    WS_CR_NORMAL,
+    WS_CR_PROTO_ERR,
     WS_TEXT_FRAME,
+    CloseCode,
     FrameType,
     WebSocketOptions,
     WsConnection,
@@ -14,9 +19,15 @@ from .session import (
 
 __all__ = [
     "WS_BINARY_FRAME",
+    "WS_CR_DATA_TOO_BIG",
+    "WS_CR_NONE",
+    "WS_CR_NORMAL",
+    "WS_CR_PROTO_ERR",
     "WS_TEXT_FRAME",
+    "CloseCode",
     "FrameType",
     "WebSocketOptions",
     "WsConnection",
     "accept",
+    "is_from",
 ]

@@ -3,17 +3,22 @@
 wsproto judges and makes the frames; here are the limits, the callbacks and the end.
 
 The close: whoever wants to end sends a close frame, and the other answers it.  Then the server
-ends the connection (RFC 6455 section 7.1.1); a peer that does not answer is cut off after
-`close_s`.
+ends the connection, and the client waits for that (RFC 6455 section 7.1.1); a peer that does not
+do its part is cut off after `close_s`.
+
+Reading stands still while the program has paused it, and while so much waits to be sent that the
+peer had better read first.  What has been received by then waits in wsproto: one read at the most.
 
 Invariants
-    * No message callback runs after a close frame was sent or received.
+    * `_phase` moves as `NEXT` says, and no other way.
+    * No message callback runs after a close frame was sent or received, nor while it is paused.
     * The close callback runs once, last of all.
 """
 
 from __future__ import annotations
 
 import enum
+import io
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -22,12 +27,11 @@ from typing import TYPE_CHECKING, Any
 from wsproto import events
 from wsproto.connection import ConnectionState
 from wsproto.frame_protocol import CloseReason
-from wsproto.utilities import LocalProtocolError as WsLocalProtocolError
-from wsproto.utilities import RemoteProtocolError as WsRemoteProtocolError
 
 from ...core import (
     BEV_EVENT_EOF,
     EV_READ,
+    EV_TIMEOUT,
     EV_WRITE,
     ArgumentError,
     ArgumentTypeError,
@@ -46,6 +50,9 @@ logger = logging.getLogger("evsvc.http")
 MAX_REASON_BYTES = 123
 """What a close frame has room for beside its code (RFC 6455 section 5.5)."""
 
+MAX_PING_BYTES = 125
+"""What a control frame has room for (RFC 6455 section 5.5)."""
+
 
 class FrameType(enum.IntEnum):
     """What a message is (WS_TEXT_FRAME, WS_BINARY_FRAME of ws.h)."""
@@ -57,30 +64,88 @@ class FrameType(enum.IntEnum):
 WS_TEXT_FRAME = FrameType.WS_TEXT_FRAME
 WS_BINARY_FRAME = FrameType.WS_BINARY_FRAME
 
+
+class CloseCode(enum.IntEnum):
+    """The codes of a close that ws.h names; `shutdown` takes others, too.
+
+    WS_CR_NONE: the close frame has no code.
+    """
+
+    WS_CR_NONE = 0
+    WS_CR_NORMAL = 1000
+    WS_CR_PROTO_ERR = 1002
+    WS_CR_DATA_TOO_BIG = 1009
+
+
+WS_CR_NONE = CloseCode.WS_CR_NONE
+WS_CR_NORMAL = CloseCode.WS_CR_NORMAL
+WS_CR_PROTO_ERR = CloseCode.WS_CR_PROTO_ERR
+WS_CR_DATA_TOO_BIG = CloseCode.WS_CR_DATA_TOO_BIG
+
 MessageCallback = Callable[["WsConnection", FrameType, "str | bytes", Any], object]
 """Called as `cb(ws, type, data, arg)`: a str for a text, bytes for a binary message."""
+PongCallback = Callable[["WsConnection", bytes, Any], object]
+"""Called as `cb(ws, payload, arg)`."""
 WsCallback = Callable[["WsConnection", Any], object]
 """Called as `cb(ws, arg)`."""
+
+
+class Phase(enum.Enum):
+    """How far a session has come."""
+
+    OPEN = enum.auto()
+    CLOSING = enum.auto()  # our close frame is sent; the peer's is awaited
+    ENDING = enum.auto()  # both are, or it has failed: send what is left, and read no more frames
+    CLOSED = enum.auto()
+
+
+class Step(enum.Enum):
+    """What takes a session from one phase to another."""
+
+    SHUTDOWN = enum.auto()
+    PEER_CLOSED = enum.auto()
+    FAILED = enum.auto()  # the peer broke a rule or a limit, or a callback raised
+    CLOSE = enum.auto()
+
+
+NEXT: dict[tuple[Phase, Step], Phase] = {
+    (Phase.OPEN, Step.SHUTDOWN): Phase.CLOSING,
+    (Phase.OPEN, Step.PEER_CLOSED): Phase.ENDING,
+    (Phase.OPEN, Step.FAILED): Phase.ENDING,
+    (Phase.CLOSING, Step.PEER_CLOSED): Phase.ENDING,
+    (Phase.CLOSING, Step.FAILED): Phase.ENDING,
+    **{(phase, Step.CLOSE): Phase.CLOSED for phase in Phase},
+}
+
+_OPEN, _CLOSING, _ENDING, _CLOSED = Phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSocketOptions:
     """Limits for one WebSocket.  Raises ArgumentError when a number is not positive.
 
-    max_message_bytes: of what is received, all its fragments together; more is closed with 1009.
-    max_output_bytes:  how much may wait to be sent; sending more raises StateError.
+    max_message_bytes: of what is received, all its fragments together, inflated; more ends the
+                       session with 1009.
+    max_fragments:     of one message that is received; more ends the session with 1008.
+    max_output_bytes:  how much may wait to be sent: sending more raises StateError.  With half of
+                       it waiting nothing is read, so that the peer has to take its answers first.
     ping_s:            silence after which the peer is asked for a sign of life; None: never.
     pong_s:            how long it has to give one.
+    write_s:           a peer that takes nothing of what is sent for so long is dropped.
     close_s:           how long it has to answer a close frame.
     deflate:           whether messages are compressed where the peer can do it, too (RFC 7692).
+    deflate_takeover:  whether earlier messages help to compress; it costs some 300 KiB a session.
     """
 
     max_message_bytes: int = 1024 * 1024
+    max_fragments: int = 16 * 1024
     max_output_bytes: int = 4 * 1024 * 1024
     ping_s: float | None = 30.0
     pong_s: float = 30.0
+    write_s: float = 60.0
     close_s: float = 5.0
     deflate: bool = False
+    deflate_takeover: bool = True
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -90,11 +155,14 @@ class WebSocketOptions:
 
 
 class WsConnection(Closing):
-    """A WebSocket session (struct evws_connection); `accept` makes one of a request.
+    """A WebSocket session (struct evws_connection).
 
-    bufferevent: what carries it; it is the session's.  subprotocol: what both sides agreed on, or
-    None.  close_code, close_reason: what the peer's close frame said; 1005 without a code, 1006
-    where the connection ended without a close frame, None while it is open.
+    `accept` makes one of a server's request, `connect` one of a URL.
+
+    bufferevent: what carries it; its callbacks are the session's
+    (evws_connection_get_bufferevent).  subprotocol: what both sides agreed on, or None.
+    close_code, close_reason: what the peer's close frame said; 1005 without a code, 1006 where the
+    connection ended without a close frame, None while it is open.
     """
 
     __slots__ = (
@@ -102,15 +170,21 @@ class WsConnection(Closing):
         "_cb",
         "_closecb",
         "_drainedcb",
+        "_fragments",
         "_frames",
         "_heard",
+        "_is_backed_up",
+        "_message_bytes",
         "_on_callback_failed",
         "_on_end",
         "_options",
         "_paused",
+        "_phase",
         "_pieces",
-        "_pieces_bytes",
         "_pinged",
+        "_pongcb",
+        "_pumping",
+        "_sending",
         "_timer",
         "bufferevent",
         "close_code",
@@ -125,41 +199,47 @@ class WsConnection(Closing):
         cb: MessageCallback,
         arg: object,
         options: WebSocketOptions,
+        rest: bytes,
         *,
         subprotocol: str | None,
         on_end: Callable[[WsConnection], object],
         on_callback_failed: Callable[[Exception, object], object],
     ) -> None:
-        require_callable(cb)
         self.bufferevent = bufferevent
         self._frames = frames
         self._cb: MessageCallback | None = cb
         self._arg: Any = arg
         self._options = options
         self.subprotocol = subprotocol
-        self._on_end: Callable[[WsConnection], object] | None = on_end
+        self._on_end = on_end
         self._on_callback_failed = on_callback_failed
         self._closecb: tuple[WsCallback, Any] | None = None
         self._drainedcb: tuple[WsCallback, Any] | None = None
+        self._pongcb: tuple[PongCallback, Any] | None = None
         self.close_code: int | None = None
         self.close_reason = ""
-        self._pieces: list[Any] = []
-        self._pieces_bytes = 0
-        self._paused = self._pinged = False
+        self._phase = _OPEN
+        self._pieces: io.StringIO | io.BytesIO | None = None  # of the message that is coming
+        self._message_bytes = self._fragments = 0  # of the same
+        self._sending: FrameType | None = None  # a message whose last piece is still to be sent
+        self._paused = self._pinged = self._is_backed_up = self._pumping = False
         base = bufferevent.base
         self._heard = base.now
         self._timer = Event(base, -1, 0, self._on_timer)
         if options.ping_s is not None:
             self._timer.add(options.ping_s)
-        bufferevent.set_timeouts(None, options.pong_s)
+        bufferevent.set_timeouts(None, options.write_s)
         bufferevent.setcb(None, None, self._on_event)
         bufferevent.set_datacb(self._on_data)
         bufferevent.enable(EV_READ | EV_WRITE)
+        if rest:
+            frames.receive_data(rest)
+            base.once(-1, EV_TIMEOUT, self._on_turn)
 
     @property
     def is_open(self) -> bool:
         """Whether messages can be sent."""
-        return self._on_end is not None and self._frames.state is ConnectionState.OPEN
+        return self._phase is _OPEN
 
     @property
     def unsent_bytes(self) -> int:
@@ -169,194 +249,298 @@ class WsConnection(Closing):
     def send_text(self, text: str) -> None:
         """Send a text message (evws_send_text).
 
-        Raises ArgumentTypeError for what is no str, StateError when the session is not open, or
-        more than `max_output_bytes` would wait to be sent.
+        Raises ArgumentTypeError for what is no str, ArgumentError for one that is no Unicode,
+        StateError when the session is not open, within a message of `send_fragment`, or when more
+        than `max_output_bytes` wait to be sent already.
         """
         if not isinstance(text, str):
             raise ArgumentTypeError(f"a text message is a str, not {type(text).__name__}")
-        self._send_message(events.TextMessage(data=text))
+        self._require_between_messages()
+        self._send_data(events.TextMessage(data=text))
 
     def send_binary(self, data: bytes | bytearray | memoryview) -> None:
         """Send a binary message (evws_send_binary).  Raises as `send_text`, for bytes."""
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise ArgumentTypeError(f"a binary message is bytes, not {type(data).__name__}")
-        self._send_message(events.BytesMessage(data=bytes(data)))
+        self._require_between_messages()
+        self._send_data(events.BytesMessage(data=bytes(data)))
 
-    def send_fragment(self, data: str | bytes, *, is_last: bool) -> None:
-        """Send a piece of a message; all its pieces are of one type.  Raises as `send_text`."""
+    def send_fragment(
+        self, data: str | bytes | bytearray | memoryview, *, is_last: bool = False
+    ) -> None:
+        """Send a piece of a message that is sent as it comes to be (RFC 6455 section 5.4).
+
+        All its pieces are of one type; pings and pongs may go between them, messages not.  Raises
+        ArgumentTypeError for another type than before, and else as `send_text`.
+        """
         if isinstance(data, str):
-            self._send_message(events.TextMessage(data=data, message_finished=is_last))
+            kind = WS_TEXT_FRAME
+        elif isinstance(data, (bytes, bytearray, memoryview)):
+            kind = WS_BINARY_FRAME
         else:
-            self._send_message(events.BytesMessage(data=data, message_finished=is_last))
+            raise ArgumentTypeError(f"a piece is a str or bytes, not {type(data).__name__}")
+        if self._sending not in (None, kind):
+            raise ArgumentTypeError(f"the pieces of a message are of one type: {data!r:.40}")
+        if isinstance(data, str):
+            self._send_data(events.TextMessage(data=data, message_finished=is_last))
+        else:
+            self._send_data(events.BytesMessage(data=bytes(data), message_finished=is_last))
+        self._sending = None if is_last else kind
 
     def ping(self, payload: bytes = b"") -> None:
-        """Ask the peer for a sign of life.  Raises as `send_binary`, ArgumentError beyond 125."""
-        if len(payload) > 125:
-            raise ArgumentError(f"the payload of a ping has 125 bytes at most: {len(payload)}")
-        self._send_message(events.Ping(payload=payload))
+        """Ask the peer for a sign of life; see `set_pongcb`.
+
+        Raises StateError as `send_text`, ArgumentError for a payload of more than 125 bytes.
+        """
+        if len(payload) > MAX_PING_BYTES:
+            raise ArgumentError(
+                f"the payload of a ping has {MAX_PING_BYTES} bytes at most: {len(payload)}"
+            )
+        self._send_data(events.Ping(payload=payload))
 
     def set_closecb(self, cb: WsCallback | None, arg: object = None) -> None:
         """Call `cb(ws, arg)` once, when the session has ended, whoever ended it.
 
+        Raises ArgumentTypeError for what cannot be called.
         Source: evws_connection_set_closecb.
         """
         if cb is not None:
             require_callable(cb)
         self._closecb = None if cb is None else (cb, arg)
 
+    def set_pongcb(self, cb: PongCallback | None, arg: object = None) -> None:
+        """Call `cb(ws, payload, arg)` for each pong, those that answer our own pings among them.
+
+        Raises ArgumentTypeError for what cannot be called.  Source: RFC 6455 section 5.5.3.
+        """
+        if cb is not None:
+            require_callable(cb)
+        self._pongcb = None if cb is None else (cb, arg)
+
     def set_drainedcb(self, cb: WsCallback | None, arg: object = None) -> None:
-        """Call `cb(ws, arg)` whenever all that was sent has been handed to the kernel."""
+        """Call `cb(ws, arg)` whenever all that was sent has been handed to the kernel.
+
+        Raises ArgumentTypeError for what cannot be called.
+        """
         if cb is not None:
             require_callable(cb)
         self._drainedcb = None if cb is None else (cb, arg)
-        if self._on_end is not None:
-            writecb = None if cb is None else self._on_drained
-            self.bufferevent.setcb(None, writecb, self._on_event)
+        if self._phase is _OPEN or self._phase is _CLOSING:
+            self._watch_output()
 
     def pause(self) -> None:
-        """Take no messages for now: the peer is held back.  Safe to repeat."""
-        if self._on_end is not None and not self._paused:
+        """Take no messages for now: the peer is held back.  Safe to repeat.
+
+        Nothing is read meanwhile, not even a pong or the peer's end; the silence does not count.
+        """
+        if self._phase is _OPEN and not self._paused:
             self._paused = True
             self.bufferevent.disable(EV_READ)
 
     def resume(self) -> None:
-        """Take messages again.  Safe to repeat."""
-        if self._on_end is not None and self._paused:
+        """Take messages again, from the loop.  Safe to repeat."""
+        if self._paused:
             self._paused = False
-            self.bufferevent.enable(EV_READ)
+            self._read_on()
 
     def shutdown(self, code: int = 1000, reason: str = "") -> None:
         """Send a close frame after all messages, and end when the peer answers it (evws_close).
 
-        code: 1000 to 1014 but for those that are never sent, or 3000 to 4999; reason: 123 bytes of
-        UTF-8 at most.  Raises ArgumentError for others.  Nothing happens where the end has begun.
+        code: 1000 to 1014 but for those that are never sent, 3000 to 4999, or WS_CR_NONE; reason:
+        123 bytes of UTF-8 at most, and none without a code.  Raises ArgumentError for others.
+        Nothing happens where the end has begun.
         """
-        if not ((1000 <= code <= 1014 and code not in (1004, 1005, 1006)) or 3000 <= code <= 4999):
-            raise ArgumentError(f"not a code that is sent with a close: {code!r}")
+        named = (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) or 3000 <= code <= 4999
+        if not named and (code != WS_CR_NONE or reason):
+            raise ArgumentError(f"not what is sent with a close: {code!r} {reason!r}")
         if len(reason.encode()) > MAX_REASON_BYTES:
             raise ArgumentError(f"a reason has {MAX_REASON_BYTES} bytes at most: {reason!r}")
-        if self.is_open:
-            self._send(events.CloseConnection(code=code, reason=reason))
-            self._paused = False
-            self.bufferevent.enable(EV_READ)
+        if self._phase is _OPEN:
+            if not named:
+                self._send(events.CloseConnection(code=CloseReason.NO_STATUS_RCVD))
+            else:
+                self._send(events.CloseConnection(code=code, reason=reason))
+            self._step(Step.SHUTDOWN)
             self._timer.add(self._options.close_s)
+            self._paused = False
+            self._read_on()
 
     def close(self) -> None:
         """End it at once, without a close frame.  Safe to repeat (evws_connection_free)."""
-        on_end, self._on_end = self._on_end, None
-        if on_end is None:
+        if self._phase is _CLOSED:
             return
+        self._step(Step.CLOSE)
         if self.close_code is None:
-            self.close_code = 1006
+            self.close_code = CloseReason.ABNORMAL_CLOSURE
         self._timer.close()
         self.bufferevent.close()
-        self._cb = self._arg = None
-        self._pieces.clear()
-        on_end(self)
+        self._cb = self._arg = self._drainedcb = self._pongcb = self._pieces = None
+        self._on_end(self)
         closecb, self._closecb = self._closecb, None
-        self._drainedcb = None
         if closecb is not None:
-            self._run(closecb[0], closecb[1])
+            self._run(*closecb)
 
-    def _send_message(self, event: events.Event) -> None:
-        if not self.is_open:
+    def _step(self, step: Step) -> None:
+        self._phase = NEXT[self._phase, step]
+
+    def _require_between_messages(self) -> None:
+        if self._sending is not None:
+            raise StateError("a message is not sent to its end: see send_fragment")
+
+    def _send_data(self, event: events.Event) -> None:
+        if self._phase is not _OPEN:
             raise StateError("the WebSocket is closing, or closed")
         if self.unsent_bytes > self._options.max_output_bytes:
             raise StateError(
                 f"{self.unsent_bytes} bytes wait to be sent, {self._options.max_output_bytes} "
                 "are allowed: see set_drainedcb"
             )
-        self._send(event)
+        try:
+            self._send(event)
+        except UnicodeEncodeError as exc:
+            raise ArgumentError(f"a text message is Unicode: {exc}") from exc
 
     def _send(self, event: events.Event) -> None:
-        try:
-            data = self._frames.send(event)
-        except WsLocalProtocolError as exc:
-            raise StateError(f"the WebSocket cannot send that now: {exc}") from exc
-        self.bufferevent.write(data)
+        self.bufferevent.write(self._frames.send(event))
 
     def _run(self, cb: Callable[..., object], *args: object) -> None:
         try:
             cb(self, *args)
         except Exception as exc:
-            self._on_callback_failed(exc, self)
             self._fail(CloseReason.INTERNAL_ERROR, "")
+            self._on_callback_failed(exc, self)
 
     def _fail(self, code: int, reason: str) -> None:
-        if self.is_open:
+        """End it for a fault (RFC 6455 section 7.1.7): the peer is told, and not waited for."""
+        if self._phase is _OPEN:
             self._send(events.CloseConnection(code=code, reason=reason))
+        if self._phase is _OPEN or self._phase is _CLOSING:
+            self._step(Step.FAILED)
             self._end_soon()
 
     def _end_soon(self) -> None:
-        """End when what is left is sent and the peer has closed, or its time is over."""
-        self._cb = None
+        """End when what is left is sent, and the server has ended the connection, or the time is
+        over."""
+        self._cb = self._pieces = None
         self._timer.add(self._options.close_s)
         self.bufferevent.setcb(None, self._on_last_sent, self._on_event)
-        self.bufferevent.enable(EV_WRITE)
+        self.bufferevent.enable(EV_READ | EV_WRITE)
 
     def _on_last_sent(self, bev: BufferEvent, ctx: object) -> None:
-        self.close()
+        if self._frames.client:
+            bev.setcb(None, None, self._on_event)
+        else:
+            self.close()
 
     def _on_data(self, bev: BufferEvent, data: bytes, ctx: object) -> None:
-        self.receive(data)
+        if self._phase is _OPEN or self._phase is _CLOSING:
+            self._heard = self.bufferevent.base.now
+            self._pinged = False
+            self._frames.receive_data(data)
+            self._pump()
 
-    def receive(self, data: bytes) -> None:
-        """Take bytes of the peer; those that came behind the handshake are given here."""
-        if self._on_end is None:
+    def _on_turn(self, fd: int, what: int, arg: object) -> None:
+        if not self._paused and not self._is_backed_up:
+            self._pump()
+
+    def _read_on(self) -> None:
+        """Nothing holds the peer back any more, or one thing less."""
+        if not self._paused and not self._is_backed_up:
+            base = self.bufferevent.base
+            self._heard = base.now
+            self.bufferevent.enable(EV_READ)
+            base.once(-1, EV_TIMEOUT, self._on_turn)
+
+    def _pump(self) -> None:
+        """Take the frames that have come, until there are no more, or they have to wait."""
+        if self._pumping or self._phase is _ENDING or self._phase is _CLOSED:
             return
-        self._heard = self.bufferevent.base.now
-        self._pinged = False
-        frames = self._frames
+        self._pumping = True
         try:
-            frames.receive_data(data)
-            for event in frames.events():
+            for event in self._frames.events():
                 self._on_frame(event)
-                if self._on_end is None:
+                if self._phase is _OPEN:
+                    if self.unsent_bytes > self._options.max_output_bytes // 2:
+                        self._back_up()
+                    if self._paused or self._is_backed_up:
+                        return
+                elif self._phase is not _CLOSING:
                     return
-        except WsRemoteProtocolError as exc:
-            logger.info("WebSocket: %s", exc)
-            self._fail(CloseReason.PROTOCOL_ERROR, "")
+        finally:
+            self._pumping = False
 
     def _on_frame(self, event: events.Event) -> None:
         if isinstance(event, events.Message):
             self._on_piece(event)
         elif isinstance(event, events.Ping):
-            if self.is_open:
+            if self._phase is _OPEN:
                 self._send(event.response())
+        elif isinstance(event, events.Pong):
+            if self._phase is _OPEN and self._pongcb is not None:
+                cb, arg = self._pongcb
+                self._run(cb, bytes(event.payload), arg)
         elif isinstance(event, events.CloseConnection):
-            if self._frames.state is ConnectionState.OPEN:  # wsproto's word for a bad frame
-                logger.info("WebSocket: %s", event.reason)
-                self._fail(event.code, (event.reason or "")[:MAX_REASON_BYTES])
-                return
-            self.close_code = event.code
-            self.close_reason = event.reason or ""
-            if self._frames.state is ConnectionState.REMOTE_CLOSING:
-                self._send(event.response())
-            self._end_soon()
+            self._on_close_frame(event)
+
+    def _on_close_frame(self, event: events.CloseConnection) -> None:
+        state = self._frames.state
+        if state is ConnectionState.OPEN or state is ConnectionState.LOCAL_CLOSING:
+            # No close frame: it is wsproto's word for a frame that breaks the protocol.
+            logger.info("WebSocket: %s", event.reason)
+            self._fail(event.code, event.reason or "")
+            return
+        self.close_code = int(event.code)
+        self.close_reason = event.reason or ""
+        if state is ConnectionState.REMOTE_CLOSING:
+            self._send(event.response())
+        self._step(Step.PEER_CLOSED)
+        self._end_soon()
 
     def _on_piece(self, event: events.Message[Any]) -> None:
+        """Take what has come of a message; one read may well end within a frame."""
+        if self._phase is not _OPEN:
+            return
         data = event.data
-        size = len(data.encode()) if isinstance(data, str) else len(data)
-        self._pieces_bytes += size
-        if self._pieces_bytes > self._options.max_message_bytes:
-            self._pieces.clear()
-            logger.info("WebSocket: a message of more than %d bytes", self._pieces_bytes)
+        is_text = isinstance(data, str)
+        self._message_bytes += len(data.encode()) if is_text and not data.isascii() else len(data)
+        self._fragments += event.frame_finished
+        if self._message_bytes > self._options.max_message_bytes:
+            logger.info("WebSocket: a message of more than %d bytes", self._message_bytes - 1)
             self._fail(CloseReason.MESSAGE_TOO_BIG, "")
             return
-        self._pieces.append(data if isinstance(data, str) else bytes(data))
-        if not event.message_finished:
+        if self._fragments > self._options.max_fragments:
+            logger.info("WebSocket: a message of more than %d fragments", self._fragments - 1)
+            self._fail(CloseReason.POLICY_VIOLATION, "")
             return
-        pieces, self._pieces = self._pieces, []
-        self._pieces_bytes = 0
-        if self._cb is not None and self._frames.state is ConnectionState.OPEN:
-            if isinstance(data, str):
-                self._run(self._cb, WS_TEXT_FRAME, "".join(pieces), self._arg)
-            else:
-                self._run(self._cb, WS_BINARY_FRAME, b"".join(pieces), self._arg)
+        pieces = self._pieces
+        if pieces is not None or not event.message_finished:
+            if pieces is None:
+                pieces = self._pieces = io.StringIO() if is_text else io.BytesIO()
+            pieces.write(data)
+        if event.message_finished:
+            self._message_bytes = self._fragments = 0
+            self._pieces = None
+            whole = data if pieces is None else pieces.getvalue()
+            assert self._cb is not None
+            self._run(self._cb, WS_TEXT_FRAME if is_text else WS_BINARY_FRAME, whole, self._arg)
+
+    def _back_up(self) -> None:
+        """So much waits to be sent that no more is read before the peer has taken it."""
+        self._is_backed_up = True
+        self.bufferevent.disable(EV_READ)
+        self._watch_output()
+
+    def _watch_output(self) -> None:
+        wanted = self._is_backed_up or self._drainedcb is not None
+        self.bufferevent.setcb(None, self._on_drained if wanted else None, self._on_event)
 
     def _on_drained(self, bev: BufferEvent, ctx: object) -> None:
+        if self._is_backed_up:
+            self._is_backed_up = False
+            self._watch_output()
+            self._read_on()
         if self._drainedcb is not None:
-            self._run(self._drainedcb[0], self._drainedcb[1])
+            self._run(*self._drainedcb)
 
     def _on_event(self, bev: BufferEvent, what: int, ctx: object) -> None:
         if not what & BEV_EVENT_EOF:
@@ -365,17 +549,22 @@ class WsConnection(Closing):
 
     def _on_timer(self, fd: int, what: int, arg: object) -> None:
         options = self._options
-        if not self.is_open or options.ping_s is None:
+        if self._phase is not _OPEN or options.ping_s is None:
             self.close()
             return
-        wait = options.pong_s if self._pinged else options.ping_s
-        left = self._heard + wait + (options.ping_s if self._pinged else 0.0)
-        left -= self.bufferevent.base.now
-        if left > 0:
-            self._timer.add(left)
-        elif self._pinged:
-            logger.info("WebSocket: no sign of life for %.1f s", options.ping_s + options.pong_s)
+        now = self.bufferevent.base.now
+        if self._paused or self._is_backed_up:  # a sign of life would not be seen
+            self._heard = now
+            self._pinged = False
+        silence = now - self._heard
+        if self._pinged:
+            if silence < options.ping_s + options.pong_s:
+                self._timer.add(options.ping_s + options.pong_s - silence)
+                return
+            logger.info("WebSocket: no sign of life for %.1f s", silence)
             self.close()
+        elif silence < options.ping_s:
+            self._timer.add(options.ping_s - silence)
         else:
             self._pinged = True
             self._send(events.Ping(payload=b""))
