@@ -17,7 +17,7 @@ from .http import (
     HttpUri,
 )
 from .rpc import (
-    PayloadLimits,
+    JsonCodec,
     Rpc,
     RpcPool,
     RpcStatus,
@@ -97,7 +97,7 @@ def call(args: argparse.Namespace) -> int:
     """Make one remote call and print the reply as JSON; 1 when it failed."""
     uri = parse_url(args.url)
     rpc = load_definition(args.rpc)
-    message = rpc.request_shape.load(_parse_json(args.request), PayloadLimits())
+    message = JsonCodec().decode(rpc.request_shape, args.request.encode())
     outcome: list[tuple[RpcStatus, object]] = []
     with (
         EventBase() as base,
@@ -159,10 +159,3 @@ def _connect(base: EventBase, resolver: Resolver, uri: HttpUri, timeout_s: float
     options = ClientOptions(connect_s=timeout_s, read_s=timeout_s, write_s=timeout_s)
     host = (uri.host or "").strip("[]")
     return HttpConnection(base, resolver, host, 80 if uri.port < 0 else uri.port, options)
-
-
-def _parse_json(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError as exc:
-        raise ArgumentError(f"not JSON: {text!r}: {exc}") from exc

@@ -10,22 +10,38 @@ pool.add_connection(connection)
 pool.make_request(Add, AddRequest(1, 2), show)   # show(status, request, reply, arg)
 """
 
+from . import evtag
+from .annotations import I32, I64, U32, U64, FixedLength, IntRange, Tag
 from .client.call import RpcCall
 from .client.pool import RpcPool
+from .codecs.evtag import EvtagCodec
+from .codecs.json import JsonCodec
 from .codecs.msgpack import MsgpackCodec
 from .codecs.protocol import Codec
 from .definition import Rpc
 from .errors import (
+    CallFailed,
     CallNotStarted,
     CallTimeout,
     DefinitionError,
     PayloadError,
     RemoteError,
     RpcError,
+    RpcErrorCode,
+)
+from .hooks import (
+    EVRPC_CONTINUE,
+    EVRPC_INPUT,
+    EVRPC_OUTPUT,
+    EVRPC_PAUSE,
+    EVRPC_TERMINATE,
+    Hook,
+    HookKind,
+    HookResult,
 )
 from .limits import PayloadLimits
 from .server.call import ServerCall
-from .server.server import RpcServer
+from .server.server import MethodOptions, RpcServer
 from .shapes import MessageShape
 from .status import (
     EVRPC_STATUS_ERR_BADPAYLOAD,
@@ -38,16 +54,34 @@ from .status import (
 )
 
 __all__ = [
+    "EVRPC_CONTINUE",
+    "EVRPC_INPUT",
+    "EVRPC_OUTPUT",
+    "EVRPC_PAUSE",
     "EVRPC_STATUS_ERR_BADPAYLOAD",
     "EVRPC_STATUS_ERR_HOOKABORTED",
     "EVRPC_STATUS_ERR_NONE",
     "EVRPC_STATUS_ERR_TIMEOUT",
     "EVRPC_STATUS_ERR_UNSTARTED",
+    "EVRPC_TERMINATE",
+    "I32",
+    "I64",
+    "U32",
+    "U64",
+    "CallFailed",
     "CallNotStarted",
     "CallTimeout",
     "Codec",
     "DefinitionError",
+    "EvtagCodec",
+    "FixedLength",
+    "Hook",
+    "HookKind",
+    "HookResult",
+    "IntRange",
+    "JsonCodec",
     "MessageShape",
+    "MethodOptions",
     "MsgpackCodec",
     "PayloadError",
     "PayloadLimits",
@@ -55,9 +89,12 @@ __all__ = [
     "Rpc",
     "RpcCall",
     "RpcError",
+    "RpcErrorCode",
     "RpcPool",
     "RpcServer",
     "RpcStatus",
     "RpcStatusCode",
     "ServerCall",
+    "Tag",
+    "evtag",
 ]

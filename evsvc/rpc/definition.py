@@ -15,7 +15,10 @@ PATH_PREFIX = "/.rpc."
 """What libevent puts before the name to form the path of the HTTP request."""
 
 OCTET_STREAM = "application/octet-stream"
-"""The Content-Type of requests and replies, as in libevent."""
+"""What libevent's peers send, and what says nothing of the codec."""
+
+DEADLINE_FIELD = "Rpc-Timeout"
+"""The field that says how many seconds the caller waits from now on."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _LONGEST_NAME = 128

@@ -5,6 +5,8 @@ In a callback these arrive as `status.cause`; only misuse by the program raises 
 
 from __future__ import annotations
 
+import enum
+
 from ..core.errors import Error
 
 MAX_QUOTED_CHARACTERS = 1024
@@ -45,14 +47,68 @@ class PayloadError(RpcError, ValueError):
         return f"{self.path}: {self.reason}" if self.path else self.reason
 
 
-class RemoteError(RpcError):
+class RpcErrorCode(enum.StrEnum):
+    """What kind of failure a call met, under the names that gRPC has made common.
+
+    UNKNOWN is also what a peer's word is taken for that is none of these.
+    """
+
+    CANCELLED = "CANCELLED"
+    UNKNOWN = "UNKNOWN"
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    ABORTED = "ABORTED"
+    OUT_OF_RANGE = "OUT_OF_RANGE"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
+    INTERNAL = "INTERNAL"
+    UNAVAILABLE = "UNAVAILABLE"
+    DATA_LOSS = "DATA_LOSS"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+
+
+class CallFailed(RpcError):
+    """A call failed for a reason that its caller is told; a handler may raise it.
+
+    message: for people, one line.  code: what kind of failure.  details: what a program may want
+    to know, of plain JSON data; None is nothing.  Raises ArgumentTypeError when they are not.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        code: RpcErrorCode = RpcErrorCode.UNKNOWN,
+        details: object = None,
+    ) -> None:
+        super().__init__(message, code, details)
+        self.message = message
+        self.code = code
+        self.details = details
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class RemoteError(CallFailed):
     """The peer answered with another HTTP status than 200.
 
     response_code: the HTTP status;  text: the peer's explanation, shortened; may be empty.
+    code, details: as the server's handler gave them; UNKNOWN and None for what is no RPC server.
     """
 
-    def __init__(self, response_code: int, text: str) -> None:
-        super().__init__(response_code, text)
+    def __init__(
+        self,
+        response_code: int,
+        text: str,
+        code: RpcErrorCode = RpcErrorCode.UNKNOWN,
+        details: object = None,
+    ) -> None:
+        super().__init__(text, code, details)
+        self.args = (response_code, text, code, details)
         self.response_code = response_code
         self.text = text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..core.errors import ArgumentError
+from .errors import PayloadError
 
 DEEPEST_ALLOWED = 256
 """The most that `max_depth` may be: each level costs stack frames while a message is checked."""
@@ -33,3 +34,10 @@ class PayloadLimits:
             )
         if self.max_items < 1:
             raise ArgumentError(f"max_items must be positive: {self.max_items!r}")
+
+    def check_size(self, payload: bytes) -> None:
+        """Raise PayloadError when a payload has too many bytes."""
+        if len(payload) > self.max_payload_bytes:
+            raise PayloadError(
+                f"{len(payload)} payload bytes are more than the limit of {self.max_payload_bytes}"
+            )

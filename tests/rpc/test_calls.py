@@ -45,6 +45,8 @@ from tests.rpc.adding import (
 
 Connect = Callable[[], HttpConnection]
 
+MSGPACK = "application/msgpack"
+
 
 @dataclass
 class WrongReply:
@@ -72,7 +74,7 @@ def test_a_call_gets_its_reply(server: RpcServer, caller: Caller) -> None:
     assert status.http_request is not None
     assert status.http_request.response_code == 200
     found = status.http_request.input_headers.find("Content-Type")
-    assert found == "application/octet-stream"
+    assert found == "application/msgpack"
 
 
 def test_the_server_sees_a_binary_post(server: RpcServer, caller: Caller) -> None:
@@ -85,7 +87,7 @@ def test_the_server_sees_a_binary_post(server: RpcServer, caller: Caller) -> Non
 
     server.register_rpc(Add, handler)
     caller.call()
-    assert seen == [("POST", "application/octet-stream")]
+    assert seen == [("POST", "application/msgpack")]
 
 
 @pytest.mark.parametrize(
@@ -95,12 +97,28 @@ def test_the_server_sees_a_binary_post(server: RpcServer, caller: Caller) -> Non
         (503, "text/plain", b"\xff\x1b[0m\0", RemoteError, "503: \ufffd\ufffd[0m\ufffd"),
         (404, "text/html", b"<p>no</p>", RemoteError, "404"),
         (302, None, b"", RemoteError, "302"),
+        (503, "application/json", b'{"code": 1, "message": "a"}', RemoteError, "503: a"),
+        (503, "application/json", b'{"message": 1}', RemoteError, "503"),
+        (503, "application/json", b"[" * 100_000, RemoteError, "503"),
+        (200, "text/html", b"\x80", PayloadError, "the answer is text/html, not application/msg"),
         (201, "application/octet-stream", b"\x81\xa5total\x03", RemoteError, "201"),
-        (200, None, b"", PayloadError, "the payload ends inside a value"),
-        (200, None, b"\xc1", PayloadError, "the payload is not MessagePack"),
-        (200, None, b"\x81\xa5total\xa13", PayloadError, "AddReply.total: expected int, got str"),
-        (200, None, b"\x80", PayloadError, "AddReply.total: is missing"),
-        (200, None, b"\x91" * 9000, PayloadError, "the payload is nested too deeply"),
+        (200, MSGPACK, b"", PayloadError, "the payload ends inside a value"),
+        (200, MSGPACK, b"\xc1", PayloadError, "the payload is not MessagePack"),
+        (
+            200,
+            "application/msgpack",
+            b"\x81\xa5total\xa13",
+            PayloadError,
+            "AddReply.total: expected int, got str",
+        ),
+        (200, MSGPACK, b"\x80", PayloadError, "AddReply.total: is missing"),
+        (
+            200,
+            "application/msgpack",
+            b"\x91" * 9000,
+            PayloadError,
+            "the payload is nested too deeply",
+        ),
     ],
 )
 def test_an_answer_that_is_no_reply_is_badpayload_and_the_connection_lives_on(
@@ -118,6 +136,7 @@ def test_an_answer_that_is_no_reply_is_badpayload_and_the_connection_lives_on(
     def answer(request: ServerRequest, arg: object) -> None:
         ports.append(request.remote_port)
         if len(ports) == 2:
+            request.output_headers.add("Content-Type", "application/octet-stream")
             request.send_reply(200, None, b"\x81\xa5total\x03")
             return
         if content_type is not None:
@@ -155,7 +174,7 @@ def test_the_servers_reason_reaches_the_caller(server: RpcServer, caller: Caller
     server.register_rpc(other, lambda call, arg: call.done(AddReply(1)))
     result = caller.call()
     assert result.status.error is EVRPC_STATUS_ERR_BADPAYLOAD
-    assert result.status.message == "the server answered 503: WrongReply: unknown field 'left'"
+    assert result.status.message == "the server answered 503: WrongReply.total: is missing"
 
 
 def test_a_reply_of_another_type_is_refused_by_the_client(

@@ -15,7 +15,7 @@ from evsvc.rpc.codecs.msgpack import MsgpackCodec
 from evsvc.rpc.errors import PayloadError
 from evsvc.rpc.limits import PayloadLimits
 from evsvc.rpc.schema import message_shape
-from evsvc.rpc.shapes import INT_MAX, INT_MIN
+from evsvc.rpc.shapes import INT_MAX, INT_MIN, Form
 
 
 class Color(enum.Enum):
@@ -129,7 +129,7 @@ def test_well_formed_payloads_of_another_type_are_refused(plain: object) -> None
 def test_a_replaced_field_is_accepted_only_with_its_type(
     tree: Tree, name: str, plain: object
 ) -> None:
-    fields = SHAPE.dump(tree, CODEC.limits)
+    fields = SHAPE.dump(tree, Form(CODEC.limits))
     assume(type(plain) is not type(fields[name]))
     payload = msgpack.packb(fields | {name: plain})
     assume(len(payload) <= CODEC.limits.max_payload_bytes)

@@ -82,7 +82,7 @@ def test_any_form_of_a_number_is_read() -> None:
         (b"\x81\x90\x02", "the payload is not MessagePack: "),
         (b"\x81\xc4\x04text\xa0", "Nest: unknown field b'text'"),
         (b"\x81\xa4text\xd4\x05\x01", "Nest.text: expected str, got ExtType"),
-        (b"\x81\xa4text\xd6\xff\x00\x00\x00\x01", "Nest.text: expected str, got Timestamp"),
+        (b"\x81\xa4text\xd6\xff\x00\x00\x00\x01", "Nest.text: expected str, got datetime"),
         (b"\x81\xa4text\xd4\xff\x01", "the payload is not MessagePack: "),
         (b"\x90", "Nest: expected a map for Nest, got list"),
         (b"\xc0", "Nest: expected a map for Nest, got None"),

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import typing
 from dataclasses import InitVar, dataclass, field
-from datetime import datetime
+from datetime import date
 from typing import (
     Annotated,
     Any,
@@ -148,7 +148,7 @@ def test_only_a_field_without_default_is_required() -> None:
         complex,
         object,
         Any,
-        datetime,
+        date,
         list,
         dict,
         tuple,
@@ -156,8 +156,6 @@ def test_only_a_field_without_default_is_required() -> None:
         typing.Dict,  # noqa: UP006
         set[int],
         frozenset[str],
-        tuple[int, str],
-        tuple[int],
         tuple[()],
         dict[int, str],
         dict[bytes, str],

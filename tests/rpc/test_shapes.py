@@ -20,10 +20,11 @@ from evsvc.rpc.shapes import (
     INT,
     NONE,
     STR,
+    Form,
     Shape,
 )
 
-LIMITS = PayloadLimits()
+LIMITS = Form(PayloadLimits())
 
 
 class Size(enum.IntEnum):
@@ -316,7 +317,7 @@ def plain_chain_of(levels: int) -> dict[str, Any]:
 @pytest.mark.parametrize("limit", [1, 2, 64, 256])
 def test_nesting_is_bounded_in_both_directions(limit: int) -> None:
     shape = message_shape(Chain)
-    limits = PayloadLimits(max_depth=limit)
+    limits = Form(PayloadLimits(max_depth=limit))
     assert shape.load(plain_chain_of(limit), limits) == chain_of(limit)
     shape.dump(chain_of(limit), limits)
     text = f"Chain{'.next' * limit}: nested deeper than the limit of {limit} levels"
@@ -332,8 +333,8 @@ def test_a_value_that_holds_itself_is_refused() -> None:
 
 def test_lists_and_maps_count_as_levels() -> None:
     shape = message_shape(Names)
-    one = PayloadLimits(max_depth=1)
-    two = PayloadLimits(max_depth=2)
+    one = Form(PayloadLimits(max_depth=1))
+    two = Form(PayloadLimits(max_depth=2))
     for name, plain in (("names", {"names": ["a"]}), ("table", {"table": {"a": 1}})):
         shape.load(plain, two)
         with pytest.raises(PayloadError, match=rf"^Names\.{name}: nested deeper"):
@@ -342,7 +343,7 @@ def test_lists_and_maps_count_as_levels() -> None:
 
 def test_items_are_bounded_in_both_directions() -> None:
     shape = message_shape(Names)
-    limits = PayloadLimits(max_items=3)
+    limits = Form(PayloadLimits(max_items=3))
     full = Names(["a"] * 3, {"a": 1, "b": 2, "c": 3})
     assert shape.load(shape.dump(full, limits), limits) == full
     for over in (Names(["a"] * 4), Names(table={"a": 1, "b": 2, "c": 3, "d": 4})):
@@ -355,5 +356,5 @@ def test_items_are_bounded_in_both_directions() -> None:
 
 def test_the_fields_of_a_message_are_not_counted_as_items() -> None:
     shape = message_shape(Names)
-    limits = PayloadLimits(max_items=1)
+    limits = Form(PayloadLimits(max_items=1))
     assert shape.load(shape.dump(Names(), limits), limits) == Names()

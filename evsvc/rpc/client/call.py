@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ...http.wire.status import HTTP_OK
+from ..definition import OCTET_STREAM
 from ..errors import (
     PayloadError,
     RemoteError,
     RpcError,
     one_line,
 )
+from ..failures import decode_failure
 from ..status import (
     EVRPC_STATUS_ERR_BADPAYLOAD,
     EVRPC_STATUS_ERR_NONE,
@@ -42,6 +45,7 @@ class RpcCall(Generic[Request, Reply]):
     finished:  whether the callback was called, or never will be.
     lane:      where the call is on its way; None before and after.
     timeout_s: seconds from `make_request` that it has; None for any.
+    ends_at:   when they are over, on the base's clock.
     """
 
     __slots__ = (
@@ -49,6 +53,7 @@ class RpcCall(Generic[Request, Reply]):
         "_cancel",
         "_cb",
         "_timer",
+        "ends_at",
         "finished",
         "lane",
         "payload",
@@ -72,6 +77,7 @@ class RpcCall(Generic[Request, Reply]):
         self.finished = False
         self.lane: Lane | None = None
         self.timeout_s: float | None = None
+        self.ends_at = math.inf
         self._timer: Event | None = None
         self._cb = cb
         self._arg = arg
@@ -85,9 +91,10 @@ class RpcCall(Generic[Request, Reply]):
         if not self.finished:
             self._cancel(self)
 
-    def limit(self, timer: Event, seconds: float) -> None:
+    def limit(self, timer: Event, seconds: float, now: float) -> None:
         """Start the call's time; only the pool calls this."""
         self.timeout_s = seconds
+        self.ends_at = now + seconds
         self._timer = timer
         timer.add(seconds)
 
@@ -116,19 +123,21 @@ def judge_response(
         cause = RpcError("no response") if failure is None else failure
         return RpcStatus(EVRPC_STATUS_ERR_TIMEOUT, cause), None
     payload = bytes(response.input_buffer)
+    content_type = response.input_headers.find("Content-Type")
     if response.response_code != HTTP_OK:
-        remote = RemoteError(response.response_code, _explanation(response, payload))
+        remote = RemoteError(response.response_code, *decode_failure(content_type, payload))
         return RpcStatus(EVRPC_STATUS_ERR_BADPAYLOAD, remote, response), None
     try:
+        if content_type is not None and not _is_type(content_type, codec.content_type):
+            raise PayloadError(f"the answer is {one_line(content_type)}, not {codec.content_type}")
         reply = codec.decode(rpc.reply_shape, payload)
     except PayloadError as exc:
         return RpcStatus(EVRPC_STATUS_ERR_BADPAYLOAD, exc, response), None
     return RpcStatus(EVRPC_STATUS_ERR_NONE, None, response), reply
 
 
-def _explanation(response: HttpRequest, payload: bytes) -> str:
-    """Return a plain-text body as one shortened line; a page of HTML is no explanation."""
-    content_type = response.input_headers.find("Content-Type") or ""
-    if not content_type.lower().startswith("text/plain"):
-        return ""
-    return one_line(payload.decode(errors="replace"))
+def _is_type(content_type: str, wanted: str) -> bool:
+    if content_type == wanted:
+        return True
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type in (wanted, OCTET_STREAM)

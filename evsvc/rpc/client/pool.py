@@ -22,7 +22,7 @@ from ...core.errors import ArgumentError, Error, StateError
 from ...http import ClientOptions, HttpRequest
 from ...http.errors import ConnectFailed, ResolveFailed
 from ..codecs.msgpack import MsgpackCodec
-from ..definition import OCTET_STREAM, Rpc
+from ..definition import DEADLINE_FIELD, Rpc
 from ..errors import CallNotStarted, CallTimeout
 from ..status import EVRPC_STATUS_ERR_TIMEOUT, EVRPC_STATUS_ERR_UNSTARTED, RpcStatus
 from .call import ReplyCallback, RpcCall, judge_response
@@ -178,7 +178,7 @@ class RpcPool(Closing):
         payload = self._codec.encode(rpc.request_shape, request)
         call = RpcCall(rpc, request, payload, cb, arg, self._cancel)
         if self._timeout is not None:
-            call.limit(self._base.timer(self._on_timeout, call), self._timeout)
+            call.limit(self._base.timer(self._on_timeout, call), self._timeout, self._base.now)
         self._waiting.append(call)
         self._schedule()
         if len(self._waiting) > self._max_queued_calls:
@@ -218,10 +218,13 @@ class RpcPool(Closing):
 
     def _start(self, lane: Lane, call: RpcCall[Any, Any]) -> None:
         http_request = HttpRequest(self._on_response, call)
-        http_request.output_headers.add("Content-Type", OCTET_STREAM)
+        http_request.output_headers.add("Content-Type", self._codec.content_type)
         http_request.output_buffer.add(call.payload)
         lane.call, lane.http_request, call.lane = call, http_request, lane
         timeout_s = call.timeout_s
+        if timeout_s is not None:
+            left_s = max(call.ends_at - self._base.now, 0.0)
+            http_request.output_headers.add(DEADLINE_FIELD, f"{left_s:.3f}")
         read_s = lane.connection.options.read_s
         if timeout_s is not None and lane.follows_pool and read_s < timeout_s:
             lane.connection.set_timeout(timeout_s)

@@ -1,48 +1,61 @@
 """The MessagePack codec: a message is a map from field name to value.
 
 Strict: text must be UTF-8, map keys must be text and stand once, nothing may follow the message,
-extension types are not carried.
+extension types are not carried, but for timestamps.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgpack  # type: ignore[import-untyped]  # the package ships no annotations
 
 from ..errors import PayloadError
 from ..limits import PayloadLimits
-from ..shapes import MessageShape
+from ..shapes import Form, MessageShape
+from .protocol import unique_keys
 
 Message = TypeVar("Message")
 
+_TO_DATETIME = 3  # what msgpack is to make of its timestamps
+
 
 class MsgpackCodec:
-    """Messages as MessagePack maps, within `limits` in both directions; satisfies `Codec`."""
+    """Messages as MessagePack maps, within `limits` in both directions; satisfies `Codec`.
 
-    __slots__ = ("limits",)
+    refuse_unknown: a payload with a field that the message does not have is none.
+    """
 
-    def __init__(self, limits: PayloadLimits | None = None) -> None:
+    __slots__ = ("limits", "refuse_unknown")
+
+    content_type = "application/msgpack"
+
+    def __init__(
+        self, limits: PayloadLimits | None = None, *, refuse_unknown: bool = False
+    ) -> None:
         self.limits = PayloadLimits() if limits is None else limits
+        self.refuse_unknown = refuse_unknown
+
+    def check(self, shape: MessageShape[Any]) -> None:
+        """Carries every shape."""
 
     def encode(self, shape: MessageShape[Message], message: Message) -> bytes:
         """Return the payload.  Raises PayloadError when a value is ill-typed or a limit passed."""
-        payload: bytes = msgpack.packb(shape.dump(message, self.limits), use_bin_type=True)
-        self._check_size(payload)
+        plain = shape.dump(message, Form(self.limits))
+        payload: bytes = msgpack.packb(plain, use_bin_type=True, datetime=True)
+        self.limits.check_size(payload)
         return payload
 
-    def decode(self, shape: MessageShape[Message], payload: bytes) -> Message:
+    def decode(
+        self,
+        shape: MessageShape[Message],
+        payload: bytes,
+        unknown: dict[str, object] | None = None,
+    ) -> Message:
         """Return the message.  Raises PayloadError, and nothing else, whatever the bytes are."""
-        self._check_size(payload)
+        self.limits.check_size(payload)
         _check_well_formed(payload)
-        return shape.load(_unpack(payload), self.limits)
-
-    def _check_size(self, payload: bytes) -> None:
-        if len(payload) > self.limits.max_payload_bytes:
-            raise PayloadError(
-                f"{len(payload)} payload bytes are more than the limit of "
-                f"{self.limits.max_payload_bytes}"
-            )
+        return shape.load(_unpack(payload), Form.to_read(self.limits, unknown, self.refuse_unknown))
 
 
 def _check_well_formed(payload: bytes) -> None:
@@ -68,23 +81,19 @@ def _check_well_formed(payload: bytes) -> None:
 def _unpack(payload: bytes) -> object:
     try:
         plain: object = msgpack.unpackb(
-            payload, raw=False, strict_map_key=True, object_pairs_hook=_unique_keys
+            payload,
+            raw=False,
+            strict_map_key=True,
+            object_pairs_hook=unique_keys,
+            timestamp=_TO_DATETIME,
         )
     except PayloadError:
         raise
     except UnicodeDecodeError as exc:
         raise PayloadError(f"the payload holds text that is not UTF-8: {exc.reason}") from exc
-    except (ValueError, RecursionError) as exc:
+    except (ValueError, OverflowError, RecursionError) as exc:
         raise _not_msgpack(exc) from exc
     return plain
-
-
-def _unique_keys(pairs: list[tuple[object, object]]) -> dict[object, object]:
-    """Build the map.  A repeated key would let two readers see two messages in the same bytes."""
-    mapping = dict(pairs)
-    if len(mapping) != len(pairs):
-        raise PayloadError("a map holds the same key twice")
-    return mapping
 
 
 def _not_msgpack(exc: Exception) -> PayloadError:

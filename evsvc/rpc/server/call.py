@@ -3,57 +3,94 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from ...core import EvBuffer
 from ...core.checks import require_callable
 from ...core.errors import StateError
 from ...http.wire.status import HTTP_OK, HTTP_SERVUNAVAIL
-from ..definition import OCTET_STREAM, Rpc
-from ..errors import PayloadError
+from ..definition import DEADLINE_FIELD, Rpc
+from ..errors import PayloadError, RpcErrorCode
+from ..failures import CONTENT_TYPE, encode_failure
+from ..hooks import HookList, HookRun
 
 if TYPE_CHECKING:
-    from ...http import ServerRequest
+    from ...core import EventBase
+    from ...http import Headers, ServerConnection, ServerRequest
     from ..codecs.protocol import Codec
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
-PLAIN_TEXT = "text/plain; charset=utf-8"
-
 _log = logging.getLogger("evsvc.rpc")
+
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+
+
+class CallHome(Protocol):
+    """What a call needs of its server."""
+
+    hooks: HookList
+
+    @property
+    def base(self) -> EventBase:
+        """The event base."""
+
+    def hook_failed(self, exc: Exception) -> None:
+        """Log what a hook raised, and tell it."""
 
 
 class ServerCall(Generic[Request, Reply]):
     """One call that arrived; a handler ends it by `done` or `fail`, at once or much later.
 
-    rpc:           the definition.
-    request:       the message that arrived (evrpc_get_request).
-    http_request:  the HTTP request that carries it, for its headers and peer.
-    cancelled:     whether the caller has ended its side: nobody may be waiting any more.
+    rpc:            the definition.
+    request:        the message that arrived (evrpc_get_request); not there yet in an input hook.
+    http_request:   the HTTP request that carries it, for its headers and peer.
+    cancelled:      whether the caller has ended its side: nobody may be waiting any more.
+    unknown_fields: what the message held beside its fields, by "Class.field".
     """
 
     __slots__ = (
         "_answered",
+        "_arrived",
         "_cancel_cb",
         "_codec",
+        "_ended_cb",
+        "_home",
+        "_hook_run",
+        "_meta",
         "_reply",
         "cancelled",
         "http_request",
         "request",
         "rpc",
+        "unknown_fields",
     )
 
+    request: Request
+
     def __init__(
-        self, rpc: Rpc[Request, Reply], request: Request, http_request: ServerRequest, codec: Codec
+        self,
+        home: CallHome,
+        rpc: Rpc[Request, Reply],
+        http_request: ServerRequest,
+        codec: Codec,
+        ended_cb: Callable[[], object] | None,
     ) -> None:
         self.rpc = rpc
-        self.request = request
         self.http_request = http_request
         self.cancelled = self._answered = False
+        self.unknown_fields: dict[str, object] = {}
+        self._home = home
+        self._arrived = home.base.now
         self._cancel_cb: tuple[Callable[[Any, Any], object], Any] | None = None
+        self._ended_cb = ended_cb
         self._reply: Reply | None = None
         self._codec = codec
+        self._hook_run: HookRun | None = None
+        self._meta: dict[str, bytes] | None = None
 
     @property
     def answered(self) -> bool:
@@ -64,6 +101,36 @@ class ServerCall(Generic[Request, Reply]):
     def finished(self) -> bool:
         """Whether there is nothing more to do: it is answered, or the caller has gone."""
         return self._answered or self.cancelled
+
+    @property
+    def meta(self) -> dict[str, bytes]:
+        """What hooks leave for the hooks behind them: evrpc_hook_add_meta, evrpc_hook_find_meta."""
+        if self._meta is None:
+            self._meta = {}
+        return self._meta
+
+    @property
+    def metadata(self) -> Headers:
+        """What the caller sent beside the message: the header of its HTTP request."""
+        return self.http_request.input_headers
+
+    @property
+    def reply_metadata(self) -> Headers:
+        """What to send beside the reply: the header of the HTTP response."""
+        return self.http_request.output_headers
+
+    @property
+    def connection(self) -> ServerConnection | None:
+        """The caller's connection; None once it has gone (evrpc_hook_get_connection)."""
+        return self.http_request.connection
+
+    @property
+    def deadline(self) -> float | None:
+        """When the caller stops waiting, on the base's clock; None when it has not said."""
+        text = self.http_request.input_headers.find(DEADLINE_FIELD)
+        if text is None or not _SECONDS.fullmatch(text):
+            return None
+        return self._arrived + float(text)
 
     def on_cancel(self, cb: Callable[[Any, Any], object], arg: object = None) -> None:
         """Call `cb(call, arg)` once, if the caller goes before it is answered; at once if it has.
@@ -82,6 +149,7 @@ class ServerCall(Generic[Request, Reply]):
         if self._answered:
             return
         self.cancelled = True
+        self._end()
         cancel_cb, self._cancel_cb = self._cancel_cb, None
         if cancel_cb is not None:
             cancel_cb[0](self, cancel_cb[1])
@@ -103,9 +171,9 @@ class ServerCall(Generic[Request, Reply]):
     def done(self, reply: Reply | None = None) -> None:
         """Send the reply, or `reply` in its place; nothing is sent when the peer has gone.
 
-        Content-Type is application/octet-stream unless the handler has set one.  Raises StateError
-        when the call is answered, and PayloadError when the reply is incomplete, ill-typed or over
-        a limit: the call is then answered too, and the peer is answered 503.  evrpc_request_done.
+        Content-Type is the codec's unless the handler has set one.  Raises StateError when the
+        call is answered, and PayloadError when the reply is incomplete, ill-typed or over a limit:
+        the call is then answered too, and the peer is answered 503.  evrpc_request_done.
         """
         self._finish()
         if reply is not None:
@@ -114,31 +182,82 @@ class ServerCall(Generic[Request, Reply]):
             payload = self._codec.encode(self.rpc.reply_shape, self.reply)
         except PayloadError as exc:
             _log.error("%s: the reply is refused: %s", self.rpc.name, exc)
-            send_failure(self.http_request, "the server made no proper reply")
+            send_failure(
+                self.http_request, "the server made no proper reply", RpcErrorCode.INTERNAL
+            )
             raise
         headers = self.http_request.output_headers
         if "Content-Type" not in headers:
-            headers.add("Content-Type", OCTET_STREAM)
-        self.http_request.send_reply(HTTP_OK, "OK", payload)
+            headers.add("Content-Type", self._codec.content_type)
+        if self._home.hooks.output:
+            body = EvBuffer()
+            body.add(payload)
+            self.run_hooks(self._home.hooks.output, body, lambda goes_on: self._send(body, goes_on))
+        else:
+            self.http_request.send_reply(HTTP_OK, "OK", payload)
 
-    def fail(self, text: str) -> None:
-        """Answer 503 with a text for the caller, who gets BADPAYLOAD with it.
+    def fail(
+        self, text: str, code: RpcErrorCode = RpcErrorCode.UNKNOWN, details: object = None
+    ) -> None:
+        """Answer 503 with a text for the caller, who gets BADPAYLOAD with it as `RemoteError`.
 
-        Raises StateError when the call is answered.
+        details: plain JSON data.  Raises StateError when the call is answered, ArgumentTypeError
+        for other details.
         """
+        body = encode_failure(text, code, details)
         self._finish()
-        send_failure(self.http_request, text)
+        send_failure_body(self.http_request, body)
+
+    def run_hooks(
+        self, hooks: tuple[Any, ...], body: EvBuffer, done: Callable[[bool], object]
+    ) -> None:
+        """Send the call through hooks, and call `done` with whether it goes on; the server calls
+        this for those of the input."""
+        seen = (self, self.http_request, body)
+        self._hook_run = HookRun(hooks, seen, done, self._home.hook_failed)
+        self._hook_run.run()
+
+    def resume(self, result: int) -> None:
+        """Go on after a hook's EVRPC_PAUSE, with EVRPC_CONTINUE or EVRPC_TERMINATE.
+
+        Raises StateError when the call is not paused, ArgumentError for another result.
+        Source: evrpc_resume_request.
+        """
+        if self._hook_run is None:
+            raise StateError("the call is not paused")
+        self._hook_run.resume(result)
+
+    def _send(self, body: EvBuffer, goes_on: bool) -> None:
+        if goes_on:
+            self.http_request.send_reply(HTTP_OK, "OK", body)
+        else:
+            send_failure(self.http_request, "a hook has refused the reply", RpcErrorCode.ABORTED)
 
     def _finish(self) -> None:
         if self._answered:
             raise StateError(f"the call of {self.rpc.name} is already finished")
         self._answered = True
         self._cancel_cb = None
+        self._end()
+
+    def _end(self) -> None:
+        ended_cb, self._ended_cb = self._ended_cb, None
+        if ended_cb is not None:
+            ended_cb()
 
 
-def send_failure(http_request: ServerRequest, text: str) -> None:
-    """Answer 503 with a line of text, whatever type the handler had set."""
+def send_failure(
+    http_request: ServerRequest, text: str, code: RpcErrorCode, status: int = HTTP_SERVUNAVAIL
+) -> None:
+    """Answer 503 with a text, whatever type the handler had set."""
+    send_failure_body(http_request, encode_failure(text, code), status)
+
+
+def send_failure_body(
+    http_request: ServerRequest, body: bytes, status: int = HTTP_SERVUNAVAIL
+) -> None:
+    """Answer with what `encode_failure` made."""
     headers = http_request.output_headers
     headers.remove("Content-Type")
-    headers.add("Content-Type", PLAIN_TEXT)
-    http_request.send_reply(HTTP_SERVUNAVAIL, None, f"{text}\n".encode(errors="backslashreplace"))
+    headers.add("Content-Type", CONTENT_TYPE)
+    http_request.send_reply(status, None, body)

@@ -1,69 +1,153 @@
 """The server's side: mounts definitions on an HTTP server and answers their calls.
 
-Whatever goes wrong is answered 503 with a line of text, as libevent answers 503; the connection
-lives on.  A peer's fault is logged to `evsvc.rpc` at INFO, the program's own at ERROR.
+Whatever goes wrong is answered 503, as libevent answers 503, with a JSON object that says more; a
+Content-Type that no codec has is 415.  The connection lives on.  A peer's fault is logged to
+`evsvc.rpc` at INFO, the program's own at ERROR.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...core.closing import Closing
 from ...core.errors import ArgumentError
+from ..codecs.json import JsonCodec
 from ..codecs.msgpack import MsgpackCodec
-from ..definition import Rpc
-from ..errors import PayloadError
+from ..definition import OCTET_STREAM, Rpc
+from ..errors import CallFailed, PayloadError, RpcErrorCode
+from ..hooks import Hook, HookCallback, HookList
 from .call import ServerCall, send_failure
 
 if TYPE_CHECKING:
+    from ...core import EventBase
     from ...http import HttpServer, ServerRequest
     from ..codecs.protocol import Codec
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
+Handler = Callable[[ServerCall[Request, Reply], Any], object]
+"""Called as `handler(call, arg)` for each call whose request is sound."""
+
+UNSUPPORTED_MEDIA_TYPE = 415
+
 _log = logging.getLogger("evsvc.rpc")
 
 
-Handler = Callable[[ServerCall[Request, Reply], Any], object]
-"""Called as `handler(call, arg)` for each call whose request is sound."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodOptions:
+    """Limits of one method.  Raises ArgumentError when a number is not positive.
+
+    max_concurrent:    calls that its handler may hold at once; one more is RESOURCE_EXHAUSTED.
+    max_request_bytes: of one request, where that is less than the codec's limit.
+    """
+
+    max_concurrent: int | None = None
+    max_request_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_concurrent", "max_request_bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ArgumentError(f"{name} must be positive: {value!r}")
+
+
+_NO_LIMITS = MethodOptions()
 
 
 class _Method:
     """What is mounted under one name."""
 
-    __slots__ = ("arg", "handler", "rpc")
+    __slots__ = ("arg", "handler", "in_flight", "options", "rpc")
 
-    def __init__(self, rpc: Rpc[Any, Any], handler: Handler[Any, Any], arg: object) -> None:
+    def __init__(
+        self, rpc: Rpc[Any, Any], handler: Handler[Any, Any], arg: object, options: MethodOptions
+    ) -> None:
         self.rpc = rpc
         self.handler = handler
         self.arg = arg
+        self.options = options
+        self.in_flight = 0  # counted where they are limited
+
+    def ended(self) -> None:
+        """One call less is held."""
+        self.in_flight -= 1
+
+    def refusal(self, payload_bytes: int) -> str | None:
+        """Return why a call is over a limit, or None."""
+        options = self.options
+        most = options.max_request_bytes
+        if most is not None and payload_bytes > most:
+            return f"{payload_bytes} payload bytes are more than the limit of {most}"
+        if options.max_concurrent is not None and self.in_flight >= options.max_concurrent:
+            return f"{self.in_flight} calls are under way, which is the limit"
+        return None
 
 
 class RpcServer(Closing):
     """Serves RPCs at `/.rpc.<name>` of an HTTP server (evrpc_base).
 
-    codec: how messages become bytes, and within which limits; MessagePack when None.
+    codec: how messages become bytes, and within which limits; of several the request's Content-Type
+    picks one, and its reply goes out by the same.  A request without Content-Type, or with
+    application/octet-stream, as libevent's clients send them, is for EvtagCodec where that is among
+    them, and else for the first.  None is MessagePack and JSON.
+
+    Raises ArgumentError for no codec, or two of one type.
     """
 
-    __slots__ = ("_codec", "_http_server", "_methods")
+    __slots__ = ("_codecs", "_default_codec", "_http_server", "_methods", "hooks")
 
-    def __init__(self, http_server: HttpServer, *, codec: Codec | None = None) -> None:
+    def __init__(
+        self, http_server: HttpServer, *, codec: Codec | Sequence[Codec] | None = None
+    ) -> None:
+        if codec is None:
+            codecs: tuple[Codec, ...] = (MsgpackCodec(), JsonCodec())
+        else:
+            codecs = tuple(codec) if isinstance(codec, Sequence) else (codec,)
+        self._codecs = {codec.content_type: codec for codec in codecs}
+        if not codecs or len(self._codecs) < len(codecs):
+            raise ArgumentError(f"codecs are one or more, of different types: {codecs!r}")
+        self._default_codec = self._codecs.setdefault(OCTET_STREAM, codecs[0])
         self._http_server = http_server
-        self._codec = MsgpackCodec() if codec is None else codec
         self._methods: dict[str, _Method] = {}
+        self.hooks = HookList()
+
+    @property
+    def base(self) -> EventBase:
+        """The event base."""
+        return self._http_server.base
+
+    @property
+    def content_types(self) -> list[str]:
+        """The types of request that it takes."""
+        return list(self._codecs)
+
+    @property
+    def rpcs(self) -> list[Rpc[Any, Any]]:
+        """The definitions that are served."""
+        return [method.rpc for method in self._methods.values()]
 
     def register_rpc(
-        self, rpc: Rpc[Request, Reply], handler: Handler[Request, Reply], arg: object = None
+        self,
+        rpc: Rpc[Request, Reply],
+        handler: Handler[Request, Reply],
+        arg: object = None,
+        options: MethodOptions | None = None,
     ) -> None:
         """Answer calls of `rpc` by `handler(call, arg)`.
 
-        When the handler raises, the peer is answered 503, the traceback is logged, and the base's
-        exception handler is told.  Raises ArgumentError when the name is taken.  EVRPC_REGISTER.
+        A handler may raise CallFailed to have the caller told.  When it raises anything else, the
+        peer is answered INTERNAL, the traceback is logged, and the base's exception handler is
+        told.  Raises ArgumentError when the name is taken, DefinitionError when a codec does not
+        carry one of the messages.  EVRPC_REGISTER.
         """
-        method = _Method(rpc, handler, arg)
+        for codec in self._codecs.values():
+            codec.check(rpc.request_shape)
+            codec.check(rpc.reply_shape)
+        method = _Method(rpc, handler, arg, options or _NO_LIMITS)
         self._http_server.set_cb(rpc.path, self._on_request, method)
         self._methods[rpc.name] = method
 
@@ -76,37 +160,106 @@ class RpcServer(Closing):
             raise ArgumentError(f"the RPC {rpc.name!r} is not registered")
         self._http_server.del_cb(rpc.path)
 
+    def add_hook(self, kind: int, hook: HookCallback, arg: object = None) -> Hook:
+        """Have `hook(call, http_request, body, arg)` see every call of a kind; see `hooks`.
+
+        EVRPC_INPUT sees requests before they are decoded, EVRPC_OUTPUT replies when they are
+        encoded.  Where it terminates a call the peer is answered 503.  Raises ArgumentError for
+        another kind, ArgumentTypeError for what cannot be called.  Source: evrpc_add_hook.
+        """
+        return self.hooks.add(kind, hook, arg)
+
+    def remove_hook(self, hook: Hook) -> None:
+        """Take a hook back; raises ArgumentError when it is not here (evrpc_remove_hook)."""
+        self.hooks.remove(hook)
+
     def close(self) -> None:
         """Unregister everything; calls under way may still be finished.  Safe to repeat."""
         for method in list(self._methods.values()):
             self.unregister_rpc(method.rpc)
 
+    def hook_failed(self, exc: Exception) -> None:
+        """Log what a hook raised, and tell the base's exception handler."""
+        self._http_server.service.callback_failed(exc, self)
+
     def _on_request(self, http_request: ServerRequest, method: _Method) -> None:
         rpc = method.rpc
-        payload = bytes(http_request.input_buffer)
         if http_request.method != "POST":
-            _refuse(http_request, rpc, f"a call is made by POST, not {http_request.method}")
-        elif not payload:
-            _refuse(http_request, rpc, "the request has no body")
+            text = f"a call is made by POST, not {http_request.method}"
+            return _refuse(http_request, rpc, text)
+        content_type = http_request.input_headers.find("Content-Type")
+        codec = self._codec_for(content_type)
+        if codec is None:
+            text = f"a request is {' or '.join(self._codecs)}, not {content_type}"
+            code = RpcErrorCode.UNIMPLEMENTED
+            return _refuse(http_request, rpc, text, code, UNSUPPORTED_MEDIA_TYPE)
+        ended_cb = None
+        if method.options is not _NO_LIMITS:
+            refusal = method.refusal(len(http_request.input_buffer))
+            if refusal is not None:
+                return _refuse(http_request, rpc, refusal, RpcErrorCode.RESOURCE_EXHAUSTED)
+            method.in_flight += 1
+            ended_cb = method.ended
+        call = ServerCall(self, rpc, http_request, codec, ended_cb)
+        http_request.set_on_gone_cb(call.caller_gone)
+        hooks = self.hooks.input
+        if hooks:
+            body = http_request.input_buffer
+            call.run_hooks(hooks, body, lambda goes_on: self._begin(method, call, codec, goes_on))
         else:
-            try:
-                message = self._codec.decode(rpc.request_shape, payload)
-            except PayloadError as exc:
-                _refuse(http_request, rpc, str(exc))
-            else:
-                _run_handler(method, ServerCall(rpc, message, http_request, self._codec))
+            self._begin(method, call, codec, True)
+        return None
+
+    def _codec_for(self, content_type: str | None) -> Codec | None:
+        if content_type is None:
+            return self._default_codec
+        codec = self._codecs.get(content_type)
+        if codec is None:
+            codec = self._codecs.get(content_type.partition(";")[0].strip().lower())
+        return codec
+
+    def _begin(
+        self, method: _Method, call: ServerCall[Any, Any], codec: Codec, goes_on: bool
+    ) -> None:
+        """Decode the request, and have the handler called."""
+        if call.answered:
+            return None  # while a hook held it
+        if not goes_on:
+            return _fail(call, "a hook has refused the request", RpcErrorCode.ABORTED)
+        payload = bytes(call.http_request.input_buffer)
+        if not payload:
+            return _fail(call, "the request has no body")
+        try:
+            call.request = codec.decode(call.rpc.request_shape, payload, call.unknown_fields)
+        except PayloadError as exc:
+            return _fail(call, str(exc))
+        try:
+            method.handler(call, method.arg)
+        except CallFailed as exc:
+            if not call.answered:
+                call.fail(str(exc), exc.code, exc.details)
+        except BaseException as exc:
+            if not call.answered:
+                call.fail("the handler failed", RpcErrorCode.INTERNAL)
+            if not isinstance(exc, Exception):
+                raise
+            self._http_server.service.callback_failed(exc, call)
+        return None
 
 
-def _run_handler(method: _Method, call: ServerCall[Any, Any]) -> None:
-    call.http_request.set_on_gone_cb(call.caller_gone)
-    try:
-        method.handler(call, method.arg)
-    except BaseException:
-        if not call.answered:
-            call.fail("the handler failed")
-        raise  # to the HTTP server, which logs it and tells the exception handler
+def _fail(
+    call: ServerCall[Any, Any], text: str, code: RpcErrorCode = RpcErrorCode.INVALID_ARGUMENT
+) -> None:
+    _log.info("%s: call from %s refused: %s", call.rpc.name, call.http_request.remote_host, text)
+    call.fail(text, code)
 
 
-def _refuse(http_request: ServerRequest, rpc: Rpc[Any, Any], text: str) -> None:
+def _refuse(
+    http_request: ServerRequest,
+    rpc: Rpc[Any, Any],
+    text: str,
+    code: RpcErrorCode = RpcErrorCode.INVALID_ARGUMENT,
+    status: int = 503,
+) -> None:
     _log.info("%s: call from %s refused: %s", rpc.name, http_request.remote_host, text)
-    send_failure(http_request, text)
+    send_failure(http_request, text, code, status)
