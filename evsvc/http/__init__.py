@@ -38,7 +38,9 @@ from .query import (
     uridecode,
     uriencode,
 )
+from .server.access_log import AccessLogOptions
 from .server.handle import ServerConnection
+from .server.observers import Ending, FinishedExchange
 from .server.request import ServerRequest
 from .server.server import BoundSocket, HttpServer
 from .uri import (
@@ -154,13 +156,16 @@ __all__ = [
     "HTTP_SERVUNAVAIL",
     "HTTP_SWITCH_PROTOCOLS",
     "HTTP_UNAUTHORIZED",
+    "AccessLogOptions",
     "BodyTooLong",
     "BoundSocket",
     "ClientOptions",
     "ConnectFailed",
     "ConnectionClosed",
     "DirectoryOptions",
+    "Ending",
     "FileHandler",
+    "FinishedExchange",
     "Headers",
     "HttpConnection",
     "HttpError",

@@ -89,7 +89,10 @@ class TestSockets:
             assert peer.read_message(has_body=False).status == 204
             peer.send(b"illegal request\r\n")
             assert peer.read_message().status == 400
-        assert [record.getMessage() for record in caplog.records] == ['- "GET / HTTP/1.1" 204 0']
+        assert [record.getMessage() for record in caplog.records] == [
+            '- "GET / HTTP/1.1" 204 0',
+            '- "-" 400 93',
+        ]
         site.server.close()
         assert listening.fileno() == -1, "the server owns it"
 

@@ -39,10 +39,10 @@ from ...core import (
 from ..errors import RemoteProtocolError
 from ..wire.request_reader import RequestReader
 from ..wire.writer import CONTINUE
-from . import access_log
 from .body_intake import BodyIntake
 from .handle import ServerConnection
-from .pages import final_page, not_found_page
+from .observers import PROMPT_BYTES, Ending
+from .pages import error_page, final_page, not_found_page
 from .request import ReplyState, ServerRequest
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from ..wire.limits import ReaderLimits
     from ..wire.request_head import RequestHead
+    from .observers import Watch
     from .router import Route
     from .server import HttpServer
     from .service import Callback
@@ -132,7 +133,6 @@ class Connection:
         "_head_is_timed",
         "_intake",
         "_linger",
-        "_logs_access",
         "_phase",
         "_pumping",
         "_reader",
@@ -143,6 +143,7 @@ class Connection:
         "_service",
         "_skipped_bytes",
         "_timer",
+        "_watch",
         "carrier",
         "date",
         "default_content_type",
@@ -183,7 +184,7 @@ class Connection:
         self._closecb: Callback | None = None
         self._handle: ServerConnection | None = None
         self._end_watch: Event | None = None  # while reading stands still
-        self._logs_access = access_log.is_on()
+        self._watch: Watch | None = service.watch(peer)
         self._deadline = base.now + options.idle_s
         self._timer = Event(base, -1, 0, self._on_timer)
         self._timer.add(options.idle_s)
@@ -212,10 +213,13 @@ class Connection:
         """End it at once; see ServerConnection.close."""
         if self._phase is _CLOSED:
             return
+        request, unsent_bytes = self._request, self.carrier.output.length
         self.carrier.close()
         self._let_go()
         self._tell_end()
         self._handle = None
+        if self._watch is not None:
+            self._watch.cut(request, unsent_bytes)
 
     def _let_go(self) -> None:
         """Be closed, but for the carrier."""
@@ -234,10 +238,13 @@ class Connection:
         """End it, so that the client notices that a reply is not whole."""
         self.close()
 
+    def watch(self) -> None:
+        """Measure exchanges from here on, if somebody observes."""
+        if self._watch is None:
+            self._watch = self._service.watch(self.peer)
+
     def take_over(self, request: ServerRequest) -> tuple[BufferEvent, bytes]:
         """Have no more to do with the carrier, and return it, with the unread bytes."""
-        if self._logs_access:
-            access_log.write(self.peer[0], request)
         carrier, rest = self.carrier, self._reader.rest()
         carrier.set_datacb(None)
         carrier.setcb(None, None, None)
@@ -246,6 +253,8 @@ class Connection:
         self._let_go()
         if not self.peer_is_done:
             carrier.enable(EV_READ | EV_WRITE)
+        if self._watch is not None:
+            self._watch.end(request)
         return carrier, rest
 
     def finish(self) -> None:
@@ -341,11 +350,15 @@ class Connection:
         request = self._request = ServerRequest(self, head)
         method, _, _, _, content_length, keep_alive, _, expect_continue = head
         self._head_is_timed = False
+        if self._watch is not None:
+            self._watch.begin(self.peer)
         self._requests_left -= 1
         self.keep_alive = keep_alive and self._requests_left > 0
         service = self._service
         route = self._route = service.find_route(request)
         if service.newreq_cb is not None and not service.admits(request):
+            if self._watch is not None:
+                self._watch.ending = Ending.REFUSED
             self.close()
             return
         if method not in service.methods and (
@@ -438,6 +451,8 @@ class Connection:
             return
         request.trailers = self._reader.trailers
         if intake is None:
+            if self._watch is not None:
+                self._watch.received_bytes = len(request.input_buffer)
             self._answer(request)
             return
         self._phase = _REPLY
@@ -445,6 +460,8 @@ class Connection:
 
     def _give(self, intake: BodyIntake, request: ServerRequest, piece: bytes) -> bool:
         """Give the program a piece of a body; whether it is still to be read."""
+        if self._watch is not None:
+            self._watch.received_bytes += len(piece)
         try:
             intake.give(request, piece)
         except Exception as exc:
@@ -514,6 +531,9 @@ class Connection:
         self._linger = True
         self.send(final_page(fault.status, self.date, has_no_body))
         self._close_after_output()
+        if self._watch is not None:
+            page_bytes = 0 if has_no_body else len(error_page(fault.status, None))
+            self._watch.refuse(request, self.peer, fault.status, page_bytes)
 
     def when_sent(self, cb: Callable[[Any, Any], object], arg: object) -> None:
         """Call `cb(connection, arg)` from the loop when the output is empty; see ReplyPath."""
@@ -538,8 +558,6 @@ class Connection:
         if self._intake is not None:
             self._end_intake(False)
         self._request = self._gone_cb = None
-        if self._logs_access:
-            access_log.write(self.peer[0], request)
         if self._complete_cb is not None:
             self._completed.append((request, self._complete_cb))
             self._complete_cb = None
@@ -555,6 +573,17 @@ class Connection:
             self._phase = _HEAD  # by Step.REPLIED
             if not self._pumping:
                 self._go_on()
+        if self._watch is not None:
+            self._tell_observers(self._watch, request)
+
+    def _tell_observers(self, watch: Watch, request: ServerRequest) -> None:
+        """A reply is whole.  This comes last, as an observer may close the connection."""
+        if self._phase is _CLOSED or self.carrier.output.length <= PROMPT_BYTES:
+            watch.end(request)
+        else:
+            watch.end_when_sent(request)
+            self._completed.append((request, (watch.sent, None)))
+            self._watch_output()
 
     def _begin_skip(self) -> None:
         """The program has answered before the end of the body."""

@@ -20,6 +20,7 @@ from ...core.closing import Closing
 from ..files import DirectoryOptions, FileHandler
 from ..options import ServerOptions
 from ..wire.status import Method, method_name
+from .access_log import AccessLog, AccessLogOptions
 from .connection import Connection
 from .router import RequestCallback
 from .service import ErrorCallback, Service
@@ -27,6 +28,7 @@ from .service import ErrorCallback, Service
 if TYPE_CHECKING:
     from ...core import EventBase
     from ...core.resolver import SocketAddress
+    from .observers import Observer
 
 BACKLOG = 128
 
@@ -205,6 +207,36 @@ class HttpServer(Closing):
         if cb is not None:
             require_callable(cb)
         self.service.error_cb = None if cb is None else (cb, arg)
+
+    def add_observer(self, observer: Observer) -> None:
+        """Call `observer(exchange)` with a FinishedExchange whenever an exchange is over.
+
+        Also for what was refused, and never was a request.  All of this server's connections count,
+        those of its virtual hosts among them.  It runs in the loop, and should be quick.  Raises
+        ArgumentTypeError for what cannot be called.
+        """
+        require_callable(observer)
+        self.service.observers.append(observer)
+        self._watch_all()
+
+    def remove_observer(self, observer: Observer) -> None:
+        """Call an observer no longer.  Raises ArgumentError for one that is none."""
+        if observer not in self.service.observers:
+            raise ArgumentError(f"not an observer of this server: {observer!r}")
+        self.service.observers.remove(observer)
+
+    def set_access_log(self, options: AccessLogOptions | None) -> None:
+        """Write the access log otherwise; None: not at all.
+
+        It goes to the logger `evsvc.http.access` at INFO, while that takes it; without this call
+        in the plain format.
+        """
+        self.service.access_log = None if options is None else AccessLog(options)
+        self._watch_all()
+
+    def _watch_all(self) -> None:
+        for connection in (*self._connections, *self._refused):
+            connection.watch()
 
     def add_virtual_host(self, pattern: str, vhost: HttpServer) -> None:
         """Have the callbacks of `vhost` answer requests for hosts that fit `pattern`.

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ...core import BEV_OPT_CLOSE_ON_FREE, BufferEvent, EvBuffer
 from ..exchange import AbstractRequest
 from ..wire.writer import DateLine
+from .access_log import AccessLog, AccessLogOptions
+from .observers import Watch
 from .pages import error_page
 from .router import Router
 from .vhosts import HostTable
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ...core import EventBase
     from ..options import ServerOptions
     from ..wire.request_head import RequestHead
+    from .observers import FinishedExchange, Observer
     from .request import ServerRequest
     from .router import Route
 
@@ -42,10 +45,12 @@ class Service:
     methods: the names of those that any callback takes.  date: the Date line of all replies.
     hosts: the virtual hosts.  find_route: returns the route for a request, or None, of the virtual
     host that it names; without any the router is asked at once.  newreq_cb, error_cb: the
-    program's, or None.
+    program's, or None.  observers: called when an exchange is over.  access_log: one more, which
+    counts only while somebody reads the log; None for none.
     """
 
     __slots__ = (
+        "access_log",
         "base",
         "date",
         "error_cb",
@@ -53,6 +58,7 @@ class Service:
         "hosts",
         "methods",
         "newreq_cb",
+        "observers",
         "options",
         "router",
         "stream_limits",
@@ -67,6 +73,8 @@ class Service:
         self.date = DateLine()
         self.newreq_cb: Callback | None = None
         self.error_cb: tuple[ErrorCallback, Any] | None = None
+        self.observers: list[Observer] = []
+        self.access_log: AccessLog | None = AccessLog(AccessLogOptions())
         self.set_options(options)
 
     def set_options(self, options: ServerOptions) -> None:
@@ -116,6 +124,22 @@ class Service:
             if not (isinstance(verdict, int) and verdict < 0):
                 return page.remove()
         return error_page(code, reason)
+
+    def watch(self, peer: tuple[str, int]) -> Watch | None:
+        """Return what measures the exchanges of a connection; None while nobody observes."""
+        log = self.access_log
+        if self.observers or (log is not None and log.is_on):
+            return Watch(self.base, self.tell_observers, peer)
+        return None
+
+    def tell_observers(self, exchange: FinishedExchange) -> None:
+        """Tell all observers of an exchange that is over."""
+        for observer in (*self.observers, self.access_log):
+            if observer is not None:
+                try:
+                    observer(exchange)
+                except Exception as exc:
+                    self.callback_failed(exc, exchange)
 
     def make_carrier(self, sock: socket.socket) -> BufferEvent:
         """Return what carries the bytes of a connection over `sock`, which it owns."""
