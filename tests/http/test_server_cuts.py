@@ -53,7 +53,7 @@ def replies_to(segments: list[bytes]) -> bytes:
         with socket.create_connection((bound.address, bound.port)) as sock:
             peer = Peer(base, sock)
             for segment in segments:
-                if peer.was_reset:
+                if peer.ended:
                     break
                 peer.send(segment)
                 peer.take()
