@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import re
-from email.utils import parsedate_to_datetime
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..wire.headers import Headers
 
 _ETAG = re.compile(r'\s*(?:,\s*)*((?:W/)?"[!#-~\x80-\xff]*")\s*')
+
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTH = "|".join(_MONTHS)
+_DAY = "Mon|Tue|Wed|Thu|Fri|Sat|Sun"
+_FULL_DAY = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
+_TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+# IMF-fixdate, then the two obsolete forms: RFC 850's, and that of C's asctime().
+_DATE = tuple(
+    re.compile(pattern, re.ASCII)
+    for pattern in (
+        rf"(?:{_DAY}), (?P<day>\d\d) (?P<month>{_MONTH}) (?P<year>\d{{4}}) {_TIME} GMT",
+        rf"(?:{_FULL_DAY}), (?P<day>\d\d)-(?P<month>{_MONTH})-(?P<year>\d\d) {_TIME} GMT",
+        rf"(?:{_DAY}) (?P<month>{_MONTH}) (?P<day>[ \d]\d) {_TIME} (?P<year>\d{{4}})",
+    )
+)
+# A two-digit year is no more ahead than this, or one of the past.
+_YEARS_AHEAD = 50
 
 
 def parse_http_date(text: str | None) -> float | None:
@@ -19,9 +38,28 @@ def parse_http_date(text: str | None) -> float | None:
     """
     if text is None:
         return None
+    found = next((match for form in _DATE if (match := form.fullmatch(text))), None)
+    if found is None:
+        return None
+    year = int(found["year"])
+    if len(found["year"]) == 2:
+        this_year = time.gmtime().tm_year
+        year += this_year - this_year % 100
+        if year > this_year + _YEARS_AHEAD:
+            year -= 100
+        elif year <= this_year + _YEARS_AHEAD - 100:
+            year += 100
     try:
-        return parsedate_to_datetime(text).timestamp()
-    except (ValueError, OverflowError):
+        return datetime(
+            year,
+            _MONTHS.index(found["month"]) + 1,
+            int(found["day"]),
+            int(found["hour"]),
+            int(found["minute"]),
+            59 if found["second"] == "60" else int(found["second"]),
+            tzinfo=UTC,
+        ).timestamp()
+    except ValueError:
         return None
 
 
@@ -71,11 +109,15 @@ def evaluate(headers: Headers, method: str, etag: str, modified: float) -> int:
 
 
 def range_holds(headers: Headers, etag: str, modified: float) -> bool:
-    """Return True when `If-Range` lets a range be sent (RFC 9110 section 13.1.5)."""
+    """Return True when `If-Range` lets a range be sent (RFC 9110 section 13.1.5).
+
+    A date tells one state of a file from another only when it is a second old: in the same second
+    the file may have been written twice (section 8.8.2.2).
+    """
     condition = headers.find("if-range")
     if condition is None:
         return True
     if condition.startswith(('"', "W/")):
         return condition == etag  # a weak one never fits
     date = parse_http_date(condition)
-    return date is not None and date == float(int(modified))
+    return date is not None and date == float(int(modified)) and time.time() >= date + 1.0

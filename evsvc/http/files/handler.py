@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
@@ -13,17 +16,28 @@ from ...core.closing import Closing
 from ...core.errors import ArgumentError
 from ..query import encode_uri, htmlescape, uridecode
 from ..wire.codings import acceptable
+from ..wire.headers import Headers
 from . import conditions
 from .content_types import content_type_of
 from .ranges import NotSatisfiable, parse_ranges
 from .tree import OpenFile, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from ..server.request import ServerRequest
+    from .tree import Follow
+
+logger = logging.getLogger("evsvc.http")
 
 _SUFFIXES = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
+
+SMALL_BYTES = 16 * 1024
+"""A file of less than this is read at once and goes out with its head; a larger one is sent from
+where it lies.  So many pipelined requests keep no more descriptors than connections may."""
+
+# The process, or the system, has not what it takes: that passes.
+_SCARCE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 
 MAX_LISTED = 10_000
 """How many names a listing shows; reading a larger folder would hold the loop."""
@@ -31,27 +45,41 @@ MAX_LISTED = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectoryOptions:
-    """How a tree of files is served.  Raises ArgumentError for an unknown coding.
+    """How a tree of files is served.  Raises ArgumentError for an unknown coding, and what is no
+    name, header value or extension.
 
     index:           the file that answers for a folder; None for none.
     listing:         whether a folder without it is answered with its names.
-    follow_symlinks: whether symbolic links are followed, wherever they lead.
-    hidden:          whether names that begin with a dot are found.
+    follow_symlinks: whether symbolic links are followed: False is never, "within" where they lead
+                     to what is in the tree, True wherever they lead.
+    hidden:          whether names that begin with a dot are found, or which: (".well-known",).
     precompressed:   codings whose siblings (`.gz`, `.zst`, `.br`) are sent to who takes them.
     cache_control:   the Cache-Control of all files; None for none.
+    content_types:   types by extension, such as {".log": "text/plain"}, beside those known.
     """
 
     index: str | None = "index.html"
     listing: bool = False
-    follow_symlinks: bool = False
-    hidden: bool = False
+    follow_symlinks: Follow = False
+    hidden: bool | Collection[str] = False
     precompressed: Sequence[str] = ()
     cache_control: str | None = None
+    content_types: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for coding in self.precompressed:
             if coding not in _SUFFIXES:
                 raise ArgumentError(f"a coding is one of {', '.join(_SUFFIXES)}: {coding!r}")
+        if self.index is not None and (self.index in ("", ".", "..") or "/" in self.index):
+            raise ArgumentError(f"the index is the name of a file: {self.index!r}")
+        if isinstance(self.hidden, str):
+            raise ArgumentError(f"hidden is True, False, or a list of names: {self.hidden!r}")
+        if self.cache_control is not None:
+            Headers((("Cache-Control", self.cache_control),))
+        for extension, kind in self.content_types.items():
+            if not extension.startswith(".") or extension != extension.lower():
+                raise ArgumentError(f"an extension is as in '.txt': {extension!r}")
+            Headers((("Content-Type", kind),))
 
 
 class FileHandler(Closing):
@@ -83,6 +111,16 @@ class FileHandler(Closing):
         if request.method not in ("GET", "HEAD"):
             request.send_error(405, None, ("Allow", "GET, HEAD"))
             return
+        try:
+            self._answer(request)
+        except OSError as exc:
+            logger.warning("%s: %s", request.uri, exc)
+            if exc.errno in _SCARCE:
+                request.send_error(503, None, ("Retry-After", "1"))
+            else:
+                request.send_error(500)
+
+    def _answer(self, request: ServerRequest) -> None:
         path = request.encoded_path
         # Split before it is decoded: an encoded slash is part of a name, and no name has one.
         names = [uridecode(part) for part in path.split("/")[self._depth :]]
@@ -118,25 +156,30 @@ class FileHandler(Closing):
                         self._answer_file(request, inside, found)
                         return
         if self._options.listing:
-            self._answer_listing(request, folder, path)
+            self._answer_listing(request, folder, path, is_root=len(names) == 1)
         else:
             request.send_error(404)
 
-    def _answer_listing(self, request: ServerRequest, folder: OpenFile, path: str) -> None:
+    def _answer_listing(
+        self, request: ServerRequest, folder: OpenFile, path: str, *, is_root: bool
+    ) -> None:
         lines: list[str] = []
         with os.scandir(folder.fd) as entries:
             for entry in entries:
                 if len(lines) == MAX_LISTED:
                     break
-                if self._options.hidden or not entry.name.startswith("."):
-                    name = entry.name + "/" * entry.is_dir(follow_symlinks=False)
-                    shown = htmlescape(name.encode(errors="replace").decode())
-                    href = encode_uri(os.fsencode(entry.name)) + "/" * name.endswith("/")
-                    lines.append(f'<li><a href="./{href}">{shown}</a></li>')
+                if self._tree.may_be_seen(os.fsencode(entry.name)):
+                    follow = bool(self._options.follow_symlinks)
+                    is_folder = entry.is_dir(follow_symlinks=follow)
+                    if is_folder or entry.is_file(follow_symlinks=follow):
+                        lines.append(_listed(entry.name, is_folder))
+        lines.sort()
+        if not is_root:
+            lines.insert(0, '<li><a href="../">../</a></li>')
         title = htmlescape(uridecode(path).decode(errors="replace"))
         page = (
             f"<!DOCTYPE html>\n<title>{title}</title>\n<h1>{title}</h1>\n<ul>\n"
-            + "\n".join(sorted(lines))
+            + "\n".join(lines)
             + "\n</ul>\n"
         )
         request.output_headers.add("Content-Type", "text/html; charset=utf-8")
@@ -144,16 +187,18 @@ class FileHandler(Closing):
 
     def _answer_file(self, request: ServerRequest, names: list[bytes], file: OpenFile) -> None:
         output = request.output_headers
-        output.add("Content-Type", content_type_of(os.fsdecode(names[-1])))
+        output.add(
+            "Content-Type", content_type_of(os.fsdecode(names[-1]), self._options.content_types)
+        )
         if self._options.precompressed:
             output.add("Vary", "Accept-Encoding")
             coding, sibling = self._precompressed(request, names)
             if sibling is not None:
                 with sibling:
                     output.add("Content-Encoding", coding)
-                    self._answer_open_file(request, sibling)
+                    self._answer_open_file(request, sibling, f"-{coding}")
                 return
-        self._answer_open_file(request, file)
+        self._answer_open_file(request, file, "")
 
     def _precompressed(
         self, request: ServerRequest, names: list[bytes]
@@ -169,9 +214,10 @@ class FileHandler(Closing):
                 found.close()
         return "", None
 
-    def _answer_open_file(self, request: ServerRequest, file: OpenFile) -> None:
+    def _answer_open_file(self, request: ServerRequest, file: OpenFile, variant: str) -> None:
+        """Answer with a file.  variant: tells the tags of what one name stands for apart."""
         size, modified = file.status.st_size, file.status.st_mtime
-        etag = f'"{file.status.st_mtime_ns:x}-{size:x}"'
+        etag = f'"{file.status.st_mtime_ns:x}-{size:x}{variant}"'
         output = request.output_headers
         output.add("ETag", etag)
         output.add("Last-Modified", formatdate(modified, usegmt=True))
@@ -194,8 +240,11 @@ class FileHandler(Closing):
             except NotSatisfiable:
                 request.send_error(416, None, ("Content-Range", f"bytes */{size}"))
                 return
+        if ranges is None and size < SMALL_BYTES:
+            request.send_reply(200, None, file.read())
+            return
         body = EvBuffer()
-        with FileSegment(os.dup(file.fd), 0, size, EVBUF_FS_CLOSE_ON_FREE) as segment:
+        with FileSegment(file.detach(), 0, size, EVBUF_FS_CLOSE_ON_FREE) as segment:
             if ranges is None:
                 body.add_file_segment(segment)
                 request.send_reply(200, None, body)
@@ -229,3 +278,10 @@ class FileHandler(Closing):
         body.add(f"--{boundary}--\r\n".encode())
         output.replace("Content-Type", f"multipart/byteranges; boundary={boundary}")
         request.send_reply(206, None, body)
+
+
+def _listed(name: str, is_folder: bool) -> str:
+    """Return the line of a listing; its link begins with `./`, so that no name is a scheme."""
+    slash = "/" * is_folder
+    shown = htmlescape(name.encode(errors="replace").decode())
+    return f'<li><a href="./{encode_uri(os.fsencode(name))}{slash}">{shown}{slash}</a></li>'
