@@ -33,6 +33,7 @@ from .constants import (
     EVDNS_ERROR_OUT_OF_MEMORY,
     EVDNS_ERROR_SHORT_READ_FROM_FILE,
     EVDNS_FLAGS_AA,
+    EVDNS_FLAGS_AD,
     EVDNS_FLAGS_RD,
     EVDNS_SOPT_TCP_IDLE_TIMEOUT,
     EVDNS_SOPT_TCP_MAX_CLIENTS,
@@ -81,10 +82,12 @@ from .errors import (
     DnsStateError,
     err_to_string,
 )
-from .options import DnsServerOptions, ResolverOptions
+from .options import DnsServerOptions, RateLimit, ResolverOptions
 from .resolver.answer import Answer
 from .resolver.lookup import Lookup
 from .resolver.resolver import LookupCallback, QueryCallback, Resolver
+from .server.counters import DnsServerCounters
+from .server.finished import ReplyGroup
 from .server.ports import TcpServerPort, UdpServerPort
 from .server.request import DnsServerRequest, ServerQuestion
 from .server.server import DnsServer, ServerCallback
@@ -133,6 +136,7 @@ __all__ = [
     "EVDNS_ERROR_OUT_OF_MEMORY",
     "EVDNS_ERROR_SHORT_READ_FROM_FILE",
     "EVDNS_FLAGS_AA",
+    "EVDNS_FLAGS_AD",
     "EVDNS_FLAGS_RD",
     "EVDNS_SOPT_TCP_IDLE_TIMEOUT",
     "EVDNS_SOPT_TCP_MAX_CLIENTS",
@@ -160,6 +164,7 @@ __all__ = [
     "DnsFileError",
     "DnsResult",
     "DnsServer",
+    "DnsServerCounters",
     "DnsServerOptions",
     "DnsServerRequest",
     "DnsStateError",
@@ -168,11 +173,13 @@ __all__ = [
     "Mx",
     "QueryCallback",
     "QueryFlag",
+    "RateLimit",
     "Record",
     "RecordClass",
     "RecordData",
     "RecordType",
     "ReplyFlag",
+    "ReplyGroup",
     "Resolver",
     "ResolverOptions",
     "Section",

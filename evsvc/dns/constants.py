@@ -66,10 +66,14 @@ class Section(enum.IntEnum):
 
 
 class ReplyFlag(enum.IntFlag):
-    """Header flags that a program may set on a reply; 0x080 is the bit that RFC 1035 calls RA."""
+    """Header flags that a program may set on a reply; 0x080 is the bit that RFC 1035 calls RA.
+
+    EVDNS_FLAGS_AD, that the data was validated (RFC 4035 section 3.2.3), is not libevent's.
+    """
 
     EVDNS_FLAGS_AA = 0x400
     EVDNS_FLAGS_RD = 0x080
+    EVDNS_FLAGS_AD = 0x020
 
 
 class RecordType(enum.IntEnum):
@@ -138,6 +142,7 @@ EVDNS_ADDITIONAL_SECTION = Section.EVDNS_ADDITIONAL_SECTION
 
 EVDNS_FLAGS_AA = ReplyFlag.EVDNS_FLAGS_AA
 EVDNS_FLAGS_RD = ReplyFlag.EVDNS_FLAGS_RD
+EVDNS_FLAGS_AD = ReplyFlag.EVDNS_FLAGS_AD
 
 EVDNS_TYPE_A = RecordType.EVDNS_TYPE_A
 EVDNS_TYPE_NS = RecordType.EVDNS_TYPE_NS

@@ -182,6 +182,42 @@ class ResolverOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """How many UDP replies a network of clients gets.  Raises DnsArgumentError out of range.
+
+    It keeps a server from being used against others by queries with forged addresses.  A client
+    that has shown its address by a cookie is not limited, nor is TCP.
+
+    replies_per_s:   replies a second to one network, on the long run.
+    burst:           replies at once after a silence.
+    ipv4_prefix_bits, ipv6_prefix_bits: how many bits of an address tell the network.
+    slip:            of so many queries beyond the limit one gets a cut, empty reply, upon which
+                     an honest client asks over TCP; the others get none.  0 answers none.
+    networks:        most networks that are counted; then the one silent longest is forgotten.
+    """
+
+    replies_per_s: float = 100.0
+    burst: int = 200
+    ipv4_prefix_bits: int = 24
+    ipv6_prefix_bits: int = 56
+    slip: int = 2
+    networks: int = 16384
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, _RATE_RANGES)
+
+
+_RATE_RANGES: dict[str, tuple[float, float]] = {
+    "replies_per_s": (0.001, 1e9),
+    "burst": (1, 2**31 - 1),
+    "ipv4_prefix_bits": (1, 32),
+    "ipv6_prefix_bits": (1, 128),
+    "slip": (0, 2**31 - 1),
+    "networks": (1, math.inf),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DnsServerOptions:
     """Limits of a `DnsServer`.  Raises DnsArgumentError for a value out of range.
 
@@ -199,8 +235,13 @@ class DnsServerOptions:
                       shrinks while more than half of the connections are taken, to a tenth.
     tcp_pending:      most unanswered queries of one connection; then it is not read.
     tcp_output_bytes: most unsent reply bytes of one connection; then it is closed.
+    tcp_stream_bytes: a reply of several messages goes on while fewer bytes of it are unsent.
+    tls_handshake_s:  seconds for the handshake of a DNS-over-TLS client; None is for ever.
     finished_replies: most replies kept by `respond(code, cache_s=...)`; then the least lately
                       used one goes.
+    rate_limit:       how many UDP replies a network of clients gets; None is no limit.
+    cookies:          answer the cookies of clients (RFC 7873).
+    log_queries:      write a line to the logger `evsvc.dns.query` for each query.
     any_class:        let the callback see questions of every class; else of IN alone, and the
                       others are answered REFUSED.
     any_type:         let the callback see questions of types that are no data: 0, OPT, TKEY and
@@ -216,14 +257,20 @@ class DnsServerOptions:
     tcp_idle_s: float | None = 10.0
     tcp_pending: int = 64
     tcp_output_bytes: int = 1024 * 1024
+    tcp_stream_bytes: int = 64 * 1024
+    tls_handshake_s: float | None = 10.0
     finished_replies: int = 10_000
+    rate_limit: RateLimit | None = None
+    cookies: bool = True
+    log_queries: bool = False
     any_class: bool = False
     any_type: bool = False
 
     def __post_init__(self) -> None:
         _check_ranges(self, _SERVER_RANGES)
-        if self.tcp_idle_s is not None:
-            _check_range(self, "tcp_idle_s", MIN_TIMEOUT_S, math.inf)
+        for name in ("tcp_idle_s", "tls_handshake_s"):
+            if getattr(self, name) is not None:
+                _check_range(self, name, MIN_TIMEOUT_S, math.inf)
 
 
 _SERVER_RANGES: dict[str, tuple[float, float]] = {
@@ -236,6 +283,7 @@ _SERVER_RANGES: dict[str, tuple[float, float]] = {
     "tcp_clients_per_address": (1, math.inf),
     "tcp_pending": (1, math.inf),
     "tcp_output_bytes": (MAX_MESSAGE_BYTES + 2, math.inf),
+    "tcp_stream_bytes": (1, math.inf),
 }
 
 

@@ -4,11 +4,35 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from typing import NamedTuple
+from weakref import WeakSet
 
 from ..wire.fast import PlainQuery
 from ..wire.replies import HEADER_BYTES
 
 _RD_CD = (0x01, 0x10)  # in the two bytes of a header's flags
+
+
+class ReplyGroup:
+    """Kept replies that are forgotten together, on whichever servers they are.
+
+    A handler makes one, gives it to `request.respond(code, cache_s=..., group=...)`, and calls
+    `flush` when what it knows has changed: the next query reaches it.
+    """
+
+    __slots__ = ("_where",)
+
+    def __init__(self) -> None:
+        self._where: WeakSet[FinishedReplies] = WeakSet()
+
+    def flush(self) -> None:
+        """Forget the replies of the group."""
+        for finished in list(self._where):
+            finished.flush(self)
+        self._where.clear()
+
+    def note(self, finished: FinishedReplies) -> None:
+        """Know that there is a reply of the group."""
+        self._where.add(finished)
 
 
 class _Reply(NamedTuple):
@@ -24,20 +48,22 @@ class _Reply(NamedTuple):
     query_counts: bytes
     head: tuple[int, int, bytes]
     rest: bytes
+    group: ReplyGroup | None
 
 
 class FinishedReplies:
     """Replies by question, the least lately used of which goes when there are too many.
 
     The letters' case of a name, the id, and the flags RD, AD and CD make no other question; type,
-    class and EDNS do.
+    class and EDNS do.  hits: how many queries have been answered.
     """
 
-    __slots__ = ("_limit", "_replies")
+    __slots__ = ("__weakref__", "_limit", "_replies", "hits")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._replies: OrderedDict[bytes, _Reply] = OrderedDict()
+        self.hits = 0
 
     def __len__(self) -> int:
         return len(self._replies)
@@ -48,7 +74,7 @@ class FinishedReplies:
         found = self._replies.get(key)
         if found is None:
             return None
-        expires, name_end, tail, counts, (high, low, reply_counts), rest = found
+        expires, name_end, tail, counts, (high, low, reply_counts), rest, _ = found
         if expires <= now:
             del self._replies[key]
             return None
@@ -59,6 +85,7 @@ class FinishedReplies:
         if flags_high & 0xFE or flags_low & 0xCF:  # more than RD, AD and CD
             return None
         self._replies.move_to_end(key)
+        self.hits += 1
         return b"".join(
             (
                 packet[:2],
@@ -69,7 +96,9 @@ class FinishedReplies:
             )
         )
 
-    def keep(self, query: PlainQuery, reply: bytes, expires: float) -> None:
+    def keep(
+        self, query: PlainQuery, reply: bytes, expires: float, group: ReplyGroup | None = None
+    ) -> None:
         """Keep the whole reply to an ordinary query until a time of the loop's clock."""
         packet, name_end = query.packet, query.name_end
         key = packet[HEADER_BYTES:].lower()
@@ -80,11 +109,18 @@ class FinishedReplies:
             packet[4:HEADER_BYTES],
             (reply[2] & ~_RD_CD[0], reply[3] & ~_RD_CD[1], reply[4:HEADER_BYTES]),
             reply[name_end:],
+            group,
         )
         self._replies.move_to_end(key)
+        if group is not None:
+            group.note(self)
         while len(self._replies) > self._limit:
             self._replies.popitem(last=False)
 
-    def flush(self) -> None:
-        """Forget all."""
-        self._replies.clear()
+    def flush(self, group: ReplyGroup | None = None) -> None:
+        """Forget all, or those of a group."""
+        if group is None:
+            self._replies.clear()
+            return
+        for key in [key for key, reply in self._replies.items() if reply.group is group]:
+            del self._replies[key]

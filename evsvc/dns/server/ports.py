@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ...core import (
+    BEV_EVENT_CONNECTED,
     BEV_EVENT_EOF,
     BEV_OPT_CLOSE_ON_FREE,
+    BUFFEREVENT_SSL_ACCEPTING,
     EV_PERSIST,
     EV_READ,
     EV_WRITE,
     BufferEvent,
     Event,
+    TlsBufferEvent,
 )
 from ..constants import EVDNS_SOPT_TCP_IDLE_TIMEOUT, EVDNS_SOPT_TCP_MAX_CLIENTS
 from ..errors import DnsArgumentError
@@ -25,8 +28,10 @@ from .asked import ANCILLARY_BYTES, ask_to_be_told, reply_from
 
 if TYPE_CHECKING:
     import socket
+    import ssl
 
     from ...core import (
+        AbstractBufferEvent,
         BevEvent,
         ConnListener,
         EventBase,
@@ -43,6 +48,9 @@ QueryHandler = Callable[["ReplyPath", bytes, Any], object]
 
 MIN_IDLE_SHARE = 0.1
 """What is left of the idle time when a TCP port is full."""
+
+TLS_FINISH_S = 1.0
+"""How long a TLS client that is let go has to take our last bytes and its end."""
 
 
 class UdpServerPort:
@@ -103,6 +111,11 @@ class UdpServerPort:
         self._on_close(self)
 
     @property
+    def transport(self) -> str:
+        """What carries the queries: "udp"."""
+        return "udp"
+
+    @property
     def is_stream(self) -> bool:
         """Return False: replies are datagrams."""
         return False
@@ -130,6 +143,9 @@ class UdpServerPort:
             return
         self._replies.append((packet, address, source or []))
         self._write_event.add()
+
+    def send_messages(self, messages: Iterator[bytes], address: Any) -> None:
+        """Do nothing: a datagram is one message."""
 
     def forget_request(self) -> None:
         """Nothing depends on it."""
@@ -198,6 +214,10 @@ class _AskedAddress:
         return self._port.announced_bytes
 
     @property
+    def transport(self) -> str:
+        return "udp"
+
+    @property
     def is_stream(self) -> bool:
         return False
 
@@ -206,6 +226,9 @@ class _AskedAddress:
 
     def send_reply(self, packet: bytes, address: Any) -> None:
         self._port.send_reply(packet, address, self._source)
+
+    def send_messages(self, messages: Iterator[bytes], address: Any) -> None:
+        """Do nothing: a datagram is one message."""
 
     def forget_request(self) -> None:
         """Nothing depends on it."""
@@ -227,6 +250,7 @@ class TcpServerPort:
         "_idle_timer",
         "_listener",
         "_on_close",
+        "_tls",
         "address",
         "options",
         "port",
@@ -238,6 +262,7 @@ class TcpServerPort:
         options: DnsServerOptions,
         handle: QueryHandler,
         on_close: Callable[[TcpServerPort], object],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.address: str
         self.port: int
@@ -246,6 +271,7 @@ class TcpServerPort:
         self._handle = handle
         self._on_close = on_close
         self._base = listener.base
+        self._tls = tls
         self._clients: dict[TcpClient, float] = {}  # with the time of the last sign of life
         self._by_host: Counter[str] = Counter()
         self._idle_timer = listener.base.timer(self._on_idle_time)
@@ -291,6 +317,11 @@ class TcpServerPort:
             client.close()
         self._on_close(self)
 
+    @property
+    def base(self) -> EventBase:
+        """The event base."""
+        return self._base
+
     def handle_query(self, client: TcpClient, packet: bytes, address: Any) -> None:
         """Pass a client's query on to the server."""
         self._handle(client, packet, address)
@@ -315,7 +346,7 @@ class TcpServerPort:
             log.warning("refused TCP client %s: there are %d", address, len(self._clients))
             sock.close()
             return
-        client = TcpClient(self, listener.base, sock, address)
+        client = TcpClient(self, listener.base, sock, address, self._tls)
         self._by_host[host] += 1
         self._clients[client] = self._base.reactor.now
         self._wait_for_idle()
@@ -377,8 +408,9 @@ class TcpServerPort:
 class TcpClient:
     """One connection to a TCP port: several queries, answered in the order of the answers.
 
-    `_pending` queries are with the program.  The connection ends when it is idle, when the peer
-    has ended its side and has all its replies, or on the first fault.
+    `_pending` queries are with the program, or their replies of several messages in `_streams`.
+    transport: "tcp", or "tls" for DNS over TLS (RFC 7858).  The connection ends when it is idle,
+    when the peer has ended its side and has all its replies, or on the first fault.
     """
 
     __slots__ = (
@@ -389,12 +421,19 @@ class TcpClient:
         "_pending",
         "_port",
         "_resuming",
+        "_streams",
         "announced_bytes",
         "host",
+        "transport",
     )
 
     def __init__(
-        self, port: TcpServerPort, base: EventBase, sock: socket.socket, address: Any
+        self,
+        port: TcpServerPort,
+        base: EventBase,
+        sock: socket.socket,
+        address: Any,
+        tls: ssl.SSLContext | None,
     ) -> None:
         self._port = port
         self._address = address
@@ -403,8 +442,22 @@ class TcpClient:
         self._paused = False  # too many are pending, and reading stands still
         self._resuming = False  # a posted call will look at what is buffered
         self._ended = False  # the peer sends nothing more
+        self._streams: deque[Iterator[bytes]] = deque()
         self.announced_bytes = port.options.udp_reply_bytes
-        self._bev: BufferEvent | None = BufferEvent(base, sock, BEV_OPT_CLOSE_ON_FREE)
+        self.transport = "tcp" if tls is None else "tls"
+        self._bev: AbstractBufferEvent | None
+        if tls is None:
+            self._bev = BufferEvent(base, sock, BEV_OPT_CLOSE_ON_FREE)
+        else:
+            self._bev = TlsBufferEvent.socket_new(
+                base,
+                sock,
+                tls,
+                BUFFEREVENT_SSL_ACCEPTING,
+                BEV_OPT_CLOSE_ON_FREE,
+                handshake_timeout_s=port.options.tls_handshake_s,
+            )
+            self._bev.allow_dirty_shutdown = True  # the length says whether a message is whole
         self._bev.setcb(self._on_readable, self._on_written, self._on_event)
         self._bev.setwatermark(EV_READ, 0, LENGTH_BYTES + MAX_MESSAGE_BYTES)
         self._bev.enable(EV_READ)
@@ -412,13 +465,17 @@ class TcpClient:
     @property
     def waits_for_us(self) -> bool:
         """Whether the program has not answered a query yet."""
-        return self._pending > 0
+        return self._pending > len(self._streams)
 
     def close(self) -> None:
         """Disconnect.  Safe to repeat; later replies are forgotten."""
         if self._bev is not None:
-            self._bev.close()
+            if self.transport == "tls":
+                self._bev.finish(TLS_FINISH_S)  # a client trusts no end but a close_notify
+            else:
+                self._bev.close()
             self._bev = None
+            self._streams.clear()
             self._port.forget_client(self)
 
     @property
@@ -442,13 +499,45 @@ class TcpClient:
             self.close()
         self._read_on_if_paused()
 
+    def send_messages(self, messages: Iterator[bytes], address: Any) -> None:
+        """Send a reply of several messages, each made when little of the others is unsent."""
+        if self._bev is None:
+            self._pending -= 1
+            return
+        self._streams.append(messages)
+        self._send_on()
+
+    def _send_on(self) -> None:
+        limit = self._port.options.tcp_stream_bytes
+        while self._bev is not None and self._streams and len(self._bev.output) < limit:
+            try:
+                message = next(self._streams[0], None)
+            except Exception as exc:
+                self._stream_failed(exc)
+                return
+            if message is None:
+                self._streams.popleft()
+                self._pending -= 1
+                self._read_on_if_paused()
+            elif self._bev is not None:
+                self._bev.write(add_length(message))
+                self._port.note_life(self)
+
+    def _stream_failed(self, exc: Exception) -> None:
+        """Break off: what has been sent is not all, and the client must see that."""
+        log.error("a reply of several messages raised", exc_info=exc)
+        base = self._port.base
+        self.close()
+        if base.exception_handler is not None:
+            base.exception_handler(exc)
+
     def forget_request(self) -> None:
         """A query gets no reply."""
         self._pending -= 1
         self._read_on_if_paused()
         self._close_if_finished()
 
-    def _on_readable(self, bev: BufferEvent, ctx: object) -> None:
+    def _on_readable(self, bev: AbstractBufferEvent, ctx: object) -> None:
         while self._bev is not None and self._pending < self._port.options.tcp_pending:
             packet = take_message(bev.input)
             if packet is None:
@@ -480,14 +569,18 @@ class TcpClient:
             self._on_readable(self._bev, None)
         self._close_if_finished()
 
-    def _on_event(self, bev: BufferEvent, what: BevEvent, ctx: object) -> None:
+    def _on_event(self, bev: AbstractBufferEvent, what: BevEvent, ctx: object) -> None:
+        if what & BEV_EVENT_CONNECTED:  # TLS is there
+            return
         if what & BEV_EVENT_EOF:
             self._ended = True
             self._close_if_finished()
         else:
             self.close()
 
-    def _on_written(self, bev: BufferEvent, ctx: object) -> None:
+    def _on_written(self, bev: AbstractBufferEvent, ctx: object) -> None:
+        if self._streams:
+            self._send_on()
         self._close_if_finished()
 
     def _close_if_finished(self) -> None:

@@ -7,10 +7,13 @@ import ipaddress
 import math
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import dns.exception
+import dns.flags
 import dns.message
+import dns.name
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
@@ -23,6 +26,7 @@ from ..constants import (
     EVDNS_ANSWER_SECTION,
     EVDNS_CLASS_INET,
     EVDNS_FLAGS_AA,
+    EVDNS_FLAGS_AD,
     EVDNS_FLAGS_RD,
     EVDNS_TYPE_A,
     EVDNS_TYPE_AAAA,
@@ -33,16 +37,30 @@ from ..constants import (
 )
 from ..errors import DNS_ERR_SERVERFAILED, DnsArgumentError, DnsStateError
 from ..options import MIN_UDP_BYTES
+from ..wire.edns import (
+    COOKIE,
+    EXTENDED_ERROR,
+    KEEPALIVE,
+    PADDING,
+    EdnsOption,
+    add_options,
+    options_bytes,
+)
 from ..wire.fast import PlainQuery, PlainRecord, is_ordinary_data, write_plain
 from ..wire.names import name_to_text, parse_name
 from ..wire.queries import start_reply
+from ..wire.replies import HEADER_BYTES
 
 if TYPE_CHECKING:
-    import dns.name
+    from .finished import ReplyGroup
 
 MAX_RDATA_BYTES = 65535
 MAX_TTL_S = 2**31 - 1  # RFC 2181 section 8
-_SETTABLE_FLAGS = int(EVDNS_FLAGS_AA | EVDNS_FLAGS_RD)
+MAX_OPTIONS_BYTES = 1024
+"""What the options that a program adds to a reply may have in all."""
+_SETTABLE_FLAGS = int(EVDNS_FLAGS_AA | EVDNS_FLAGS_RD | EVDNS_FLAGS_AD)
+_TRANSPORTS_OF_MESSAGES = ("tcp", "tls")
+_OPTIONS_OF_THE_SERVER = (COOKIE, KEEPALIVE, PADDING)
 
 # RFC 3597 section 4: only names in the types of RFC 1035 may be compressed.
 _NAME_RDATA: dict[int, Callable[..., dns.rdata.Rdata]] = {
@@ -64,7 +82,7 @@ class ReplyPath(Protocol):
     """Where a reply goes: a UDP port or a TCP client.  A closed one takes and forgets it.
 
     announced_bytes: the largest datagram that we take, as EDNS tells the client;
-    is_stream: whether replies go over a stream.
+    is_stream: whether replies go over a stream;  transport: "udp", "tcp", "tls" or "https".
     """
 
     @property
@@ -73,11 +91,17 @@ class ReplyPath(Protocol):
     @property
     def is_stream(self) -> bool: ...
 
+    @property
+    def transport(self) -> str: ...
+
     def limit_for(self, payload: int) -> int:
         """Return how long a reply may be, in bytes, to a client that takes datagrams so large."""
 
     def send_reply(self, packet: bytes, address: Any) -> None:
         """Send the reply to a query."""
+
+    def send_messages(self, messages: Iterator[bytes], address: Any) -> None:
+        """Send a reply of several messages, each made when there is room; over streams only."""
 
     def forget_request(self) -> None:
         """Count a query as done that gets no reply."""
@@ -87,6 +111,21 @@ class _Phase(enum.Enum):
     OPEN = enum.auto()
     ANSWERED = enum.auto()
     GIVEN_UP = enum.auto()  # answered for the program, whose callback raised
+
+
+class ServerOptions(NamedTuple):
+    """What the server itself has to do with the EDNS options of a query.
+
+    asked: the options that it came with;  answers: what goes into the reply;  pads: whether that
+    is padded.
+    """
+
+    asked: tuple[EdnsOption, ...] = ()
+    answers: tuple[EdnsOption, ...] = ()
+    pads: bool = False
+
+
+NO_OPTIONS = ServerOptions()
 
 
 class DnsServerRequest:
@@ -101,7 +140,9 @@ class DnsServerRequest:
 
     __slots__ = (
         "_keep",
+        "_may_keep",
         "_message",
+        "_own_options",
         "_path",
         "_phase",
         "_plain",
@@ -109,6 +150,7 @@ class DnsServerRequest:
         "_questions",
         "_records",
         "_reply_flags",
+        "_server_options",
         "flags",
         "requesting_addr",
     )
@@ -118,7 +160,8 @@ class DnsServerRequest:
         path: ReplyPath,
         query: PlainQuery | dns.message.Message,
         address: Any,
-        keep: Callable[[PlainQuery, bytes, float], object],
+        keep: Callable[[PlainQuery, bytes, float, ReplyGroup | None], object],
+        options: ServerOptions = NO_OPTIONS,
     ) -> None:
         self._path = path
         self._phase = _Phase.OPEN
@@ -130,6 +173,9 @@ class DnsServerRequest:
         self._records: tuple[list[dns.rrset.RRset], ...] | None = None
         self._questions: list[ServerQuestion] | None = None
         self._keep = keep
+        self._may_keep = True
+        self._server_options = options
+        self._own_options: list[EdnsOption] | None = None
         self.flags = int(query.flags)
         self.requesting_addr = address
         if isinstance(query, PlainQuery):
@@ -154,15 +200,88 @@ class DnsServerRequest:
             self._questions = found
         return found
 
+    @property
+    def name_key(self) -> bytes:
+        """The name that is asked for in its wire form, in lower case: equal for equal names."""
+        plain = self._plain
+        if plain is not None:
+            return plain.packet[HEADER_BYTES : plain.name_end].lower()
+        return self._query().question[0].name.to_digestable()
+
+    @property
+    def asked_name(self) -> dns.name.Name:
+        """The name that is asked for, as dnspython's."""
+        return self._query().question[0].name
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the query came over a stream, so that its client is who it says."""
+        return self._path.is_stream
+
+    @property
+    def transport(self) -> str:
+        """How the query came: "udp", "tcp", "tls" or "https"."""
+        return self._path.transport
+
+    @property
+    def has_edns(self) -> bool:
+        """Whether the client knows of EDNS, so that options reach it."""
+        plain = self._plain
+        return (self._query().edns if plain is None else plain.edns_flags) >= 0
+
+    @property
+    def wants_dnssec(self) -> bool:
+        """Whether the client asks for DNSSEC records (the DO bit, RFC 3225)."""
+        plain = self._plain
+        flags = self._query().ednsflags if plain is None else max(plain.edns_flags, 0)
+        return bool(flags & dns.flags.DO)
+
+    @property
+    def edns_options(self) -> tuple[EdnsOption, ...]:
+        """The EDNS options of the query, as pairs of code and data."""
+        return self._server_options.asked
+
     def set_flags(self, flags: int) -> None:
-        """Set EVDNS_FLAGS_AA and EVDNS_FLAGS_RD of the reply, and clear what is not given.
+        """Set EVDNS_FLAGS_AA, _RD and _AD of the reply, and clear what is not given.
 
         Raises DnsArgumentError for other bits.  Source: evdns_server_request_set_flags.
         """
         self._require_unanswered()
         if flags & ~_SETTABLE_FLAGS:
-            raise DnsArgumentError(f"only AA and RD can be set, not {flags:#x}")
+            raise DnsArgumentError(f"only AA, RD and AD can be set, not {flags:#x}")
         self._reply_flags = int(flags)
+
+    def add_edns_option(self, code: int, data: bytes) -> None:
+        """Add an EDNS option to the reply; a client without EDNS does not get it.
+
+        Cookie, keep-alive and padding are the server's own to add.  Raises DnsArgumentError for
+        these, for a code that is none, and when a reply has more than 1024 bytes of options.
+        """
+        self._require_unanswered()
+        _check_number("code of an option", code, 65535)
+        if code in _OPTIONS_OF_THE_SERVER:
+            raise DnsArgumentError(f"EDNS option {code} is the server's own to add")
+        options = [*(self._own_options or ()), (code, bytes(data))]
+        if options_bytes(options) > MAX_OPTIONS_BYTES:
+            raise DnsArgumentError(
+                f"{options_bytes(options)} bytes of EDNS options are more than {MAX_OPTIONS_BYTES}"
+            )
+        self._own_options = options
+
+    def add_extended_error(self, code: int, text: str = "") -> None:
+        """Tell why there is no better answer: an "info code" of RFC 8914, and a text for people.
+
+        Raises as `add_edns_option`.
+        """
+        _check_number("info code", code, 65535)
+        self.add_edns_option(EXTENDED_ERROR, code.to_bytes(2, "big") + text.encode())
+
+    def never_keep(self) -> None:
+        """Have `respond` keep no reply to this query, whatever its `cache_s`.
+
+        For callbacks that look at who asks and then hand the query to another one.
+        """
+        self._may_keep = False
 
     def add_reply(
         self,
@@ -190,6 +309,41 @@ class DnsServerRequest:
             raise DnsArgumentError("the OPT record is not for the program to add")
         rdata = _make_rdata(type, cls, data)
         rrset = dns.rrset.from_rdata(parse_name(name), ttl, rdata)
+        self._sections()[section].append(rrset)
+
+    def add_text(
+        self,
+        name: str,
+        ttl: int,
+        type: int | str,  # noqa: A002  # as in `add_reply`
+        text: str,
+        *,
+        section: int = EVDNS_ANSWER_SECTION,
+    ) -> None:
+        """Add a record of any type, written as in a zone file: ("a.test", 60, "MX", "10 b.test").
+
+        Names in it without a trailing dot are taken from the root.  Raises DnsArgumentError also
+        for a type that is not known, and for a text that is not one of its records.
+        """
+        self._require_unanswered()
+        _check_number("ttl", ttl, MAX_TTL_S)
+        owner = parse_name(name)
+        try:
+            rdtype = dns.rdatatype.RdataType.make(type)
+            rdata = dns.rdata.from_text(
+                dns.rdataclass.IN, rdtype, text, origin=dns.name.root, relativize=False
+            )
+        except (dns.exception.DNSException, ValueError) as exc:
+            raise DnsArgumentError(f"not a record: {type!r} {text!r} ({exc})") from None
+        self.add_rrset(section, dns.rrset.from_rdata(owner, ttl, rdata))
+
+    def add_rrset(self, section: int, rrset: dns.rrset.RRset) -> None:
+        """Add records as dnspython has them, whose names are absolute; it is not copied."""
+        self._require_unanswered()
+        if section not in tuple(Section):
+            raise DnsArgumentError(f"no such section: {section!r}")
+        if int(rrset.rdtype) == EVDNS_TYPE_OPT:
+            raise DnsArgumentError("the OPT record is not for the program to add")
         self._sections()[section].append(rrset)
 
     def add_a_reply(
@@ -239,12 +393,12 @@ class DnsServerRequest:
         for data in each:
             self.add_reply(EVDNS_ANSWER_SECTION, name, rdtype, EVDNS_CLASS_INET, ttl, data)
 
-    def respond(self, rcode: int, *, cache_s: float = 0.0) -> None:
+    def respond(self, rcode: int, *, cache_s: float = 0.0, group: ReplyGroup | None = None) -> None:
         """Send the reply, with an rcode from 0 to 15.
 
         cache_s: for so many seconds the same question is answered the same without a call of the
         program, whoever asks, if the question is an ordinary one and the reply was not cut; see
-        `DnsServer.flush_finished`.
+        `DnsServer.flush_finished`.  group: what it is forgotten with; see `ReplyGroup`.
 
         What does not fit into a datagram is left out record by record, and TC set, if it was not
         of the additional section (RFC 2181 section 9).  Raises DnsArgumentError for another
@@ -257,7 +411,30 @@ class DnsServerRequest:
         if not 0 <= cache_s < math.inf:
             raise DnsArgumentError(f"the time to keep a reply cannot be {cache_s!r}")
         self._phase = _Phase.ANSWERED
-        self._send(rcode, cache_s)
+        self._send(rcode, cache_s, group)
+
+    def respond_messages(self, messages: Iterable[Sequence[dns.rrset.RRset]]) -> None:
+        """Answer over a stream in several messages, as a zone transfer does (RFC 5936 2.2).
+
+        Each has the records that it is given in its answer section, and the flags set so far; it
+        is asked for when the client has taken the ones before, so a long answer needs little
+        memory.  What the iterator raises is logged, and ends the connection.  Raises
+        DnsStateError over UDP and HTTPS, and as `respond`.
+        """
+        if self._phase is _Phase.GIVEN_UP:
+            return
+        self._require_unanswered()
+        if self._path.transport not in _TRANSPORTS_OF_MESSAGES:
+            raise DnsStateError(f"{self._path.transport} carries no reply of several messages")
+        self._phase = _Phase.ANSWERED
+        self._path.send_messages(self._render_messages(messages), self.requesting_addr)
+
+    def _render_messages(self, messages: Iterable[Sequence[dns.rrset.RRset]]) -> Iterator[bytes]:
+        announced = self._path.announced_bytes
+        for rrsets in messages:
+            reply = start_reply(self._query(), self._reply_flags, announced)
+            reply.answer = list(rrsets)
+            yield reply.to_wire(want_shuffle=False)
 
     def drop(self) -> None:
         """Send nothing.  Raises DnsStateError after `respond`.
@@ -276,21 +453,38 @@ class DnsServerRequest:
             self._phase = _Phase.GIVEN_UP
             self._records = ([], [], [])
             self._plain_records = None if self._plain is None else []
-            self._send(DNS_ERR_SERVERFAILED, 0.0)
+            self._own_options = None
+            self._send(DNS_ERR_SERVERFAILED, 0.0, None)
 
-    def _send(self, rcode: int, cache_s: float) -> None:
+    def _send(self, rcode: int, cache_s: float, group: ReplyGroup | None) -> None:
         path, plain = self._path, self._plain
         flags = self._reply_flags | rcode
         packet, whole = None, True
         if plain is not None and self._plain_records is not None:
             packet = write_plain(plain, flags, self._plain_records, path.announced_bytes)
-        if packet is None or len(packet) > MIN_UDP_BYTES:  # else it fits everywhere
+        has_options = self._own_options is not None or self._server_options is not NO_OPTIONS
+        # What is no longer than this fits everywhere.
+        if packet is None or has_options or len(packet) > MIN_UDP_BYTES:
             limit = path.limit_for(self._query().payload if plain is None else plain.payload)
-            if packet is None or len(packet) > limit:
-                packet, whole = self._render(flags, limit)
-        if cache_s and plain is not None and whole and not path.is_stream:
-            self._keep(plain, packet, cache_s)
+            room = limit - self._options_bytes() if has_options else limit
+            if packet is None or len(packet) > room:
+                packet, whole = self._render(flags, room)
+        if cache_s and plain is not None and whole and self._is_for_all():
+            self._keep(plain, packet, cache_s, group)
+        if has_options:
+            packet = self._with_options(packet, limit)
         path.send_reply(packet, self.requesting_addr)
+
+    def _is_for_all(self) -> bool:
+        """Return True when another client may get the same reply."""
+        return self._may_keep and self._own_options is None and not self._path.is_stream
+
+    def _options_bytes(self) -> int:
+        return options_bytes((*(self._own_options or ()), *self._server_options.answers))
+
+    def _with_options(self, packet: bytes, limit: int) -> bytes:
+        options = (*(self._own_options or ()), *self._server_options.answers)
+        return add_options(packet, options, pads=self._server_options.pads, limit=limit)
 
     def _render(self, flags: int, limit: int) -> tuple[bytes, bool]:
         """Return the reply that dnspython writes, and whether nothing had to be left out."""
@@ -298,8 +492,9 @@ class DnsServerRequest:
         reply.answer, reply.authority, reply.additional = self._sections()
         packet = reply.to_wire(max_size=limit, prefer_truncation=True, want_shuffle=False)
         counts = struct.unpack_from("!3H", packet, 6)
-        opt = 1 if reply.edns >= 0 else 0
-        records = len(reply.answer) + len(reply.authority) + len(reply.additional) + opt
+        records = 1 if reply.edns >= 0 else 0
+        for section in (reply.answer, reply.authority, reply.additional):
+            records += sum(map(len, section))
         return packet, sum(counts) == records
 
     def _query(self) -> dns.message.Message:
