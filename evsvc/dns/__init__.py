@@ -82,6 +82,7 @@ from .errors import (
     DnsStateError,
     err_to_string,
 )
+from .handlers.zone import DnsZone, ZoneOptions
 from .options import DnsServerOptions, RateLimit, ResolverOptions
 from .resolver.answer import Answer
 from .resolver.lookup import Lookup
@@ -168,6 +169,7 @@ __all__ = [
     "DnsServerOptions",
     "DnsServerRequest",
     "DnsStateError",
+    "DnsZone",
     "Lookup",
     "LookupCallback",
     "Mx",
@@ -191,5 +193,6 @@ __all__ = [
     "Svcb",
     "TcpServerPort",
     "UdpServerPort",
+    "ZoneOptions",
     "err_to_string",
 ]

@@ -15,8 +15,8 @@ _RD_CD = (0x01, 0x10)  # in the two bytes of a header's flags
 class ReplyGroup:
     """Kept replies that are forgotten together, on whichever servers they are.
 
-    A handler makes one, gives it to `request.respond(code, cache_s=..., group=...)`, and calls
-    `flush` when what it knows has changed: the next query reaches it.
+    A handler makes one, has its requests `keep_with` it, and calls `flush` when what it knows has
+    changed: the next query reaches it.
     """
 
     __slots__ = ("_where",)
@@ -48,7 +48,7 @@ class _Reply(NamedTuple):
     query_counts: bytes
     head: tuple[int, int, bytes]
     rest: bytes
-    group: ReplyGroup | None
+    groups: tuple[ReplyGroup, ...]
 
 
 class FinishedReplies:
@@ -97,7 +97,7 @@ class FinishedReplies:
         )
 
     def keep(
-        self, query: PlainQuery, reply: bytes, expires: float, group: ReplyGroup | None = None
+        self, query: PlainQuery, reply: bytes, expires: float, groups: tuple[ReplyGroup, ...] = ()
     ) -> None:
         """Keep the whole reply to an ordinary query until a time of the loop's clock."""
         packet, name_end = query.packet, query.name_end
@@ -109,10 +109,10 @@ class FinishedReplies:
             packet[4:HEADER_BYTES],
             (reply[2] & ~_RD_CD[0], reply[3] & ~_RD_CD[1], reply[4:HEADER_BYTES]),
             reply[name_end:],
-            group,
+            groups,
         )
         self._replies.move_to_end(key)
-        if group is not None:
+        for group in groups:
             group.note(self)
         while len(self._replies) > self._limit:
             self._replies.popitem(last=False)
@@ -122,5 +122,5 @@ class FinishedReplies:
         if group is None:
             self._replies.clear()
             return
-        for key in [key for key, reply in self._replies.items() if reply.group is group]:
+        for key in [key for key, reply in self._replies.items() if group in reply.groups]:
             del self._replies[key]

@@ -318,6 +318,11 @@ class TcpServerPort:
         self._on_close(self)
 
     @property
+    def client_count(self) -> int:
+        """How many clients are connected."""
+        return len(self._clients)
+
+    @property
     def base(self) -> EventBase:
         """The event base."""
         return self._base

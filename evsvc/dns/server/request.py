@@ -139,6 +139,7 @@ class DnsServerRequest:
     """
 
     __slots__ = (
+        "_groups",
         "_keep",
         "_may_keep",
         "_message",
@@ -160,7 +161,7 @@ class DnsServerRequest:
         path: ReplyPath,
         query: PlainQuery | dns.message.Message,
         address: Any,
-        keep: Callable[[PlainQuery, bytes, float, ReplyGroup | None], object],
+        keep: Callable[[PlainQuery, bytes, float, tuple[ReplyGroup, ...]], object],
         options: ServerOptions = NO_OPTIONS,
     ) -> None:
         self._path = path
@@ -172,6 +173,7 @@ class DnsServerRequest:
         self._plain_records: list[PlainRecord] | None = None
         self._records: tuple[list[dns.rrset.RRset], ...] | None = None
         self._questions: list[ServerQuestion] | None = None
+        self._groups: tuple[ReplyGroup, ...] = ()
         self._keep = keep
         self._may_keep = True
         self._server_options = options
@@ -209,9 +211,9 @@ class DnsServerRequest:
         return self._query().question[0].name.to_digestable()
 
     @property
-    def asked_name(self) -> dns.name.Name:
-        """The name that is asked for, as dnspython's."""
-        return self._query().question[0].name
+    def message(self) -> dns.message.Message:
+        """The query as dnspython's, without the EDNS options; it is not to be changed."""
+        return self._query()
 
     @property
     def is_stream(self) -> bool:
@@ -275,6 +277,13 @@ class DnsServerRequest:
         """
         _check_number("info code", code, 65535)
         self.add_edns_option(EXTENDED_ERROR, code.to_bytes(2, "big") + text.encode())
+
+    def keep_with(self, group: ReplyGroup) -> None:
+        """Have what `respond` keeps of the reply forgotten when the group is flushed.
+
+        Each handler through whose hands a query goes may name a group of its own.
+        """
+        self._groups = (*self._groups, group)
 
     def never_keep(self) -> None:
         """Have `respond` keep no reply to this query, whatever its `cache_s`.
@@ -393,12 +402,12 @@ class DnsServerRequest:
         for data in each:
             self.add_reply(EVDNS_ANSWER_SECTION, name, rdtype, EVDNS_CLASS_INET, ttl, data)
 
-    def respond(self, rcode: int, *, cache_s: float = 0.0, group: ReplyGroup | None = None) -> None:
+    def respond(self, rcode: int, *, cache_s: float = 0.0) -> None:
         """Send the reply, with an rcode from 0 to 15.
 
         cache_s: for so many seconds the same question is answered the same without a call of the
         program, whoever asks, if the question is an ordinary one and the reply was not cut; see
-        `DnsServer.flush_finished`.  group: what it is forgotten with; see `ReplyGroup`.
+        `DnsServer.flush_finished` and `keep_with`.
 
         What does not fit into a datagram is left out record by record, and TC set, if it was not
         of the additional section (RFC 2181 section 9).  Raises DnsArgumentError for another
@@ -411,7 +420,7 @@ class DnsServerRequest:
         if not 0 <= cache_s < math.inf:
             raise DnsArgumentError(f"the time to keep a reply cannot be {cache_s!r}")
         self._phase = _Phase.ANSWERED
-        self._send(rcode, cache_s, group)
+        self._send(rcode, cache_s)
 
     def respond_messages(self, messages: Iterable[Sequence[dns.rrset.RRset]]) -> None:
         """Answer over a stream in several messages, as a zone transfer does (RFC 5936 2.2).
@@ -454,9 +463,9 @@ class DnsServerRequest:
             self._records = ([], [], [])
             self._plain_records = None if self._plain is None else []
             self._own_options = None
-            self._send(DNS_ERR_SERVERFAILED, 0.0, None)
+            self._send(DNS_ERR_SERVERFAILED, 0.0)
 
-    def _send(self, rcode: int, cache_s: float, group: ReplyGroup | None) -> None:
+    def _send(self, rcode: int, cache_s: float) -> None:
         path, plain = self._path, self._plain
         flags = self._reply_flags | rcode
         packet, whole = None, True
@@ -470,7 +479,7 @@ class DnsServerRequest:
             if packet is None or len(packet) > room:
                 packet, whole = self._render(flags, room)
         if cache_s and plain is not None and whole and self._is_for_all():
-            self._keep(plain, packet, cache_s, group)
+            self._keep(plain, packet, cache_s, self._groups)
         if has_options:
             packet = self._with_options(packet, limit)
         path.send_reply(packet, self.requesting_addr)

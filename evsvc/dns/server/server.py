@@ -329,9 +329,9 @@ class DnsServer(Closing):
             self._callback_failed(request, exc)
 
     def _keep(
-        self, query: PlainQuery, reply: bytes, cache_s: float, group: ReplyGroup | None
+        self, query: PlainQuery, reply: bytes, cache_s: float, groups: tuple[ReplyGroup, ...]
     ) -> None:
-        self._finished.keep(query, reply, self._base.reactor.now + cache_s, group)
+        self._finished.keep(query, reply, self._base.reactor.now + cache_s, groups)
 
     def _serves(self, rdtype: int, rdclass: int, path: ReplyPath) -> bool:
         """Return True when the callback is to see such a question."""
