@@ -91,7 +91,11 @@ ALIAS = "alias.example.com. 300 IN CNAME www.example.com."
     ("name", "rdtype", "answer"),
     [
         ("www.example.com", "A", WWW),
-        ("WWW.Example.COM", "A", [line.replace("www.example.com", "WWW.Example.COM") for line in WWW]),
+        (
+            "WWW.Example.COM",
+            "A",
+            [line.replace("www.example.com", "WWW.Example.COM") for line in WWW],
+        ),
         ("alias.example.com", "A", [ALIAS, *WWW]),
         ("alias.example.com", "CNAME", [ALIAS]),
         (
