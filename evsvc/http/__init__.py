@@ -40,6 +40,7 @@ from .query import (
 )
 from .server.access_log import AccessLogOptions
 from .server.handle import ServerConnection
+from .server.metrics import Holdings, ServerMetrics
 from .server.observers import Ending, FinishedExchange
 from .server.request import ServerRequest
 from .server.server import BoundSocket, HttpServer
@@ -167,6 +168,7 @@ __all__ = [
     "FileHandler",
     "FinishedExchange",
     "Headers",
+    "Holdings",
     "HttpConnection",
     "HttpError",
     "HttpRequest",
@@ -185,6 +187,7 @@ __all__ = [
     "RequestTimeout",
     "ResolveFailed",
     "ServerConnection",
+    "ServerMetrics",
     "ServerOptions",
     "ServerRequest",
     "TlsFailed",

@@ -95,6 +95,11 @@ class AbstractRequest:
         return self._input_buffer
 
     @property
+    def gathered_bytes(self) -> int:
+        """How many bytes `input_buffer` has, which is not made for that."""
+        return 0 if self._input_buffer is None else len(self._input_buffer)
+
+    @property
     def output_buffer(self) -> EvBuffer:
         """A body to send; a reply without one takes it (evhttp_request_get_output_buffer)."""
         if self._output_buffer is None:

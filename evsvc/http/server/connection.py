@@ -238,6 +238,13 @@ class Connection:
         """End it, so that the client notices that a reply is not whole."""
         self.close()
 
+    @property
+    def holds(self) -> tuple[bool, int, int]:
+        """Whether a request is in hand; bytes that were received, and that wait to be sent."""
+        request = self._request
+        received = self._reader.buffered + (0 if request is None else request.gathered_bytes)
+        return request is not None, received, self.carrier.output.length
+
     def watch(self) -> None:
         """Measure exchanges from here on, if somebody observes."""
         if self._watch is None:
@@ -452,7 +459,7 @@ class Connection:
         request.trailers = self._reader.trailers
         if intake is None:
             if self._watch is not None:
-                self._watch.received_bytes = len(request.input_buffer)
+                self._watch.received_bytes = request.gathered_bytes
             self._answer(request)
             return
         self._phase = _REPLY

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +23,7 @@ from ..options import ServerOptions
 from ..wire.status import Method, method_name
 from .access_log import AccessLog, AccessLogOptions
 from .connection import Connection
+from .metrics import Holdings, ServerMetrics
 from .router import RequestCallback
 from .service import ErrorCallback, Service
 
@@ -82,6 +84,7 @@ class HttpServer(Closing):
         "_connections",
         "_drained_cb",
         "_is_virtual",
+        "_metrics",
         "_refused",
         "_sessions",
         "_sockets",
@@ -95,6 +98,7 @@ class HttpServer(Closing):
         self.service = Service(base, options, _method_names(options.allowed_methods))
         self.closing = self._is_virtual = False
         self._drained_cb: Callable[[HttpServer], object] | None = None
+        self._metrics: ServerMetrics | None = None
         self._sockets: set[BoundSocket] = set()
         self._connections: set[Connection] = set()
         self._refused: set[Connection] = set()  # told 503, and not gone yet
@@ -224,6 +228,15 @@ class HttpServer(Closing):
         if observer not in self.service.observers:
             raise ArgumentError(f"not an observer of this server: {observer!r}")
         self.service.observers.remove(observer)
+
+    @property
+    def metrics(self) -> ServerMetrics:
+        """The counters, which begin when they are first looked at."""
+        if self._metrics is None:
+            read = partial(_holdings, self._connections, self._refused, self._sessions)
+            self._metrics = ServerMetrics(read)
+            self.add_observer(self._metrics.count)
+        return self._metrics
 
     def set_access_log(self, options: AccessLogOptions | None) -> None:
         """Write the access log otherwise; None: not at all.
@@ -395,6 +408,10 @@ class HttpServer(Closing):
         self, listener: ConnListener, sock: socket.socket, address: SocketAddress, arg: object
     ) -> None:
         peer = (address[0], address[1]) if isinstance(address, tuple) else ("", 0)
+        if self._metrics is not None:
+            self._metrics.connections_total += 1
+            if self.connection_count >= self.options.max_connections:
+                self._metrics.connections_refused += 1
         if self.connection_count < self.options.max_connections:
             self._connections.add(Connection(self, sock, peer))
         elif len(self._refused) < self.options.max_refused:
@@ -422,6 +439,18 @@ class HttpServer(Closing):
         ):
             cb, self._drained_cb = self._drained_cb, None
             cb(self)
+
+
+def _holdings(
+    connections: set[Connection], refused: set[Connection], sessions: set[Session]
+) -> Holdings:
+    held = [connection.holds for connection in (*connections, *refused)]
+    return Holdings(
+        len(held) + len(sessions),
+        sum(in_hand for in_hand, _, _ in held),
+        sum(received for _, received, _ in held),
+        sum(unsent for _, _, unsent in held),
+    )
 
 
 def _method_names(bits: int) -> frozenset[str]:
