@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import client_commands, demo
+from .commands import rpc_gen
 from .core import Error
 from .version import __version__
 
@@ -40,4 +41,5 @@ def make_parser() -> argparse.ArgumentParser:
         required=True, metavar="ACTION"
     )
     client_commands.add_call_arguments(rpc.add_parser("call", help="make one call"))
+    rpc_gen.add_arguments(rpc.add_parser("gen", help="make Python of a .rpc file"))
     return parser
