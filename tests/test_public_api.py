@@ -32,10 +32,11 @@ print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - b
 
 
 def public_packages() -> list[ModuleType]:
-    """Import and return evsvc and each package directly below it, as far as they exist."""
+    """Import and return evsvc and each package directly below it, but for the command line's."""
     package = ROOT / "evsvc"
     names = ["evsvc"] if (package / "__init__.py").exists() else []
-    names += [f"evsvc.{path.parent.name}" for path in sorted(package.glob("*/__init__.py"))]
+    folders = [path.parent.name for path in sorted(package.glob("*/__init__.py"))]
+    names += [f"evsvc.{folder}" for folder in folders if folder != "commands"]
     return [importlib.import_module(name) for name in names]
 
 

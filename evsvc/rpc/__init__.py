@@ -10,7 +10,7 @@ pool.add_connection(connection)
 pool.make_request(Add, AddRequest(1, 2), show)   # show(status, request, reply, arg)
 """
 
-from . import evtag
+from . import evtag, idl
 from .annotations import I32, I64, U32, U64, FixedLength, IntRange, Tag
 from .client.call import RpcCall
 from .client.pool import RpcPool
@@ -97,4 +97,5 @@ __all__ = [
     "ServerCall",
     "Tag",
     "evtag",
+    "idl",
 ]
