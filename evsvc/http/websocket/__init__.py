@@ -3,6 +3,7 @@
 Nothing else of evsvc imports this package, so that wsproto is wanted only where it is used.
 """
 
+from .client import HandshakeFailed, Opening, connect
 from .handshake import accept, is_from
 from .session import (
     WS_BINARY_FRAME,
@@ -26,8 +27,11 @@ __all__ = [
     "WS_TEXT_FRAME",
     "CloseCode",
     "FrameType",
+    "HandshakeFailed",
+    "Opening",
     "WebSocketOptions",
     "WsConnection",
     "accept",
+    "connect",
     "is_from",
 ]

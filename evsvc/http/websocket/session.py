@@ -33,11 +33,13 @@ from ...core import (
     EV_READ,
     EV_TIMEOUT,
     EV_WRITE,
+    AbstractBufferEvent,
     ArgumentError,
     ArgumentTypeError,
     BufferEvent,
     Event,
     StateError,
+    TlsBufferEvent,
 )
 from ...core.checks import require_callable
 from ...core.closing import Closing
@@ -133,6 +135,7 @@ class WebSocketOptions:
     pong_s:            how long it has to give one.
     write_s:           a peer that takes nothing of what is sent for so long is dropped.
     close_s:           how long it has to answer a close frame.
+    open_s:            how long a client has for all of the opening: look-up, connect, handshake.
     deflate:           whether messages are compressed where the peer can do it, too (RFC 7692).
     deflate_takeover:  whether earlier messages help to compress; it costs some 300 KiB a session.
     """
@@ -144,6 +147,7 @@ class WebSocketOptions:
     pong_s: float = 30.0
     write_s: float = 60.0
     close_s: float = 5.0
+    open_s: float = 30.0
     deflate: bool = False
     deflate_takeover: bool = True
 
@@ -194,7 +198,7 @@ class WsConnection(Closing):
 
     def __init__(
         self,
-        bufferevent: BufferEvent,
+        bufferevent: BufferEvent | TlsBufferEvent,
         frames: Connection,
         cb: MessageCallback,
         arg: object,
@@ -426,13 +430,13 @@ class WsConnection(Closing):
         self.bufferevent.setcb(None, self._on_last_sent, self._on_event)
         self.bufferevent.enable(EV_READ | EV_WRITE)
 
-    def _on_last_sent(self, bev: BufferEvent, ctx: object) -> None:
+    def _on_last_sent(self, bev: AbstractBufferEvent, ctx: object) -> None:
         if self._frames.client:
             bev.setcb(None, None, self._on_event)
         else:
             self.close()
 
-    def _on_data(self, bev: BufferEvent, data: bytes, ctx: object) -> None:
+    def _on_data(self, bev: AbstractBufferEvent, data: bytes, ctx: object) -> None:
         if self._phase is _OPEN or self._phase is _CLOSING:
             self._heard = self.bufferevent.base.now
             self._pinged = False
@@ -534,7 +538,7 @@ class WsConnection(Closing):
         wanted = self._is_backed_up or self._drainedcb is not None
         self.bufferevent.setcb(None, self._on_drained if wanted else None, self._on_event)
 
-    def _on_drained(self, bev: BufferEvent, ctx: object) -> None:
+    def _on_drained(self, bev: AbstractBufferEvent, ctx: object) -> None:
         if self._is_backed_up:
             self._is_backed_up = False
             self._watch_output()
@@ -542,7 +546,7 @@ class WsConnection(Closing):
         if self._drainedcb is not None:
             self._run(*self._drainedcb)
 
-    def _on_event(self, bev: BufferEvent, what: int, ctx: object) -> None:
+    def _on_event(self, bev: AbstractBufferEvent, what: int, ctx: object) -> None:
         if not what & BEV_EVENT_EOF:
             logger.info("WebSocket: %s", bev.error or "the peer takes nothing any more")
         self.close()
