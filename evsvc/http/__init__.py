@@ -39,6 +39,7 @@ from .query import (
     uriencode,
 )
 from .server.access_log import AccessLogOptions
+from .server.forwarded import Client, TrustedProxies
 from .server.handle import ServerConnection
 from .server.metrics import Holdings, ServerMetrics
 from .server.observers import Ending, FinishedExchange
@@ -160,6 +161,7 @@ __all__ = [
     "AccessLogOptions",
     "BodyTooLong",
     "BoundSocket",
+    "Client",
     "ClientOptions",
     "ConnectFailed",
     "ConnectionClosed",
@@ -191,6 +193,7 @@ __all__ = [
     "ServerOptions",
     "ServerRequest",
     "TlsFailed",
+    "TrustedProxies",
     "UriFlag",
     "encode_uri",
     "htmlescape",

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evsvc.core import ArgumentError
-from evsvc.http import AccessLogOptions
+from evsvc.http import AccessLogOptions, TrustedProxies
 from evsvc.http.server.access_log import escape
 from tests.http.peers import request
 
@@ -82,6 +82,7 @@ def test_json(logged) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", found.pop("time"))
     assert found == {
         "address": "127.0.0.1",
+        "peer": "127.0.0.1",
         "method": "POST",
         "target": "/a",
         "version": "1.1",
@@ -112,6 +113,17 @@ def test_a_client_that_left_has_499(logged) -> None:
     assert logged(request("/"), cb=leave)[-1] == '127.0.0.1 "GET / HTTP/1.1" 499 0'
     assert COMMON.fullmatch(logged(request("/"), cb=leave, format="common")[-1])[5] == "-"
     assert json.loads(logged(request("/"), cb=leave, format="json")[-1])["status"] is None
+
+
+def test_a_client_behind_a_trusted_proxy_has_its_own_address(serve, caplog) -> None:
+    with caplog.at_level(logging.INFO, logger="evsvc.http.access"):
+        site = serve(lambda got, arg: got.send_reply(204))
+        site.server.set_trusted_proxies(TrustedProxies(["127.0.0.1"]))
+        site.connect().send(request("/", "X-Forwarded-For: 192.0.2.7"))
+        site.connect().send(b"no request\r\n")
+    first, second = (record.getMessage() for record in caplog.records if record.name[-1] == "s")
+    assert first.startswith('192.0.2.7 "GET')
+    assert second.startswith('127.0.0.1 "-"')
 
 
 def test_paths_are_muted(logged) -> None:

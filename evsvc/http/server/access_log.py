@@ -117,7 +117,7 @@ def escape(text: str) -> str:
 
 def _plain(exchange: FinishedExchange) -> str:
     status = exchange.status or NO_STATUS
-    address = exchange.peer[0] or "-"
+    address = exchange.client_address or "-"
     return f'{address} "{_request_line(exchange.request)}" {status} {exchange.sent_bytes}'
 
 
@@ -126,7 +126,7 @@ def _common_line(exchange: FinishedExchange) -> str:
     month = _MONTHS[moment.tm_mon - 1]
     when = strftime(f"%d/{month}/%Y:%H:%M:%S %z", moment)
     return (
-        f'{exchange.peer[0] or "-"} - - [{when}] "{_request_line(exchange.request)}" '
+        f'{exchange.client_address or "-"} - - [{when}] "{_request_line(exchange.request)}" '
         f"{exchange.status or NO_STATUS} {exchange.sent_bytes or '-'}"
     )
 
@@ -135,7 +135,8 @@ def _json(exchange: FinishedExchange) -> str:
     request = exchange.request
     members: dict[str, object] = {
         "time": datetime.fromtimestamp(exchange.started_at, UTC).isoformat(timespec="milliseconds"),
-        "address": exchange.peer[0],
+        "address": exchange.client_address,
+        "peer": exchange.peer[0],
         "port": exchange.peer[1],
         "status": exchange.status or None,
         "sent_bytes": exchange.sent_bytes,

@@ -35,11 +35,13 @@ from ...core import (
     ArgumentTypeError,
     BufferEvent,
     Event,
+    TlsBufferEvent,
 )
 from ..errors import RemoteProtocolError
 from ..wire.request_reader import RequestReader
 from ..wire.writer import CONTINUE
 from .body_intake import BodyIntake
+from .forwarded import Client
 from .handle import ServerConnection
 from .observers import PROMPT_BYTES, Ending
 from .pages import error_page, final_page, not_found_page
@@ -202,6 +204,13 @@ class Connection:
         if self._handle is None:
             self._handle = ServerConnection(self, self._server)
         return self._handle
+
+    def client(self, request: ServerRequest) -> Client:
+        """Return who sent a request; see ServerRequest.client."""
+        scheme = "https" if isinstance(self.carrier, TlsBufferEvent) else "http"
+        seen = Client(*self.peer, scheme, request.host)
+        proxies = self._service.proxies
+        return seen if proxies is None else proxies.client_of(request, seen)
 
     def set_closecb(self, cb: Callable[[Any, Any], object] | None, arg: object = None) -> None:
         """Have the program told of the end; see ServerConnection.set_closecb."""

@@ -52,6 +52,11 @@ class FinishedExchange(NamedTuple):
     duration_s: float
     ending: Ending
 
+    @property
+    def client_address(self) -> str:
+        """Who asked, through the proxies that are trusted: the peer where nobody knows better."""
+        return self.peer[0] if self.request is None else self.request.client.address
+
 
 Observer = Callable[[FinishedExchange], object]
 """Called as `observer(exchange)`."""

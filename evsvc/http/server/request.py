@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..wire.request_head import RequestHead
     from ..wire.writer import DateLine
     from .body_intake import BodyIntake, DataCallback, EndCallback
+    from .forwarded import Client
     from .handle import ServerConnection
 
 Body = bytes | bytearray | memoryview | EvBuffer | None
@@ -63,6 +64,9 @@ class ReplyPath(Protocol):
 
     def handle(self) -> ServerConnection:
         """Return the connection as the program sees it."""
+
+    def client(self, request: ServerRequest) -> Client:
+        """Return who sent a request, also after it has gone."""
 
     def when_sent(self, cb: Callable[[Any, Any], object], arg: object) -> None:
         """Call `cb(connection, arg)` when the output is empty; replaces one that waits."""
@@ -160,6 +164,14 @@ class ServerRequest(AbstractRequest):
     def remote_port(self) -> int:
         """The client's port; 0 on a Unix socket or once it has gone."""
         return 0 if self._path.gone else self._path.peer[1]
+
+    @property
+    def client(self) -> Client:
+        """Who sent it: address, port, scheme and host, through the proxies that are trusted.
+
+        See HttpServer.set_trusted_proxies; without it, what the connection itself shows.
+        """
+        return self._path.client(self)
 
     def set_on_gone_cb(self, cb: Callable[[Any, Any], object], arg: object = None) -> None:
         """Call `cb(request, arg)` once, if the client ends its side before it is answered.

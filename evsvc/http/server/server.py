@@ -30,6 +30,7 @@ from .service import ErrorCallback, Service
 if TYPE_CHECKING:
     from ...core import EventBase
     from ...core.resolver import SocketAddress
+    from .forwarded import TrustedProxies
     from .observers import Observer
 
 BACKLOG = 128
@@ -228,6 +229,10 @@ class HttpServer(Closing):
         if observer not in self.service.observers:
             raise ArgumentError(f"not an observer of this server: {observer!r}")
         self.service.observers.remove(observer)
+
+    def set_trusted_proxies(self, proxies: TrustedProxies | None) -> None:
+        """Have `request.client` and the access log go by what these proxies say; None: by none."""
+        self.service.proxies = proxies
 
     @property
     def metrics(self) -> ServerMetrics:

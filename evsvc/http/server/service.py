@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ...core import EventBase
     from ..options import ServerOptions
     from ..wire.request_head import RequestHead
+    from .forwarded import TrustedProxies
     from .observers import FinishedExchange, Observer
     from .request import ServerRequest
     from .router import Route
@@ -46,7 +47,8 @@ class Service:
     hosts: the virtual hosts.  find_route: returns the route for a request, or None, of the virtual
     host that it names; without any the router is asked at once.  newreq_cb, error_cb: the
     program's, or None.  observers: called when an exchange is over.  access_log: one more, which
-    counts only while somebody reads the log; None for none.
+    counts only while somebody reads the log; None for none.  proxies: whose word on their clients
+    is taken, or None.
     """
 
     __slots__ = (
@@ -60,6 +62,7 @@ class Service:
         "newreq_cb",
         "observers",
         "options",
+        "proxies",
         "router",
         "stream_limits",
     )
@@ -74,6 +77,7 @@ class Service:
         self.newreq_cb: Callback | None = None
         self.error_cb: tuple[ErrorCallback, Any] | None = None
         self.observers: list[Observer] = []
+        self.proxies: TrustedProxies | None = None
         self.access_log: AccessLog | None = AccessLog(AccessLogOptions())
         self.set_options(options)
 
