@@ -82,6 +82,9 @@ from .errors import (
     DnsStateError,
     err_to_string,
 )
+from .handlers.chain import DnsChain
+from .handlers.forward import DnsForwarder, ForwardOptions
+from .handlers.registry import DnsRegistry, Endpoint, RegistryOptions
 from .handlers.zone import DnsZone, ZoneOptions
 from .options import DnsServerOptions, RateLimit, ResolverOptions
 from .resolver.answer import Answer
@@ -161,8 +164,11 @@ __all__ = [
     "DNS_IPv4_A",
     "DNS_IPv6_AAAA",
     "DnsArgumentError",
+    "DnsChain",
     "DnsError",
     "DnsFileError",
+    "DnsForwarder",
+    "DnsRegistry",
     "DnsResult",
     "DnsServer",
     "DnsServerCounters",
@@ -170,6 +176,8 @@ __all__ = [
     "DnsServerRequest",
     "DnsStateError",
     "DnsZone",
+    "Endpoint",
+    "ForwardOptions",
     "Lookup",
     "LookupCallback",
     "Mx",
@@ -180,6 +188,7 @@ __all__ = [
     "RecordClass",
     "RecordData",
     "RecordType",
+    "RegistryOptions",
     "ReplyFlag",
     "ReplyGroup",
     "Resolver",

@@ -87,26 +87,34 @@ class ZoneData:
             soa.name, min(soa.ttl, int(soa[0].minimum)), soa[0]
         )
 
-    def replace_node(self, name: dns.name.Name, rrsets: Iterable[RRset]) -> None:
-        """Have a name at or below the origin have these records; without any it is no more.
+    def replace_node(
+        self, name: dns.name.Name, rrsets: Iterable[RRset], *, exists: bool = False
+    ) -> None:
+        """Have a name at or below the origin have these records alone.
 
-        Names above it that are there for it alone go, too.
+        Without any it is no more, unless it `exists` all the same; and names above it that are
+        there for it alone go, too.
         """
         key = name.to_digestable()
-        node = self._nodes.get(key)
-        if node is not None:
-            node.clear()
+        self._nodes.get(key, {}).clear()
         for rrset in rrsets:
             self._add(rrset)
-        self._drop_if_empty(key)
+        if exists:
+            self._node_of(key)
+        else:
+            self._drop_if_empty(key)
 
     def _add(self, rrset: RRset) -> None:
         key = rrset.name.to_digestable()
         if not self.covers(key):
             raise DnsArgumentError(f"{rrset.name} is not in the zone {self.origin}")
+        self._node_of(key).setdefault(int(rrset.rdtype), []).append(rrset)
+
+    def _node_of(self, key: bytes) -> Node:
+        """Return the node of a name, which exists from now on, and so do those above it."""
         for at in _label_starts(key[: len(key) - len(self._origin_key)]):
             self._nodes.setdefault(key[at:], {})
-        self._nodes.setdefault(key, {}).setdefault(int(rrset.rdtype), []).append(rrset)
+        return self._nodes.setdefault(key, {})
 
     def _drop_if_empty(self, key: bytes) -> None:
         while key != self._origin_key and not self._nodes.get(key, True):
@@ -118,6 +126,10 @@ class ZoneData:
     def covers(self, key: bytes) -> bool:
         """Return True when a name, by its key, is the origin or below it."""
         return key.endswith(self._origin_key) and _ends_at(key, len(key) - len(self._origin_key))
+
+    def has(self, name: dns.name.Name) -> bool:
+        """Return True when a name exists, be it for others below it alone."""
+        return name.to_digestable() in self._nodes
 
     def records(self) -> Iterator[RRset]:
         """Yield all records but the SOA, set by set; the zone may change meanwhile."""

@@ -1,0 +1,349 @@
+"""DnsRegistry: a zone of the program's own live endpoints, by A, AAAA and SRV records."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dns.name
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.rrset
+from dns.rrset import RRset
+
+from ...core import EV_PERSIST, Event
+from ...core.closing import Closing
+from ..errors import DNS_ERR_REFUSED, DnsArgumentError, DnsStateError
+from ..server.finished import ReplyGroup
+from ..wire.names import name_to_text, parse_name
+from .zone import NOT_AUTHORITATIVE, respond_found
+from .zone_data import ZoneData
+
+if TYPE_CHECKING:
+    from ...core import EventBase
+    from ..server.request import DnsServerRequest
+
+log = logging.getLogger("evsvc.dns")
+
+_TRANSFERS = (dns.rdatatype.AXFR, dns.rdatatype.IXFR)
+_SERIALS = 2**32
+_MAX_NUMBER = 65535
+_SOA_TIMES = "3600 600 86400"
+
+_LABEL = re.compile("[A-Za-z0-9](?:[A-Za-z0-9-]{0,60}[A-Za-z0-9])?")  # "_" goes before some
+
+Check = Callable[[], bool]
+"""Says whether an endpoint is well; called from the loop, so it looks and does not wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryOptions:
+    """How a `DnsRegistry` answers.  Raises DnsArgumentError for a value that cannot be.
+
+    ttl_s:     seconds for which clients may believe a record, or that there is none.
+    keep_s:    for how long servers keep finished replies; every change forgets them.
+    endpoints: most endpoints at a time.
+    nameservers: the names of the zone's NS records; without any it has none.
+    """
+
+    ttl_s: int = 5
+    keep_s: float = 3600.0
+    endpoints: int = 10_000
+    nameservers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ttl_s < 2**31:
+            raise DnsArgumentError(f"ttl_s must be from 0 to {2**31 - 1}: {self.ttl_s!r}")
+        if not 0 <= self.keep_s < math.inf:
+            raise DnsArgumentError(f"keep_s must be finite and not negative: {self.keep_s!r}")
+        if self.endpoints < 1:
+            raise DnsArgumentError(f"endpoints must be at least 1: {self.endpoints!r}")
+        for name in self.nameservers:
+            parse_name(name)
+
+
+class Endpoint(Closing):
+    """An address and port that serves; made by `DnsRegistry.register`.
+
+    service, protocol: what it serves, and over what;  target: its own name, to which SRV records
+    point;  address, port: where it is;  priority: of a service the lowest is used first (RFC 2782).
+    """
+
+    __slots__ = (
+        "_healthy",
+        "_registry",
+        "_weight",
+        "address",
+        "check",
+        "port",
+        "priority",
+        "protocol",
+        "service",
+        "target",
+    )
+
+    def __init__(
+        self,
+        registry: DnsRegistry,
+        service: str,
+        protocol: str,
+        target: dns.name.Name,
+        address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+        port: int,
+        priority: int,
+        weight: int,
+        check: Check | None,
+    ) -> None:
+        self._registry: DnsRegistry | None = registry
+        self.service = service
+        self.protocol = protocol
+        self.target = target
+        self.address = address
+        self.port = port
+        self.priority = priority
+        self._weight = weight
+        self._healthy = True
+        self.check = check
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it is answered; set it as its health changes."""
+        return self._healthy
+
+    @healthy.setter
+    def healthy(self, healthy: bool) -> None:
+        if bool(healthy) != self._healthy:
+            self._healthy = bool(healthy)
+            log.info("%s is %s", name_to_text(self.target), "well" if healthy else "not well")
+            self._changed()
+
+    @property
+    def weight(self) -> int:
+        """Its share of a service's clients, from 0 to 65535; with 0 only SRV tells of it."""
+        return self._weight
+
+    @weight.setter
+    def weight(self, weight: int) -> None:
+        _check_number("weight", weight, 0)
+        if weight != self._weight:
+            self._weight = weight
+            self._changed()
+
+    def close(self) -> None:
+        """Take it out of the registry.  Safe to repeat.
+
+        A name of which it was the last endpoint is no more.
+        """
+        registry, self._registry = self._registry, None
+        if registry is not None:
+            registry.forget(self)
+
+    def _changed(self) -> None:
+        if self._registry is not None:
+            self._registry.update(self)
+
+
+class DnsRegistry(Closing):
+    """Answers for a zone with the endpoints that are registered: `DnsServer(base, registry)`.
+
+    For the service "web" over TCP of the zone "svc.test": `web.svc.test` has the addresses of its
+    endpoints that are well, `_web._tcp.svc.test` an SRV record for each of them, whose targets are
+    names in the zone, too.  A change counts for the next query.  A service of which no endpoint is
+    well exists, and has no records.  What is not in the zone is REFUSED, transfers are, too.
+
+    Raises DnsArgumentError for what is no name.
+    """
+
+    __slots__ = ("_data", "_endpoints", "_kept", "_number", "_timer", "options", "zone")
+
+    def __init__(self, zone: str, *, options: RegistryOptions | None = None) -> None:
+        self.options = options or RegistryOptions()
+        origin = parse_name(zone)
+        self.zone = name_to_text(origin)
+        self._endpoints: dict[tuple[str, str], list[Endpoint]] = {}
+        self._number = 0
+        self._timer: Event | None = None
+        self._kept = ReplyGroup()
+        records = [self._soa(origin, 1)]
+        if self.options.nameservers:
+            names = [parse_name(name).to_text() for name in self.options.nameservers]
+            records.append(self._rrset(origin, "NS", names))
+        self._data = ZoneData(origin, records)
+
+    @property
+    def serial(self) -> int:
+        """The serial number of the zone; it grows with every change."""
+        return self._data.serial
+
+    def __len__(self) -> int:
+        return sum(map(len, self._endpoints.values()))
+
+    def endpoints(self, service: str, protocol: str = "tcp") -> list[Endpoint]:
+        """Return the endpoints of a service, well or not, in the order of registering."""
+        return list(self._endpoints.get((service.lower(), protocol.lower()), ()))
+
+    def register(
+        self,
+        service: str,
+        endpoint: tuple[str, int],
+        *,
+        protocol: str = "tcp",
+        name: str | None = None,
+        priority: int = 0,
+        weight: int = 1,
+        check: Check | None = None,
+    ) -> Endpoint:
+        """Have a service answered with a numeric address and a port, too, from now on.
+
+        name: the endpoint's own label below the service; None makes one up.  priority, weight: as
+        RFC 2782 has them.  check: says whether it is well, when `watch` asks.
+
+        Raises DnsArgumentError for a service, protocol or name that is no label of letters,
+        digits and hyphens, or is taken; for what is no address that a client could reach, such as
+        0.0.0.0, and numbers out of range; DnsStateError when there are too many.
+        """
+        address, port = _check_endpoint(endpoint)
+        service, protocol = _check_label(service), _check_label(protocol)
+        _check_number("priority", priority, 0)
+        _check_number("weight", weight, 0)
+        if check is not None and not callable(check):
+            raise DnsArgumentError(f"the check cannot be called: {check!r}")
+        if len(self) >= self.options.endpoints:
+            raise DnsStateError(f"there are {self.options.endpoints} endpoints already")
+        self._number += 1
+        label = f"e{self._number}" if name is None else _check_label(name)
+        target = self._name(label, service)
+        if self._data.has(target):
+            raise DnsArgumentError(f"{name_to_text(target)} is there already")
+        made = Endpoint(self, service, protocol, target, address, port, priority, weight, check)
+        self._endpoints.setdefault((service, protocol), []).append(made)
+        self._data.replace_node(target, [self._addresses(target, [made])[0]])
+        self.update(made)
+        return made
+
+    def watch(self, base: EventBase, every_s: float = 1.0) -> None:
+        """Ask the endpoints' checks every `every_s` seconds until `close`.
+
+        One that raises says that its endpoint is not well; it is logged.
+        """
+        self.close()
+        self._timer = Event(base, -1, EV_PERSIST, self._on_time)
+        self._timer.add(every_s)
+
+    def close(self) -> None:
+        """Ask no checks any more; it can be served all the same.  Safe to repeat."""
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+
+    def __call__(self, request: DnsServerRequest, arg: object = None) -> None:
+        """Answer a request of a server."""
+        question = request.questions[0]
+        if not self._data.covers(request.name_key) or question.type in _TRANSFERS:
+            request.add_extended_error(NOT_AUTHORITATIVE)
+            request.respond(DNS_ERR_REFUSED)
+            return
+        found = self._data.find(request.message.question[0].name, question.type)
+        request.keep_with(self._kept)
+        respond_found(request, found, self.options.keep_s)
+
+    def update(self, changed: Endpoint) -> None:
+        """Answer by what an endpoint of ours has become."""
+        service, protocol = changed.service, changed.protocol
+        self._data.replace_node(self._name(service), self._of_service(service))
+        owner = self._name("_" + service, "_" + protocol)
+        endpoints = self._endpoints.get((service, protocol), ())
+        srv = [
+            f"{each.priority} {each.weight} {each.port} {each.target}"
+            for each in endpoints
+            if each.healthy
+        ]
+        rrsets = [self._rrset(owner, "SRV", srv)] if srv else []
+        self._data.replace_node(owner, rrsets, exists=bool(endpoints))
+        self._data.set_soa(self._soa(self._data.origin, (self.serial + 1) % _SERIALS))
+        self._kept.flush()
+
+    def forget(self, endpoint: Endpoint) -> None:
+        """Answer without an endpoint that is closed."""
+        key = endpoint.service, endpoint.protocol
+        self._endpoints[key].remove(endpoint)
+        if not self._endpoints[key]:
+            del self._endpoints[key]
+        self._data.replace_node(endpoint.target, [])
+        self.update(endpoint)
+
+    def _of_service(self, service: str) -> list[RRset]:
+        well = [
+            each
+            for (name, _), endpoints in self._endpoints.items()
+            if name == service
+            for each in endpoints
+            if each.healthy and each.weight
+        ]
+        return self._addresses(self._name(service), well)
+
+    def _addresses(self, owner: dns.name.Name, endpoints: Iterable[Endpoint]) -> list[RRset]:
+        found: dict[int, dict[str, None]] = {4: {}, 6: {}}
+        for each in endpoints:
+            found[each.address.version][str(each.address)] = None
+        kinds = (("A", found[4]), ("AAAA", found[6]))
+        return [self._rrset(owner, kind, texts) for kind, texts in kinds if texts]
+
+    def _name(self, *labels: str) -> dns.name.Name:
+        return dns.name.Name([*map(str.encode, labels), *self._data.origin.labels])
+
+    def _rrset(self, owner: dns.name.Name, kind: str, texts: Iterable[str]) -> RRset:
+        return dns.rrset.from_text(owner, self.options.ttl_s, "IN", kind, *texts)
+
+    def _soa(self, origin: dns.name.Name, serial: int) -> RRset:
+        ttl_s = self.options.ttl_s
+        mailbox = dns.name.Name([b"hostmaster", *origin.labels])
+        return self._rrset(origin, "SOA", [f"{origin} {mailbox} {serial} {_SOA_TIMES} {ttl_s}"])
+
+    def _on_time(self, fd: int, what: int, arg: object) -> None:
+        for endpoints in list(self._endpoints.values()):
+            for each in list(endpoints):
+                if each.check is not None:
+                    each.healthy = _is_well(each)
+
+
+def _is_well(endpoint: Endpoint) -> bool:
+    assert endpoint.check is not None
+    try:
+        return bool(endpoint.check())
+    except Exception:
+        log.exception("the check of %s raised", name_to_text(endpoint.target))
+        return False
+
+
+def _check_endpoint(
+    endpoint: tuple[str, int],
+) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
+    try:
+        host, port = endpoint
+        address = ipaddress.ip_address(host)
+    except (TypeError, ValueError):
+        raise DnsArgumentError(f"not a numeric address and a port: {endpoint!r}") from None
+    if isinstance(host, int) or address.is_unspecified or address.is_multicast:
+        raise DnsArgumentError(f"not an address that clients could reach: {host!r}")
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
+        raise DnsArgumentError(f"an address with a scope is not for others: {host!r}")
+    _check_number("port", port, 1)
+    return address, port
+
+
+def _check_number(what: str, value: int, low: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= _MAX_NUMBER:
+        raise DnsArgumentError(f"the {what} must be from {low} to {_MAX_NUMBER}: {value!r}")
+
+
+def _check_label(text: str) -> str:
+    if not _LABEL.fullmatch(text):
+        raise DnsArgumentError(f"not a label of letters, digits and hyphens: {text!r}")
+    return text.lower()
