@@ -32,6 +32,7 @@ class ServerOptions:
     max_skip_bytes:       of a body whose request is answered before its end, this much more is
                           read, so that the connection can live on.
     max_output_bytes:     no further request is read while more than this waits to be sent.
+    handshake_s:          how long TLS may take to be set up.
     head_s:               from a request's first byte to the end of its head; then 408.
     body_s:               silence inside a request's body; then 408.
     idle_s:               a connection without a request is closed after this; so is one whose
@@ -50,6 +51,7 @@ class ServerOptions:
     max_stream_bytes: int | None = None
     max_skip_bytes: int = 256 * 1024
     max_output_bytes: int = 1024 * 1024
+    handshake_s: float = 10.0
     head_s: float = 30.0
     body_s: float = 30.0
     idle_s: float = 60.0

@@ -218,6 +218,20 @@ class FilterBufferEvent(AbstractBufferEvent):
         """Whether bytes can move over what is below."""
         return self._below.bev.carries_bytes
 
+    @property
+    def says_goodbye(self) -> bool:
+        """Whether the end of the output is said in bytes: the functions may have last ones."""
+        return True
+
+    def has_unread(self) -> bool:
+        """Return True when bytes of the peer have come and are not read, filtered or not."""
+        return self.input.length > 0 or self._below.bev.has_unread()
+
+    def watch_end(self, endcb: Callable[[], object] | None) -> None:
+        """Call `endcb()` once when the peer has ended its side below; see AbstractBufferEvent."""
+        self._require_open()
+        self._below.bev.watch_end(endcb)
+
     def setfd(self, fd: socket.socket | int | None) -> None:
         """Have the bufferevent below use another descriptor (bufferevent_setfd).
 

@@ -31,6 +31,8 @@ from ..thread import holding_lock
 from .abstract import AbstractBufferEvent, options_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..buffer import EvBuffer
     from ..reactor.base import EventBase
     from ..thread import Lock
@@ -48,7 +50,7 @@ class PairBufferEvent(AbstractBufferEvent):
     itself raises StateError.
     """
 
-    __slots__ = ("_moving", "_partner", "_peer_ended")
+    __slots__ = ("_endcb", "_moving", "_partner", "_peer_ended")
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class PairBufferEvent(AbstractBufferEvent):
         super().__init__(base, options_of(options, DEFER_CALLBACKS), lock)
         self._partner: PairBufferEvent | None = None
         self._moving = False  # our bytes are crossing now
+        self._endcb: Callable[[], object] | None = None  # is to be called when
         self._peer_ended = False  # the partner's output has
 
     @classmethod
@@ -85,6 +88,29 @@ class PairBufferEvent(AbstractBufferEvent):
         partner is told as an error of writing, EPIPE.
         """
         return self._partner
+
+    def has_unread(self) -> bool:
+        """Return True when the partner has written what is not read yet."""
+        partner = self._partner
+        return self.input.length > 0 or (partner is not None and partner.output.length > 0)
+
+    @holding_lock
+    def watch_end(self, endcb: Callable[[], object] | None) -> None:
+        """Call `endcb()` once when the partner has ended its output; see AbstractBufferEvent."""
+        self._require_open()
+        self._endcb = endcb
+        if self._peer_ended:
+            self._show_end()
+
+    def _show_end(self) -> None:
+        """Tell who watches, from the loop, that the partner writes no more."""
+        if self._endcb is not None and not self._base.reactor.closed:
+            self._base.reactor.post(self._call_endcb)
+
+    def _call_endcb(self) -> None:
+        endcb, self._endcb = self._endcb, None
+        if endcb is not None:
+            endcb()
 
     def add_to_rate_limit_group(self, group: RateLimitGroup) -> None:
         """Refuse: the bytes of a pair move without system calls, and are not counted.
@@ -172,9 +198,13 @@ class PairBufferEvent(AbstractBufferEvent):
     def _end_output(self) -> bool:
         partner = self._partner
         if partner is not None:
-            partner._peer_ended = True
-            partner._hear_the_end()
+            partner._end_input()
         return True
+
+    def _end_input(self) -> None:
+        self._peer_ended = True
+        self._show_end()
+        self._hear_the_end()
 
     def _hear_the_end(self) -> None:
         """Tell the end of what the partner wrote, if it has come and is wanted."""
@@ -182,9 +212,9 @@ class PairBufferEvent(AbstractBufferEvent):
             self._ended(READING, defer=True)
 
     def _on_close(self) -> None:
+        self._endcb = None
         partner, self._partner = self._partner, None
         if partner is not None:
             partner._partner = None
-            partner._peer_ended = True
-            partner._hear_the_end()
+            partner._end_input()
             partner._update_writing()

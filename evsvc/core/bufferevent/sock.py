@@ -26,9 +26,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..descriptors import DescriptorStream, stream_of
-from ..errors import ArgumentError, ArgumentTypeError, StateError
+from ..errors import ArgumentError, StateError
 from ..flags import (
     CLOSE_ON_FREE,
+    CLOSED,
     CONNECTED,
     ERROR,
     PERSIST,
@@ -36,7 +37,7 @@ from ..flags import (
     READING,
     WRITE,
 )
-from ..thread import call_unlocked
+from ..thread import call_unlocked, holding_lock
 from ..util import endpoint_of
 from .abstract import AbstractBufferEvent
 from .connect import (
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     from ..reactor.event import Event
     from ..resolver import Resolver, SocketAddress
     from ..util import Endpoint
-    from .abstract import StreamCallback
 
 Socket = socket.socket
 
@@ -115,7 +115,7 @@ class BufferEvent(AbstractBufferEvent):
         "_asks_to_write",
         "_borrowed",
         "_connecting",
-        "_datacb",
+        "_end_event",
         "_flush_listed",
         "_last_words",
         "_made_by_connect",
@@ -141,7 +141,7 @@ class BufferEvent(AbstractBufferEvent):
         # Of a descriptor of ours: how many forks there were when we got it.  Of a borrowed one:
         # what gives it its blocking mode back.
         self._origin: int | Callable[[], object] | None = None
-        self._datacb: StreamCallback | None = None
+        self._end_event: Event | None = None  # looks for the end while nothing is read
         self._stream: Socket | DescriptorStream | None = None
         self._write_event: Event | None = None  # made when first armed: few ever are
         self._recv: Callable[[int], bytes] = _nothing_to_receive
@@ -167,6 +167,29 @@ class BufferEvent(AbstractBufferEvent):
         """The socket, or None when there is none or the descriptor is no socket."""
         return self._stream if isinstance(self._stream, socket.socket) else None
 
+    def has_unread(self) -> bool:
+        """Return True when bytes of the peer have come and are not read: in the input, or below."""
+        if self.input.length:
+            return True
+        sock = self.socket
+        try:
+            return sock is not None and bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
+
+    @holding_lock
+    def watch_end(self, endcb: Callable[[], object] | None) -> None:
+        """Call `endcb()` once when the peer has ended its side; see AbstractBufferEvent."""
+        self._require_open()
+        old, self._end_event = self._end_event, None
+        if old is not None:
+            old.close()
+        if endcb is not None and self.socket is not None:
+            self._end_event = self._new_event(
+                self.socket, CLOSED, lambda fd, what, arg: call_unlocked(endcb)
+            )
+            self._end_event.add()
+
     @property
     def carries_bytes(self) -> bool:
         """Whether the descriptor is there, and connected."""
@@ -187,19 +210,6 @@ class BufferEvent(AbstractBufferEvent):
         The same one again stays open.  Raises as `setfd`; the old one is in use then, as before.
         """
         self._replace(fd, close_old=True)
-
-    def set_datacb(self, datacb: StreamCallback | None) -> None:
-        """Give what is received to `datacb(bev, data, ctx)` as it came, past the input.
-
-        For a protocol that keeps its own state: it saves a way into a buffer and out again, 0.7
-        of 12 us a request in the HTTP server.  The read callback and the watermarks of reading
-        are not in use then; `disable(EV_READ)` holds the peer back.  None ends it.  Raises
-        ArgumentTypeError for what cannot be called, StateError when closed.
-        """
-        self._require_open()
-        if datacb is not None and not callable(datacb):
-            raise ArgumentTypeError(f"the callback cannot be called: {datacb!r}")
-        self._datacb = datacb
 
     def _replace(self, fd: Socket | int | None, *, close_old: bool) -> None:
         self._require_open()
@@ -272,6 +282,9 @@ class BufferEvent(AbstractBufferEvent):
         if words is not None:
             words.turn.close()
         self._read_event.close()
+        if self._end_event is not None:
+            self._end_event.close()
+            self._end_event = None
         if self._write_event is not None:
             self._write_event.close()
             self._write_event = None
@@ -289,10 +302,6 @@ class BufferEvent(AbstractBufferEvent):
                     stream.close()
         elif self._borrowed and stream is not keep:
             stream.detach()
-
-    def _forget_callbacks(self) -> None:
-        self._datacb = None
-        super()._forget_callbacks()
 
     def _on_close(self) -> None:
         self._detach(self._owns_stream)
@@ -318,7 +327,8 @@ class BufferEvent(AbstractBufferEvent):
     def _io_events(self) -> list[Event]:
         if self._stream is None:
             return []
-        return [self._read_event] + ([self._write_event] if self._write_event else [])
+        events = (self._read_event, self._write_event, self._end_event)
+        return [event for event in events if event is not None]
 
     def _update_reading(self) -> None:
         if self._open and self.flow.wanted & READ:

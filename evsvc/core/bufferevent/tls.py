@@ -55,7 +55,7 @@ from .sock import BufferEvent, is_readable
 from .timeouts import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     # The class has properties `ssl` and `socket`, so that these modules would not be found in it.
     from socket import socket as Socket
@@ -63,7 +63,6 @@ if TYPE_CHECKING:
 
     from ..reactor.event import Event
     from ..resolver import Resolver, SocketAddress
-    from .abstract import StreamCallback
     from .connect import ConnectOptions
 
 HANDSHAKE_TIMEOUT_S = 10.0
@@ -140,7 +139,6 @@ class TlsBufferEvent(AbstractBufferEvent):
 
     __slots__ = (
         "_below",
-        "_datacb",
         "_encrypted",
         "_end_told",
         "_engine",
@@ -174,7 +172,6 @@ class TlsBufferEvent(AbstractBufferEvent):
         self._handshake_limit: Deadline | None = None
         self._engine_errors: deque[ssl.SSLError] = deque(maxlen=MAX_STORED_ERRORS)
         self._ssl_flags = 0
-        self._datacb: StreamCallback | None = None
         self._running = False
         self._turn = self._new_event(-1, 0, self._on_turn)
         self._phase = Phase.WAITING
@@ -353,15 +350,22 @@ class TlsBufferEvent(AbstractBufferEvent):
         if self._engine is not None and self._engine.writing is Writing.CLOSED:
             self._below.bev.shutdown_write()  # as the close_notify has gone before
 
-    def set_datacb(self, datacb: StreamCallback | None) -> None:
-        """Give what is received to `datacb(bev, data, ctx)`; see BufferEvent.set_datacb.
+    @property
+    def says_goodbye(self) -> bool:
+        """Whether the end of the output is said in bytes: it is, by a close_notify."""
+        return True
 
-        Raises ArgumentTypeError for what cannot be called, StateError when closed.
-        """
+    def has_unread(self) -> bool:
+        """Return True when bytes of the peer have come and are not read, decrypted or not."""
+        engine = self._engine
+        if self._plain or (engine is not None and engine.reading in HAS_DATA):
+            return True
+        return self.input.length > 0 or self._below.bev.has_unread()
+
+    def watch_end(self, endcb: Callable[[], object] | None) -> None:
+        """Call `endcb()` once when the peer has ended its side below; see AbstractBufferEvent."""
         self._require_open()
-        if datacb is not None and not callable(datacb):
-            raise ArgumentTypeError(f"the callback cannot be called: {datacb!r}")
-        self._datacb = datacb
+        self._below.bev.watch_end(endcb)
 
     @property
     def underlying(self) -> AbstractBufferEvent | None:
@@ -957,10 +961,6 @@ class TlsBufferEvent(AbstractBufferEvent):
         limit, self._handshake_limit = self._handshake_limit, None
         if limit is not None:
             limit.close()
-
-    def _forget_callbacks(self) -> None:
-        self._datacb = None
-        super()._forget_callbacks()
 
     def _on_close(self) -> None:
         if self._phase is not Phase.DEAD:

@@ -7,10 +7,10 @@ PIPELINE_BYTES no more is read.
 Invariants
     * `_phase` moves as `NEXT` says, and no other way.
     * `_request` is the request in hand in BODY and REPLY, and None otherwise.
-    * `_deadline` is right in HEAD, BODY and LINGER, and in REPLY once the client has ended its
-      side.  The timer may be set for an earlier moment, never for a later one, nor for more than
-      `idle_s` ahead: a deadline that moves back, or becomes the idle one, costs one store, and the
-      timer, when it fires early, is set again.
+    * `_deadline` counts in every phase but DRAIN and CLOSED, and counts `idle_s` whenever a whole
+      request is in hand or none has begun: a request moves it with one store.  What it means when
+      its time is over depends on the phase.
+    * Nothing here knows what the carrier is: a socket, TLS, half of a pair in memory.
     * The client's end is looked for in every phase, also while the program has its request; it is
       told, and not acted on while the request may still be answered.
     * The program's callback may close the connection: after each, `_phase` is looked at again.
@@ -23,20 +23,19 @@ from __future__ import annotations
 
 import enum
 import logging
-import socket
 from typing import TYPE_CHECKING, Any
 
 from ...core import (
-    BEV_EVENT_EOF,
-    EV_CLOSED,
+    BEV_EVENT_CONNECTED,
+    BEV_EVENT_ERROR,
+    BEV_EVENT_TIMEOUT,
+    BEV_TRIG_DEFER_CALLBACKS,
     EV_READ,
     EV_TIMEOUT,
     EV_WRITE,
     ArgumentTypeError,
-    BufferEvent,
-    Event,
-    TlsBufferEvent,
 )
+from ...core.bufferevent.timeouts import Deadline
 from ..errors import RemoteProtocolError
 from ..wire.request_reader import RequestReader
 from ..wire.writer import CONTINUE
@@ -46,10 +45,12 @@ from .handle import ServerConnection
 from .observers import PROMPT_BYTES, Ending
 from .pages import error_page, final_page, not_found_page
 from .request import ReplyState, ServerRequest
+from .tls import tls_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ...core import AbstractBufferEvent
     from ..wire.limits import ReaderLimits
     from ..wire.request_head import RequestHead
     from .observers import Watch
@@ -128,7 +129,6 @@ class Connection:
         "_complete_cb",
         "_completed",
         "_deadline",
-        "_end_watch",
         "_expects_continue",
         "_gone_cb",
         "_handle",
@@ -144,8 +144,8 @@ class Connection:
         "_server",
         "_service",
         "_skipped_bytes",
-        "_timer",
         "_watch",
+        "_watches_end",
         "carrier",
         "date",
         "default_content_type",
@@ -158,7 +158,9 @@ class Connection:
         "send_buffer",
     )
 
-    def __init__(self, server: HttpServer, sock: socket.socket, peer: tuple[str, int]) -> None:
+    def __init__(
+        self, server: HttpServer, carrier: AbstractBufferEvent, peer: tuple[str, int]
+    ) -> None:
         self._server = server
         service = self._service = server.service
         self._base = base = service.base
@@ -185,16 +187,18 @@ class Connection:
         self._chunk_cb: Callback | None = None
         self._closecb: Callback | None = None
         self._handle: ServerConnection | None = None
-        self._end_watch: Event | None = None  # while reading stands still
+        self._watches_end = False  # while reading stands still
         self._watch: Watch | None = service.watch(peer)
-        self._deadline = base.now + options.idle_s
-        self._timer = Event(base, -1, 0, self._on_timer)
-        self._timer.add(options.idle_s)
-        carrier = self.carrier = service.make_carrier(sock)
+        self._deadline = Deadline(base, self._on_deadline)
+        self._deadline.start(options.idle_s)
+        self.carrier = carrier
         carrier.set_timeouts(None, options.write_s)
         carrier.setcb(None, None, self._on_event)
         carrier.set_datacb(self._pump)
         carrier.enable(EV_READ)
+        if carrier.input.length:  # it was in use before
+            self._reader.receive(carrier.input.remove())
+            base.once(-1, EV_TIMEOUT, self._on_turn)
         self.send = carrier.output.add
         self.send_buffer = carrier.output.add_buffer
         self.date = service.date
@@ -207,7 +211,7 @@ class Connection:
 
     def client(self, request: ServerRequest) -> Client:
         """Return who sent a request; see ServerRequest.client."""
-        scheme = "https" if isinstance(self.carrier, TlsBufferEvent) else "http"
+        scheme = "https" if tls_below(self.carrier) is not None else "http"
         seen = Client(*self.peer, scheme, request.host)
         proxies = self._service.proxies
         return seen if proxies is None else proxies.client_of(request, seen)
@@ -222,8 +226,16 @@ class Connection:
         """End it at once; see ServerConnection.close."""
         if self._phase is _CLOSED:
             return
+        self._end(None)
+
+    def _end(self, goodbye_s: float | None) -> None:
+        """Be closed, and have it told; the carrier may have so long to say goodbye."""
         request, unsent_bytes = self._request, self.carrier.output.length
-        self.carrier.close()
+        self._unwatch_end()
+        if goodbye_s is None:
+            self.carrier.close()
+        else:
+            self.carrier.finish(goodbye_s)
         self._let_go()
         self._tell_end()
         self._handle = None
@@ -234,8 +246,7 @@ class Connection:
         """Be closed, but for the carrier."""
         self._step(Step.CLOSE)
         self.gone = True
-        self._timer.close()
-        self._unwatch_end()
+        self._deadline.close()
         self._reader.limits_for = None
         self._completed.clear()
         self._end_intake(False)
@@ -259,8 +270,9 @@ class Connection:
         if self._watch is None:
             self._watch = self._service.watch(self.peer)
 
-    def take_over(self, request: ServerRequest) -> tuple[BufferEvent, bytes]:
+    def take_over(self, request: ServerRequest) -> tuple[AbstractBufferEvent, bytes]:
         """Have no more to do with the carrier, and return it, with the unread bytes."""
+        self._unwatch_end()
         carrier, rest = self.carrier, self._reader.rest()
         carrier.set_datacb(None)
         carrier.setcb(None, None, None)
@@ -291,17 +303,14 @@ class Connection:
         self._refuse(RemoteProtocolError("there are too many connections", 503))
 
     def _has_arrived(self) -> bool:
-        """Whether the kernel has bytes of the client that are not read yet."""
-        sock = self.carrier.socket
-        try:
-            return sock is not None and bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except OSError:
-            return False
+        """Whether bytes of the client are there that are not read yet, or it is still shaking
+        hands and would send its request next."""
+        return self.carrier.has_unread() or not self.carrier.carries_bytes
 
     def _step(self, step: Step) -> None:
         self._phase = NEXT[self._phase, step]
 
-    def _pump(self, bev: BufferEvent, data: bytes, ctx: object = None) -> None:
+    def _pump(self, bev: AbstractBufferEvent, data: bytes, ctx: object = None) -> None:
         """Read on, until a request is in the program's hands or more bytes must come."""
         phase = self._phase
         if phase is not _HEAD:
@@ -336,7 +345,8 @@ class Connection:
             if head is None or self.peer_is_done:
                 self._await_rest()
             else:
-                self._deadline = self._base.now + self.options.idle_s
+                deadline = self._deadline
+                deadline.last = deadline.clock()
 
     def _hold(self, data: bytes) -> None:
         """Bytes have come while none are wanted: they wait, or what follows the end is dropped."""
@@ -357,15 +367,27 @@ class Connection:
             else:
                 self._close_after_output()
         elif not begun:
-            self._deadline = self._base.now + self.options.idle_s
+            deadline = self._deadline
+            deadline.last = deadline.clock()
         elif not self._head_is_timed:
             self._head_is_timed = True
-            self._set_deadline(self.options.head_s)
+            self._deadline.start(self.options.head_s)
+
+    def _count_idle(self) -> None:
+        """Count `idle_s` from now on."""
+        idle_s, deadline = self.options.idle_s, self._deadline
+        if deadline.seconds > idle_s:
+            deadline.start(idle_s)
+        else:  # its event may come too early, and never too late
+            deadline.seconds = idle_s
+            deadline.last = deadline.clock()
 
     def _begin(self, head: RequestHead) -> None:
         request = self._request = ServerRequest(self, head)
         method, _, _, _, content_length, keep_alive, _, expect_continue = head
-        self._head_is_timed = False
+        if self._head_is_timed:
+            self._head_is_timed = False
+            self._count_idle()
         if self._watch is not None:
             self._watch.begin(self.peer)
         self._requests_left -= 1
@@ -401,7 +423,7 @@ class Connection:
             self._send_continue()
             self._read_body()
             if self._phase is _BODY:
-                self._set_deadline(self.options.body_s)
+                self._deadline.start(self.options.body_s)
         else:
             self._answer(request)
 
@@ -423,7 +445,7 @@ class Connection:
         way of a callback of the body."""
         if self._phase is _BODY:
             self._send_continue()
-            self._set_deadline(self.options.body_s)
+            self._deadline.start(self.options.body_s)
             self._unwatch_end()
             self.carrier.enable(EV_READ)
             self._base.once(-1, EV_TIMEOUT, self._on_turn)
@@ -455,7 +477,7 @@ class Connection:
                     if self.peer_is_done:
                         self.close()
                     return
-                self._deadline = self._base.now + self.options.body_s
+                self._deadline.touch()
                 if intake is None:
                     request.input_buffer.add(piece)
                 elif not self._give(intake, request, piece):
@@ -466,6 +488,7 @@ class Connection:
             self._refuse(fault)
             return
         request.trailers = self._reader.trailers
+        self._count_idle()
         if intake is None:
             if self._watch is not None:
                 self._watch.received_bytes = request.gathered_bytes
@@ -499,6 +522,7 @@ class Connection:
             self._close_after_output()
             return
         self._step(Step.REQUEST)
+        self._count_idle()
         if not self._pumping:
             self._go_on()
 
@@ -609,14 +633,14 @@ class Connection:
             self._linger = True
             self._close_after_output()
             return
-        self._set_deadline(self.options.body_s)
+        self._deadline.start(self.options.body_s)
         self._unwatch_end()
         self.carrier.enable(EV_READ)
         self._base.once(-1, EV_TIMEOUT, self._on_turn)
 
     def _go_on(self) -> None:
         """Wait for the next request; one that has waited is read in a turn of its own."""
-        self._deadline = self._base.now + self.options.idle_s
+        self._count_idle()
         if not self.peer_is_done:
             self._unwatch_end()
             self.carrier.enable(EV_READ)
@@ -631,9 +655,9 @@ class Connection:
         """Have `_on_sent` called when the output is empty: from the loop even where it is now."""
         self.carrier.setcb(None, self._on_sent, self._on_event)
         if not self.carrier.output.length:
-            self.carrier.enable(EV_WRITE)
+            self.carrier.trigger(EV_WRITE, BEV_TRIG_DEFER_CALLBACKS)
 
-    def _on_sent(self, bev: BufferEvent, ctx: object) -> None:
+    def _on_sent(self, bev: AbstractBufferEvent, ctx: object) -> None:
         """The output is empty: tell whoever waits for that, and go on or close."""
         bev.setcb(None, None, self._on_event)
         try:
@@ -674,7 +698,7 @@ class Connection:
 
     def _close_after_output(self) -> None:
         self._step(Step.LAST)
-        self._timer.delete()
+        self._deadline.stop()
         if not self._reader.exhausted:
             self._linger = True
         if self.carrier.output.length or self._completed or self._chunk_cb is not None:
@@ -685,23 +709,27 @@ class Connection:
     def _end_output(self) -> None:
         """All is sent.  Closing now would reset the connection if unread bytes are left, and the
         client might never see the reply: then half-close, and read what comes for a while
-        (RFC 9112 9.6)."""
-        if not self._linger or self.peer_is_done:
+        (RFC 9112 9.6).  TLS says its end in any case."""
+        carrier = self.carrier
+        if not (self._linger or carrier.says_goodbye):
             self.close()
-            return
-        self._step(Step.SENT)
-        assert self.carrier.socket is not None
-        try:
-            self.carrier.socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.close()
-            return
-        self._unwatch_end()
-        self.carrier.enable(EV_READ)
-        self._set_deadline(self.options.linger_s)
+        elif self.peer_is_done:
+            self._end(self.options.linger_s)
+        else:
+            self._step(Step.SENT)
+            carrier.shutdown_write()
+            self._unwatch_end()
+            carrier.enable(EV_READ)
+            self._deadline.start(self.options.linger_s)
 
-    def _on_event(self, bev: BufferEvent, what: int, ctx: object) -> None:
-        if not what & BEV_EVENT_EOF:
+    def _on_event(self, bev: AbstractBufferEvent, what: int, ctx: object) -> None:
+        if what & BEV_EVENT_CONNECTED:
+            self._deadline.touch()
+            return
+        if what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT):
+            if bev.says_goodbye:
+                why = bev.error if what & BEV_EVENT_ERROR else "its time is over"
+                logger.info("%s port %d: TLS ends: %s", *self.peer, why)
             self.close()
             return
         self.peer_is_done = True
@@ -718,7 +746,7 @@ class Connection:
         It may as well have closed only its sending side: the program is told, and has `idle_s` to
         answer.
         """
-        self._set_deadline(self.options.idle_s)
+        self._deadline.start(self.options.idle_s)
         self._tell_gone()
         self._tell_end()
 
@@ -728,42 +756,34 @@ class Connection:
             self._service.run(closecb, self.handle())
 
     def _watch_end(self) -> None:
-        """Look for the client's end while nothing is read, where the backend can see it."""
-        sock = self.carrier.socket
-        if self._end_watch is None and sock is not None:
-            self._end_watch = Event(self._base, sock, EV_CLOSED, self._on_end_behind)
-            self._end_watch.add()
+        """Look for the client's end while nothing is read, where that can be seen."""
+        if not self._watches_end:
+            self._watches_end = True
+            self.carrier.watch_end(self._on_end_behind)
 
     def _unwatch_end(self) -> None:
-        watch, self._end_watch = self._end_watch, None
-        if watch is not None:
-            watch.close()
+        if self._watches_end:
+            self._watches_end = False
+            self.carrier.watch_end(None)
 
-    def _on_end_behind(self, fd: int, what: int, arg: object) -> None:
+    def _on_end_behind(self) -> None:
         """The client has ended behind bytes that are not read yet."""
         if self._phase is _REPLY:
             self._end_in_hand()
 
-    def _set_deadline(self, seconds: float) -> None:
-        self._deadline = self._base.now + seconds
-        self._timer.add(min(seconds, self.options.idle_s))
-
-    def _on_timer(self, fd: int, what: int, arg: object) -> None:
-        idle_s = self.options.idle_s
-        left = self._deadline - self._base.now
-        in_hand = self._phase is _REPLY or self._phase is _BACKLOG
-        if self._phase is _BODY and self._intake is not None and not self._intake.is_wanted:
+    def _on_deadline(self) -> None:
+        deadline, phase = self._deadline, self._phase
+        in_hand = phase is _REPLY or phase is _BACKLOG
+        if phase is _BODY and self._intake is not None and not self._intake.is_wanted:
             in_hand = True  # the program holds the client back
-        if in_hand and not (self.peer_is_done and self._phase is _REPLY):
-            self._timer.add(idle_s)
-        elif left > 0:
-            self._timer.add(min(left, idle_s))
-        elif self._phase is _SKIP:
+        if in_hand and not (self.peer_is_done and phase is _REPLY):
+            deadline.start(self.options.idle_s)
+        elif phase is _SKIP:
             self._close_after_output()
-        elif self._phase is _BODY or (self._phase is _HEAD and not self._reader.exhausted):
+        elif phase is _BODY or (phase is _HEAD and not self._reader.exhausted):
             self._refuse(RemoteProtocolError("the request did not come in time", 408))
         elif self.carrier.output.length:
-            self._timer.add(idle_s)  # not idle: it is still taking a reply, in `write_s`
+            deadline.start(self.options.idle_s)  # not idle: it still takes a reply, in `write_s`
         else:
             self.close()
 

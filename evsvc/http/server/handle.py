@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .tls import tls_info
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ...core import BufferEvent, EventBase
+    from ...core import AbstractBufferEvent, EventBase
     from .connection import Connection
     from .server import HttpServer
+    from .tls import TlsInfo
 
 
 class ServerConnection:
@@ -35,7 +38,7 @@ class ServerConnection:
         return self._server
 
     @property
-    def bufferevent(self) -> BufferEvent:
+    def bufferevent(self) -> AbstractBufferEvent:
         """What carries the bytes (evhttp_connection_get_bufferevent)."""
         return self._connection.carrier
 
@@ -43,6 +46,11 @@ class ServerConnection:
     def peer(self) -> tuple[str, int]:
         """The client's (address, port); ("", 0) on a Unix socket (evhttp_connection_get_peer)."""
         return self._connection.peer
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """What TLS knows of the client; None without TLS, and once the connection is closed."""
+        return tls_info(self._connection.carrier)
 
     @property
     def peer_is_done(self) -> bool:

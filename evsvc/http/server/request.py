@@ -20,7 +20,7 @@ from ..wire.headers import Headers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ...core import BufferEvent
+    from ...core import AbstractBufferEvent
     from ..wire.request_head import RequestHead
     from ..wire.writer import DateLine
     from .body_intake import BodyIntake, DataCallback, EndCallback
@@ -83,7 +83,7 @@ class ReplyPath(Protocol):
     def error_page(self, request: ServerRequest, code: int, reason: str | None) -> bytes:
         """Return the page for an error."""
 
-    def take_over(self, request: ServerRequest) -> tuple[BufferEvent, bytes]:
+    def take_over(self, request: ServerRequest) -> tuple[AbstractBufferEvent, bytes]:
         """Have no more to do with what carries the bytes, and return it, with the unread ones."""
 
     def break_off(self) -> None:
@@ -172,6 +172,16 @@ class ServerRequest(AbstractRequest):
         See HttpServer.set_trusted_proxies; without it, what the connection itself shows.
         """
         return self._path.client(self)
+
+    @property
+    def peer_certificate(self) -> dict[str, Any] | None:
+        """The client's certificate, as `ssl.SSLSocket.getpeercert` gives it.
+
+        None without TLS, where none was asked for, or the client has none; see `server_context`.
+        """
+        connection = self.connection
+        tls = None if connection is None else connection.tls
+        return None if tls is None else tls.peer_certificate
 
     def set_on_gone_cb(self, cb: Callable[[Any, Any], object], arg: object = None) -> None:
         """Call `cb(request, arg)` once, if the client ends its side before it is answered.
@@ -366,7 +376,7 @@ class ServerRequest(AbstractRequest):
             path.send(writer.LAST_CHUNK)
         path.reply_done(self, path.keep_alive)
 
-    def take_over(self, head: bytes | None = None) -> tuple[BufferEvent, bytes]:
+    def take_over(self, head: bytes | None = None) -> tuple[AbstractBufferEvent, bytes]:
         """Take the connection for another protocol; return what carries it, and the bytes behind
         the request.
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ...core import (
     LEV_OPT_CLOSE_ON_FREE,
     LEV_OPT_REUSEABLE,
+    AbstractBufferEvent,
     ArgumentError,
+    ArgumentTypeError,
     ConnListener,
     StateError,
 )
@@ -22,6 +24,7 @@ from ..files import DirectoryOptions, FileHandler
 from ..options import ServerOptions
 from ..wire.status import Method, method_name
 from .access_log import AccessLog, AccessLogOptions
+from .carriers import BevCallback, CarrierMaker, Tls, plain
 from .connection import Connection
 from .metrics import Holdings, ServerMetrics
 from .router import RequestCallback
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from ...core import EventBase
     from ...core.resolver import SocketAddress
     from .forwarded import TrustedProxies
+    from .handle import ServerConnection
     from .observers import Observer
 
 BACKLOG = 128
@@ -53,14 +57,17 @@ class BoundSocket:
     """A listening socket of a server (struct evhttp_bound_socket).
 
     listener: the ConnListener underneath.  address, port: where it listens, with the real port; a
-    Unix socket's path, and 0.
+    Unix socket's path, and 0.  carriers: what makes its connections' bufferevents.
     """
 
-    __slots__ = ("_server", "address", "listener", "port")
+    __slots__ = ("_server", "address", "carriers", "listener", "port")
 
-    def __init__(self, server: HttpServer, listener: ConnListener) -> None:
+    def __init__(
+        self, server: HttpServer, listener: ConnListener, tls: Tls | bool | None = None
+    ) -> None:
         self._server = server
         self.listener = listener
+        self.carriers = CarrierMaker(tls)
         address = listener.address
         self.address, self.port = address[:2] if isinstance(address, tuple) else (str(address), 0)
 
@@ -68,6 +75,17 @@ class BoundSocket:
     def fd(self) -> int:
         """The descriptor (evhttp_bound_socket_get_fd)."""
         return self.listener.fd
+
+    def set_tls(self, tls: Tls | bool | None) -> None:
+        """Have connections to come here speak TLS; see `HttpServer.bind_socket`."""
+        self.carriers.set_tls(tls)
+
+    def set_bevcb(self, cb: BevCallback | None, arg: object = None) -> None:
+        """Have `cb(base, sock, arg)` make the bufferevents here; see `HttpServer.set_bevcb`.
+
+        It comes before the server's.  Source: evhttp_bound_set_bevcb.
+        """
+        self.carriers.set_bevcb(cb, arg)
 
     def close(self) -> None:
         """Stop listening here; connections stay (evhttp_del_accept_socket)."""
@@ -82,6 +100,7 @@ class HttpServer(Closing):
     """
 
     __slots__ = (
+        "_carriers",
         "_connections",
         "_drained_cb",
         "_is_virtual",
@@ -98,6 +117,7 @@ class HttpServer(Closing):
         options = options or ServerOptions()
         self.service = Service(base, options, _method_names(options.allowed_methods))
         self.closing = self._is_virtual = False
+        self._carriers = CarrierMaker()
         self._drained_cb: Callable[[HttpServer], object] | None = None
         self._metrics: ServerMetrics | None = None
         self._sockets: set[BoundSocket] = set()
@@ -320,26 +340,83 @@ class HttpServer(Closing):
         self.service.methods = _method_names(methods)
         self.service.set_options(replace(self.options, allowed_methods=methods))
 
-    def bind_socket(self, address: str, port: int) -> BoundSocket:
+    def set_tls(self, tls: Tls | None) -> None:
+        """Have connections to come speak TLS, where their socket does not say otherwise.
+
+        tls: as for `bind_socket`; None is plain HTTP.  Raises as there.
+        """
+        self._carriers.set_tls(tls)
+
+    def set_bevcb(self, cb: BevCallback | None, arg: object = None) -> None:
+        """Have `cb(base, sock, arg)` make the bufferevent of each connection that is accepted.
+
+        Such as a TlsBufferEvent, or a filter; it is to close the socket with itself.  A
+        BufferEvent or TlsBufferEvent without a descriptor gets the socket.  When the callback
+        returns None the usual one is made; when it raises, the connection is closed.  What a bound
+        socket says of TLS, or by its own callback, comes first.  Raises ArgumentTypeError for what
+        cannot be called.  Source: evhttp_set_bevcb, whose callback gets no socket.
+        """
+        self._carriers.set_bevcb(cb, arg)
+
+    def bind_socket(self, address: str, port: int, *, tls: Tls | bool | None = None) -> BoundSocket:
         """Listen on a numeric address; port 0 takes a free one (evhttp_bind_socket_with_handle).
 
+        tls: what is spoken here: an `ssl.SSLContext` for servers (`evsvc.core.tls.server_context`
+        makes a sane one), or TlsContexts, for several names.  False is plain HTTP, None what the
+        server does (`set_tls`).  A handshake that fails, or takes longer than `handshake_s`, is
+        logged, and ends its connection.
+
         Can be called for several sockets.  Raises SocketError when the port is busy,
-        ArgumentError for an address that is none.
+        ArgumentError for an address that is none, or a context for clients, ArgumentTypeError for
+        what is no context.
         """
+        CarrierMaker(tls)
         listener = ConnListener.new_bind(
-            self.base, self._on_accept, None, LEV_OPT_REUSEABLE, BACKLOG, (address, port)
+            self.base, None, None, LEV_OPT_REUSEABLE, BACKLOG, (address, port)
         )
-        return self._adopt(listener)
+        return self._adopt(listener, tls)
 
-    def accept_socket(self, sock: socket.socket) -> BoundSocket:
-        """Serve a socket that listens already, and own it (evhttp_accept_socket_with_handle)."""
+    def accept_socket(self, sock: socket.socket, *, tls: Tls | bool | None = None) -> BoundSocket:
+        """Serve a socket that listens already, and own it (evhttp_accept_socket_with_handle).
+
+        tls: as for `bind_socket`.
+        """
+        CarrierMaker(tls)
         flags = LEV_OPT_CLOSE_ON_FREE
-        return self._adopt(ConnListener(self.base, self._on_accept, None, flags, 0, sock))
+        return self._adopt(ConnListener(self.base, None, None, flags, 0, sock), tls)
 
-    def bind_listener(self, listener: ConnListener) -> BoundSocket:
-        """Serve a listener, whose callback is replaced, and own it (evhttp_bind_listener)."""
-        listener.set_cb(self._on_accept, None)
-        return self._adopt(listener)
+    def bind_listener(
+        self, listener: ConnListener, *, tls: Tls | bool | None = None
+    ) -> BoundSocket:
+        """Serve a listener, whose callback is replaced, and own it (evhttp_bind_listener).
+
+        tls: as for `bind_socket`.
+        """
+        CarrierMaker(tls)
+        return self._adopt(listener, tls)
+
+    def serve(
+        self, bufferevent: AbstractBufferEvent, peer: tuple[str, int] = ("", 0)
+    ) -> ServerConnection | None:
+        """Serve one client over a bufferevent that is there already, and own it.
+
+        Any kind will do, such as half of a PairBufferEvent, which needs no socket.  What it has
+        received is read first.  peer: the client's address and port, as handlers and logs are to
+        see them.  It counts among the connections; returns None when there are too many, and it
+        is turned away.
+
+        Raises StateError when the server or the bufferevent is closed, ArgumentError for one of
+        another base, ArgumentTypeError for what is none.
+        """
+        if not isinstance(bufferevent, AbstractBufferEvent):
+            raise ArgumentTypeError(f"a bufferevent is wanted, not {bufferevent!r}")
+        if bufferevent.base is not self.base:
+            raise ArgumentError("the bufferevent is of another event base")
+        if self.closing or bufferevent.closed:
+            raise StateError("the server or the bufferevent is closed")
+        self._count_arrival()
+        connection = self._welcome(bufferevent, peer)
+        return None if connection is None else connection.handle()
 
     @property
     def bound_sockets(self) -> list[BoundSocket]:
@@ -362,7 +439,7 @@ class HttpServer(Closing):
         has gone; before the return when there is none.
         """
         for bound in self.bound_sockets:
-            self._accept_waiting(bound.listener)
+            self._accept_waiting(bound)
             bound.close()
         self.closing = True
         self._drained_cb = cb
@@ -401,41 +478,72 @@ class HttpServer(Closing):
         if self.closing:
             self._check_drained()
 
-    def _adopt(self, listener: ConnListener) -> BoundSocket:
+    def _adopt(self, listener: ConnListener, tls: Tls | bool | None) -> BoundSocket:
         if self.closing:
             listener.close()
             raise StateError("the server is closed")
-        bound = BoundSocket(self, listener)
+        bound = BoundSocket(self, listener, tls)
         self._sockets.add(bound)
+        listener.set_cb(self._on_accept, bound)
         return bound
 
     def _on_accept(
-        self, listener: ConnListener, sock: socket.socket, address: SocketAddress, arg: object
+        self, listener: ConnListener, sock: socket.socket, address: SocketAddress, arg: BoundSocket
     ) -> None:
         peer = (address[0], address[1]) if isinstance(address, tuple) else ("", 0)
+        self._count_arrival()
+        if not self._has_room:
+            sock.close()
+            return
+        handshake_s = self.options.handshake_s
+        try:
+            carrier = (
+                arg.carriers.make(self.base, sock, handshake_s)
+                or self._carriers.make(self.base, sock, handshake_s)
+                or plain(self.base, sock)
+            )
+        except Exception as exc:  # of the program's callback
+            sock.close()
+            self.service.callback_failed(exc, arg)
+        else:
+            self._welcome(carrier, peer)
+
+    def _count_arrival(self) -> None:
         if self._metrics is not None:
             self._metrics.connections_total += 1
             if self.connection_count >= self.options.max_connections:
                 self._metrics.connections_refused += 1
-        if self.connection_count < self.options.max_connections:
-            self._connections.add(Connection(self, sock, peer))
-        elif len(self._refused) < self.options.max_refused:
-            # Apart, so that those who do not leave take no place of one who could be served.
-            connection = Connection(self, sock, peer)
-            self._refused.add(connection)
-            connection.turn_away()
-        else:
-            sock.close()
 
-    def _accept_waiting(self, listener: ConnListener) -> None:
+    @property
+    def _has_room(self) -> bool:
+        """Whether there is room for one more, be it to tell it that there is none."""
+        has_place = self.connection_count < self.options.max_connections
+        return has_place or len(self._refused) < self.options.max_refused
+
+    def _welcome(self, carrier: AbstractBufferEvent, peer: tuple[str, int]) -> Connection | None:
+        """Serve a client where there is room; else tell it, or close it."""
+        if self.connection_count < self.options.max_connections:
+            connection = Connection(self, carrier, peer)
+            self._connections.add(connection)
+            return connection
+        if len(self._refused) < self.options.max_refused:
+            # Apart, so that those who do not leave take no place of one who could be served.
+            refused = Connection(self, carrier, peer)
+            self._refused.add(refused)
+            refused.turn_away()
+        else:
+            carrier.close()
+        return None
+
+    def _accept_waiting(self, bound: BoundSocket) -> None:
         """Take the connections that are complete already, so that closing resets none of them."""
         for _ in range(BACKLOG):
             try:
-                sock, address = listener.socket.accept()
+                sock, address = bound.listener.socket.accept()
             except OSError:
                 return
             sock.setblocking(False)
-            self._on_accept(listener, sock, address, None)
+            self._on_accept(bound.listener, sock, address, bound)
 
     def _check_drained(self) -> None:
         if (

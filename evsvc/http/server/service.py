@@ -1,4 +1,4 @@
-"""What the connections of one server share: its settings, its callbacks' keeper, its carriers."""
+"""What the connections of one server share: its settings, its callbacks' keeper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...core import BEV_OPT_CLOSE_ON_FREE, BufferEvent, EvBuffer
+from ...core import EvBuffer
 from ..exchange import AbstractRequest
 from ..wire.writer import DateLine
 from .access_log import AccessLog, AccessLogOptions
@@ -17,8 +17,6 @@ from .router import Router
 from .vhosts import HostTable
 
 if TYPE_CHECKING:
-    import socket
-
     from ...core import EventBase
     from ..options import ServerOptions
     from ..wire.request_head import RequestHead
@@ -144,10 +142,6 @@ class Service:
                     observer(exchange)
                 except Exception as exc:
                     self.callback_failed(exc, exchange)
-
-    def make_carrier(self, sock: socket.socket) -> BufferEvent:
-        """Return what carries the bytes of a connection over `sock`, which it owns."""
-        return BufferEvent(self.base, sock, BEV_OPT_CLOSE_ON_FREE)
 
     def run(self, callback: Callback, about: object) -> None:
         """Call the program; what it raises is logged and told, and ends no loop."""

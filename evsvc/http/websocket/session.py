@@ -36,7 +36,6 @@ from ...core import (
     AbstractBufferEvent,
     ArgumentError,
     ArgumentTypeError,
-    BufferEvent,
     Event,
     StateError,
     TlsBufferEvent,
@@ -198,7 +197,7 @@ class WsConnection(Closing):
 
     def __init__(
         self,
-        bufferevent: BufferEvent | TlsBufferEvent,
+        bufferevent: AbstractBufferEvent | TlsBufferEvent,
         frames: Connection,
         cb: MessageCallback,
         arg: object,
