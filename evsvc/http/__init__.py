@@ -45,6 +45,7 @@ from .server.metrics import Holdings, ServerMetrics
 from .server.observers import Ending, FinishedExchange
 from .server.request import ServerRequest
 from .server.server import BoundSocket, HttpServer
+from .server.tls import TlsContexts, TlsInfo
 from .uri import (
     EVHTTP_URI_HOST_STRIP_BRACKETS,
     EVHTTP_URI_NONCONFORMANT,
@@ -192,7 +193,9 @@ __all__ = [
     "ServerMetrics",
     "ServerOptions",
     "ServerRequest",
+    "TlsContexts",
     "TlsFailed",
+    "TlsInfo",
     "TrustedProxies",
     "UriFlag",
     "encode_uri",

@@ -356,7 +356,10 @@ class TlsBufferEvent(AbstractBufferEvent):
         return True
 
     def has_unread(self) -> bool:
-        """Return True when bytes of the peer have come and are not read, decrypted or not."""
+        """Return True when bytes of the peer have come and are not read, decrypted or not.
+
+        They may be TLS's own, such as a session ticket.
+        """
         engine = self._engine
         if self._plain or (engine is not None and engine.reading in HAS_DATA):
             return True

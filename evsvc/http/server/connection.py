@@ -733,6 +733,8 @@ class Connection:
             self.close()
             return
         self.peer_is_done = True
+        if bev.says_goodbye and not bev.carries_bytes:
+            logger.info("%s port %d: TLS ends: the client has gone", *self.peer)
         if self._phase is Phase.LINGER:
             self.close()
         elif self._phase is _HEAD or self._phase is _BODY or self._phase is _SKIP:
@@ -784,6 +786,8 @@ class Connection:
             self._refuse(RemoteProtocolError("the request did not come in time", 408))
         elif self.carrier.output.length:
             deadline.start(self.options.idle_s)  # not idle: it still takes a reply, in `write_s`
+        elif phase is _HEAD:
+            self._close_after_output()
         else:
             self.close()
 

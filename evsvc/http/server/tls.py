@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...core import (
-    BUFFEREVENT_SSL_ACCEPTING,
     ArgumentError,
     ArgumentTypeError,
     TlsBufferEvent,
     tls,
 )
-from ...core.tls_engine import EngineMaker
 
 if TYPE_CHECKING:
     from ...core import AbstractBufferEvent
@@ -172,7 +170,8 @@ def _note_name(handshake: ssl.SSLObject, name: str | None, context: ssl.SSLConte
 def _check_context(context: object) -> None:
     if not isinstance(context, ssl.SSLContext):
         raise ArgumentTypeError(f"a context of TLS is wanted, not {context!r}")
-    EngineMaker(context, BUFFEREVENT_SSL_ACCEPTING, None, None)
+    if context.protocol is ssl.PROTOCOL_TLS_CLIENT:
+        raise ArgumentError(f"a context for servers is wanted, not one for clients: {context!r}")
 
 
 def _key_of(name: object) -> str:
