@@ -39,6 +39,7 @@ from .query import (
     uriencode,
 )
 from .server.access_log import AccessLogOptions
+from .server.event_stream import EventStream, EventStreamOptions, StreamEnd
 from .server.forwarded import Client, TrustedProxies
 from .server.handle import ServerConnection
 from .server.metrics import Holdings, ServerMetrics
@@ -168,6 +169,8 @@ __all__ = [
     "ConnectionClosed",
     "DirectoryOptions",
     "Ending",
+    "EventStream",
+    "EventStreamOptions",
     "FileHandler",
     "FinishedExchange",
     "Headers",
@@ -193,6 +196,7 @@ __all__ = [
     "ServerMetrics",
     "ServerOptions",
     "ServerRequest",
+    "StreamEnd",
     "TlsContexts",
     "TlsFailed",
     "TlsInfo",

@@ -16,6 +16,7 @@ from ..errors import LocalProtocolError
 from ..exchange import AbstractRequest
 from ..wire import writer
 from ..wire.headers import Headers
+from .event_stream import EventStream, EventStreamOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -375,6 +376,15 @@ class ServerRequest(AbstractRequest):
         if self._chunked and has_body:
             path.send(writer.LAST_CHUNK)
         path.reply_done(self, path.keep_alive)
+
+    def start_event_stream(self, options: EventStreamOptions | None = None) -> EventStream:
+        """Answer with server-sent events, as a browser's EventSource reads them.
+
+        `output_headers` go along.  To a HEAD, or when the client has gone, the stream has ended
+        already.  It has the callback of `set_on_gone_cb`: use its own `set_closecb`.  Raises
+        LocalProtocolError when the request is answered already.
+        """
+        return EventStream(self, options or EventStreamOptions())
 
     def take_over(self, head: bytes | None = None) -> tuple[AbstractBufferEvent, bytes]:
         """Take the connection for another protocol; return what carries it, and the bytes behind

@@ -33,6 +33,7 @@ from .service import ErrorCallback, Service
 if TYPE_CHECKING:
     from ...core import EventBase
     from ...core.resolver import SocketAddress
+    from .event_stream import EventStream
     from .forwarded import TrustedProxies
     from .handle import ServerConnection
     from .observers import Observer
@@ -108,6 +109,7 @@ class HttpServer(Closing):
         "_refused",
         "_sessions",
         "_sockets",
+        "_streams",
         "_trees",
         "closing",
         "service",
@@ -124,6 +126,7 @@ class HttpServer(Closing):
         self._connections: set[Connection] = set()
         self._refused: set[Connection] = set()  # told 503, and not gone yet
         self._sessions: set[Session] = set()
+        self._streams: set[EventStream] = set()
         self._trees: list[FileHandler] = []
 
     @property
@@ -445,8 +448,8 @@ class HttpServer(Closing):
         self._drained_cb = cb
         for connection in list(self._connections):
             connection.finish()
-        for session in list(self._sessions):
-            session.shutdown(GOING_AWAY)
+        for told in (*self._sessions, *self._streams):
+            told.shutdown(GOING_AWAY)
         self._check_drained()
 
     def close(self) -> None:
@@ -477,6 +480,16 @@ class HttpServer(Closing):
         self._sessions.discard(session)
         if self.closing:
             self._check_drained()
+
+    def adopt_stream(self, stream: EventStream) -> None:
+        """Tell a stream of events when the server stops; its connection is counted already."""
+        self._streams.add(stream)
+        if self.closing:
+            stream.shutdown(GOING_AWAY)
+
+    def forget_stream(self, stream: EventStream) -> None:
+        """Know that a stream has ended."""
+        self._streams.discard(stream)
 
     def _adopt(self, listener: ConnListener, tls: Tls | bool | None) -> BoundSocket:
         if self.closing:
