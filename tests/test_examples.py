@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync import client as websocket_client
 
 from evsvc.core import supported_methods
 from tests.ports import ATTEMPTS, held_port
@@ -107,6 +109,66 @@ def test_hello_http_answers_general_and_path_callbacks() -> None:
             assert reply.read() == b"Thanks for the request!\n"
         with urllib.request.urlopen(f"{url}greet?name=Ann", timeout=20) as reply:
             assert reply.read() == b"Good morning, Ann!\n"
+
+
+@contextmanager
+def example_url(*command: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Start an example that prints its URL; give that, and the process."""
+    with started(*command) as process:
+        yield next_line(process, process.stdout).strip(), process
+
+
+def test_chat_passes_on_what_each_one_writes_and_says_when_it_ends() -> None:
+    with example_url("chat.py", "0") as (url, process):
+        with urllib.request.urlopen(url, timeout=20) as reply:
+            assert b"new WebSocket" in reply.read()
+        chat = f"{url.replace('http:', 'ws:')}chat"
+        with websocket_client.connect(chat, origin=url.rstrip("/"), proxy=None) as ann:
+            assert ann.recv(20) == "Guest 1 is here."
+            done = run("websocket_client.py", chat, "hello", "<b>all</b>")
+            assert lines_of(done) == ["Guest 2 is here.", "Guest 2: hello"]
+            said = [ann.recv(20) for _ in range(4)]
+            assert said[1:3] == ["Guest 2: hello", "Guest 2: <b>all</b>"]
+            assert said[3] == "Guest 2 leaves."
+            ann.send(b"no text")
+            with pytest.raises(ConnectionClosed, match="a chat is text"):
+                ann.recv(20)
+        with pytest.raises(InvalidStatus, match="403"):
+            websocket_client.connect(chat, origin="http://elsewhere.example", proxy=None)
+        with websocket_client.connect(chat, proxy=None) as ben:
+            assert ben.recv(20) == "Guest 3 is here."
+            process.send_signal(signal.SIGINT)
+            with pytest.raises(ConnectionClosed):
+                ben.recv(20)
+            assert ben.close_code == 1001
+        assert process.wait(20) == 0
+
+
+def test_websocket_client_tells_why_there_is_none() -> None:
+    with serving("hello_http.py") as (_, port):
+        done = run("websocket_client.py", f"ws://127.0.0.1:{port}/", "hello")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the answer is 200" in done.stderr
+
+
+def test_live_files_tells_of_changes(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("one")
+    with example_url("live_files.py", str(tmp_path), "0") as (url, _):
+        with websocket_client.connect(url.replace("http:", "ws:") + "changes", proxy=None) as page:
+            for text in ("two!", "three!!"):
+                (tmp_path / "index.html").write_text(text)
+                assert page.recv(20) == "changed"
+                with urllib.request.urlopen(f"{url}files/", timeout=20) as reply:
+                    assert reply.read().decode() in ("", text)
+                    assert reply.headers["Cache-Control"] == "no-cache"
+        with urllib.request.urlopen(url, timeout=20) as reply:
+            assert b"iframe" in reply.read()
+
+
+def test_live_files_wants_a_folder(tmp_path: Path) -> None:
+    done = run("live_files.py", str(tmp_path / "nothing"), "0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "No such file" in done.stderr
 
 
 def test_echo_server_answers_each_line_and_the_last_before_it_closes() -> None:
@@ -362,6 +424,12 @@ def test_a_wrong_argument_ends_an_example_with_exit_code_1() -> None:
         ("echo_server.py", ["port"], "'port'"),
         ("echo_server.py", ["70000"], "70000"),
         ("echo_server.py", ["1", "2"], "2"),
+        ("chat.py", ["port"], "'port'"),
+        ("chat.py", ["70000"], "70000"),
+        ("live_files.py", [".", "port"], "'port'"),
+        ("live_files.py", [".", "70000"], "70000"),
+        ("websocket_client.py", [], "url"),
+        ("websocket_client.py", ["http://127.0.0.1/"], "http://127.0.0.1/"),
         ("hello_http.py", ["port"], "'port'"),
         ("hello_http.py", ["70000"], "70000"),
     ],
@@ -375,7 +443,7 @@ def test_a_wrong_argument_is_told_with_the_usage(name: str, args: list[str], sai
     assert said in error
 
 
-@pytest.mark.parametrize("name", ["dns_server.py", "echo_server.py", "hello_http.py"])
+@pytest.mark.parametrize("name", ["chat.py", "dns_server.py", "echo_server.py", "hello_http.py"])
 def test_a_busy_port_is_told_in_one_line(name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         done = run(name, str(busy.getsockname()[1]))

@@ -140,7 +140,7 @@ class WebSocketOptions:
     """
 
     max_message_bytes: int = 1024 * 1024
-    max_fragments: int = 16 * 1024
+    max_fragments: int = 128 * 1024
     max_output_bytes: int = 4 * 1024 * 1024
     ping_s: float | None = 30.0
     pong_s: float = 30.0
