@@ -20,6 +20,7 @@ from evsvc.http.websocket import (
     connect,
 )
 from evsvc.http.websocket.handshake import accept_token
+from tests.core.tls_ends import contexts, issue, server_context_for
 
 MASK = bytes(4)
 
@@ -293,6 +294,38 @@ class TestOpening:
         arguments = {"cb": print, "opencb": print, **how}
         with pytest.raises(error):
             connect(base, "ws://127.0.0.1:9/", **arguments)
+
+
+class TestTls:
+    """Both ends ours; the certificate is for the address."""
+
+    @pytest.fixture
+    def site(self, serve):
+        def echo(got, arg):
+            websocket.accept(got, lambda ws, kind, data, arg: ws.send_binary(data))
+
+        site = serve(echo)
+        site.server.set_tls(server_context_for(issue("127.0.0.1")))
+        return site
+
+    def test_a_wss_url_speaks_it(self, site, dial) -> None:
+        made = dial(f"wss://127.0.0.1:{site.bound.port}/", tls=contexts()[0])
+        made.settle()
+        data = bytes(range(256)) * 2000
+        made.ws.send_binary(data)
+        made.ws.send_binary(b"")
+        made.settle()
+        assert made.messages == [(WS_BINARY_FRAME, data), (WS_BINARY_FRAME, b"")]
+        site.server.shutdown()
+        made.settle()
+        assert made.ws.close_code == 1001
+        assert made.ended == [made.ws]
+        assert site.server.connection_count == 0
+
+    def test_whom_nobody_vouches_for_is_not_spoken_to(self, site, dial) -> None:
+        made = dial(f"wss://127.0.0.1:{site.bound.port}/")
+        made.settle()
+        assert "certificate" in str(made.error)
 
 
 class TestSession:
