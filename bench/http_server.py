@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from evsvc import EventBase, HttpServer
+from evsvc.core.tls import server_context
 from evsvc.http import ServerRequest
 
 BODY = b"Thanks for the request!"
@@ -48,7 +49,8 @@ def main(kind: str = "hello", file: str = "") -> None:
             server.serve_directory("/", Path(file).parent)
         else:
             server.set_gencb({"look": look, "echo": echo}.get(kind, hello))
-        bound = server.bind_socket("127.0.0.1", 0)
+        tls = server_context(file) if kind == "tls" else None
+        bound = server.bind_socket("127.0.0.1", 0, tls=tls)
         print(bound.port, flush=True)
         base.dispatch()
 
