@@ -13,12 +13,14 @@ pool.make_request(Add, AddRequest(1, 2), show)   # show(status, request, reply, 
 from . import evtag, idl
 from .annotations import I32, I64, U32, U64, FixedLength, IntRange, Tag
 from .client.call import RpcCall
+from .client.endpoints import Endpoint
 from .client.pool import RpcPool
+from .client.retries import RetryPolicy
 from .codecs.evtag import EvtagCodec
 from .codecs.json import JsonCodec
 from .codecs.msgpack import MsgpackCodec
 from .codecs.protocol import Codec
-from .definition import Rpc
+from .definition import BoundRpc, Rpc, Service
 from .errors import (
     CallFailed,
     CallNotStarted,
@@ -68,11 +70,13 @@ __all__ = [
     "I64",
     "U32",
     "U64",
+    "BoundRpc",
     "CallFailed",
     "CallNotStarted",
     "CallTimeout",
     "Codec",
     "DefinitionError",
+    "Endpoint",
     "EvtagCodec",
     "FixedLength",
     "Hook",
@@ -86,6 +90,7 @@ __all__ = [
     "PayloadError",
     "PayloadLimits",
     "RemoteError",
+    "RetryPolicy",
     "Rpc",
     "RpcCall",
     "RpcError",
@@ -95,6 +100,7 @@ __all__ = [
     "RpcStatus",
     "RpcStatusCode",
     "ServerCall",
+    "Service",
     "Tag",
     "evtag",
     "idl",

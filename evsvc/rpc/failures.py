@@ -31,9 +31,13 @@ def encode_failure(text: str, code: RpcErrorCode, details: object = None) -> byt
         raise ArgumentTypeError(f"details are plain JSON data: {exc}: {details!r}") from None
 
 
-def decode_failure(content_type: str | None, body: bytes) -> Failure:
+# What a proxy answers that has no server to ask (RFC 9110 15.6.3 to 15.6.5).
+_NOBODY_THERE = frozenset((502, 503, 504))
+
+
+def decode_failure(status: int, content_type: str | None, body: bytes) -> Failure:
     """Return what a peer says: an RPC server in JSON, another in plain text; a page of HTML is no
-    explanation."""
+    explanation.  What is no RPC server and answers 502 to 504 is UNAVAILABLE."""
     media_type = (content_type or "").partition(";")[0].strip().lower()
     if media_type == CONTENT_TYPE:
         try:
@@ -44,4 +48,5 @@ def decode_failure(content_type: str | None, body: bytes) -> Failure:
             code = RpcErrorCode.__members__.get(str(plain.get("code")), RpcErrorCode.UNKNOWN)
             return Failure(one_line(plain["message"]), code, plain.get("details"))
     text = one_line(body.decode(errors="replace")) if media_type == "text/plain" else ""
-    return Failure(text, RpcErrorCode.UNKNOWN, None)
+    code = RpcErrorCode.UNAVAILABLE if status in _NOBODY_THERE else RpcErrorCode.UNKNOWN
+    return Failure(text, code, None)

@@ -100,13 +100,14 @@ class HookRun:
         failed: Callable[[Exception], object],
     ) -> None:
         self._hooks = iter(hooks)
-        self._seen = seen
-        self._done = done
+        self._seen: tuple[Any, Any, EvBuffer] | None = seen
+        self._done: Callable[[bool], object] | None = done
         self._failed = failed
         self.paused = False
 
     def run(self) -> None:
         """Call the hooks that are left, up to one that does not go on."""
+        assert self._seen is not None
         for hook in self._hooks:
             try:
                 result = HookResult(hook.callback(*self._seen, hook.arg) or 0)
@@ -117,9 +118,9 @@ class HookRun:
                 self.paused = True
                 return
             if result is EVRPC_TERMINATE:
-                self._done(False)
+                self._end(False)
                 return
-        self._done(True)
+        self._end(True)
 
     def resume(self, result: int) -> None:
         """Go on after a pause.
@@ -133,6 +134,11 @@ class HookRun:
             raise ArgumentError(f"resume by EVRPC_CONTINUE or EVRPC_TERMINATE, not {result!r}")
         self.paused = False
         if result == EVRPC_TERMINATE:
-            self._done(False)
+            self._end(False)
         else:
             self.run()
+
+    def _end(self, goes_on: bool) -> None:
+        done, self._done, self._seen = self._done, None, None  # which know the call, and it this
+        assert done is not None
+        done(goes_on)

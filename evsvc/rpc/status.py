@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..http import HttpRequest
+    from ..http import Headers, HttpRequest
 
 
 class RpcStatusCode(enum.IntEnum):
@@ -42,11 +43,18 @@ class RpcStatus:
     error:         libevent's code; zero, and so false, on success.
     cause:         the exception that says why; None on success.
     http_request:  the HTTP request with its response, or None when no response came.
+    unknown_fields: what the reply held beside its fields, by "Class.field".
     """
 
     error: RpcStatusCode
     cause: Exception | None = None
     http_request: HttpRequest | None = None
+    unknown_fields: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def metadata(self) -> Headers | None:
+        """What the server sent beside the reply: the header of the HTTP response; None without."""
+        return None if self.http_request is None else self.http_request.input_headers
 
     @property
     def message(self) -> str:

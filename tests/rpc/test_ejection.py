@@ -11,7 +11,7 @@ import pytest
 from evsvc.core import EventBase, FakeClock
 from evsvc.http import HttpConnection
 from evsvc.rpc import EVRPC_STATUS_ERR_TIMEOUT, RpcPool, RpcServer
-from evsvc.rpc.client.pool import EJECTION_S, MAX_EJECTION_S
+from evsvc.rpc.client.endpoints import EJECTION_S, MAX_EJECTION_S
 from tests.rpc.adding import Add, AddCall, Caller, handle_add
 
 Connect = Callable[[], HttpConnection]
@@ -92,7 +92,7 @@ def test_one_that_has_come_back_counts_from_anew(
     pool = RpcPool(base, timeout=600.0)
     pool.add_connection(back)
     pool.add_connection(connect())
-    lane = pool._lanes[back]
+    lane = pool._added[back].endpoint
     lane.eject()
     lane.eject()
     caller = Caller(pool, loop)

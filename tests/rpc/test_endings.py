@@ -25,7 +25,7 @@ from evsvc.rpc import (
     RpcStatus,
     ServerCall,
 )
-from evsvc.rpc.client.pool import Lane
+from evsvc.rpc.client.endpoints import Lane
 from tests.rpc.adding import (
     Add,
     AddCall,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ...core.checks import require_callable
+from ...core.errors import StateError
 from ...http.wire.status import HTTP_OK
 from ..definition import OCTET_STREAM
 from ..errors import (
@@ -24,10 +26,12 @@ from ..status import (
 
 if TYPE_CHECKING:
     from ...core import Event
-    from ...http import HttpRequest
+    from ...http import HttpConnection, HttpRequest
     from ..codecs.protocol import Codec
     from ..definition import Rpc
-    from .pool import Lane
+    from ..hooks import HookRun
+    from .endpoints import Lane
+    from .pool import RpcPool
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -38,25 +42,36 @@ ReplyCallback = Callable[[RpcStatus, Request, Reply | None, Any], object]
 
 
 class RpcCall(Generic[Request, Reply]):
-    """One call of a pool, waiting, on its way, or finished.  Made by `RpcPool.make_request`.
+    """One call: waiting, on its way, or finished.
 
+    `RpcPool.make_request` makes and sends one; it may be made by hand, too, and sent by `start`
+    (evrpc_make_request_ctx, evrpc_make_request).
+
+    pool:      where it is sent; may be changed before (evrpc_request_set_pool).
     rpc:       the definition.
-    request:   the message as the program gave it;  payload: its bytes.
+    request:   the message as the program gave it;  payload: its bytes, from `start` on.
     finished:  whether the callback was called, or never will be.
-    lane:      where the call is on its way; None before and after.
-    timeout_s: seconds from `make_request` that it has; None for any.
+    timeout_s: seconds from `start` that it has; None for any.
     ends_at:   when they are over, on the base's clock.
+    metadata:  fields to send along in the header of the HTTP request.
+    attempts:  how often it was sent.
+    lane:      where it is on its way; None before and after.
     """
 
     __slots__ = (
         "_arg",
-        "_cancel",
         "_cb",
-        "_timer",
+        "_meta",
+        "attempts",
+        "backoff",
+        "connection",
         "ends_at",
         "finished",
+        "hook_run",
         "lane",
+        "metadata",
         "payload",
+        "pool",
         "request",
         "rpc",
         "timeout_s",
@@ -64,24 +79,60 @@ class RpcCall(Generic[Request, Reply]):
 
     def __init__(
         self,
+        pool: RpcPool,
         rpc: Rpc[Request, Reply],
         request: Request,
-        payload: bytes,
         cb: ReplyCallback[Request, Reply],
-        arg: object,
-        cancel: Callable[[RpcCall[Any, Any]], object],
+        arg: object = None,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
+        require_callable(cb)
+        self.pool = pool
         self.rpc = rpc
         self.request = request
-        self.payload = payload
+        self.payload = b""
         self.finished = False
-        self.lane: Lane | None = None
-        self.timeout_s: float | None = None
+        self.timeout_s = timeout_s
         self.ends_at = math.inf
-        self._timer: Event | None = None
-        self._cb = cb
+        self.metadata = metadata
+        self.attempts = 0
+        self.lane: Lane | None = None
+        self.connection: HttpConnection | None = None
+        self.hook_run: HookRun | None = None
+        self.backoff: Event | None = None
+        self._meta: dict[str, bytes] | None = None
+        self._cb: ReplyCallback[Request, Reply] | None = cb
         self._arg = arg
-        self._cancel = cancel
+
+    @property
+    def meta(self) -> dict[str, bytes]:
+        """What hooks leave for the hooks behind them: evrpc_hook_add_meta, evrpc_hook_find_meta."""
+        if self._meta is None:
+            self._meta = {}
+        return self._meta
+
+    def set_cb(self, cb: ReplyCallback[Request, Reply], arg: object = None) -> None:
+        """Have another callback; raises ArgumentTypeError for none (evrpc_request_set_cb)."""
+        require_callable(cb)
+        if not self.finished:
+            self._cb, self._arg = cb, arg
+
+    def start(self) -> None:
+        """Send it by its pool, once; raises as `RpcPool.make_request`, and StateError when it was
+        started already (evrpc_make_request)."""
+        self.pool.start(self)
+
+    def resume(self, result: int) -> None:
+        """Go on after a hook's EVRPC_PAUSE, with EVRPC_CONTINUE or EVRPC_TERMINATE.
+
+        Raises StateError when the call is not paused, ArgumentError for another result.
+        Source: evrpc_resume_request.
+        """
+        if self.hook_run is None:
+            raise StateError("the call is not paused")
+        self.hook_run.resume(result)
 
     def cancel(self) -> None:
         """Give the call up: its callback will not run.  Safe to repeat, and when it is finished.
@@ -89,26 +140,22 @@ class RpcCall(Generic[Request, Reply]):
         One on its way is broken off by resetting its connection, which then serves the next.
         """
         if not self.finished:
-            self._cancel(self)
-
-    def limit(self, timer: Event, seconds: float, now: float) -> None:
-        """Start the call's time; only the pool calls this."""
-        self.timeout_s = seconds
-        self.ends_at = now + seconds
-        self._timer = timer
-        timer.add(seconds)
+            self.pool.cancel(self)
 
     def forget(self) -> None:
         """End the call without its callback; only the pool calls this."""
         self.finished = True
-        if self._timer is not None:
-            self._timer.close()
-            self._timer = None
+        self.connection = self.hook_run = self._cb = None
+        if self.backoff is not None:
+            self.backoff.close()
+            self.backoff = None
 
     def finish(self, status: RpcStatus, reply: Reply | None) -> None:
         """Run the callback; only the pool calls this, once."""
+        cb = self._cb
         self.forget()
-        self._cb(status, self.request, reply, self._arg)
+        if cb is not None:
+            cb(status, self.request, reply, self._arg)
 
 
 def judge_response(
@@ -125,15 +172,17 @@ def judge_response(
     payload = bytes(response.input_buffer)
     content_type = response.input_headers.find("Content-Type")
     if response.response_code != HTTP_OK:
-        remote = RemoteError(response.response_code, *decode_failure(content_type, payload))
+        code = response.response_code
+        remote = RemoteError(code, *decode_failure(code, content_type, payload))
         return RpcStatus(EVRPC_STATUS_ERR_BADPAYLOAD, remote, response), None
+    unknown: dict[str, object] = {}
     try:
         if content_type is not None and not _is_type(content_type, codec.content_type):
             raise PayloadError(f"the answer is {one_line(content_type)}, not {codec.content_type}")
-        reply = codec.decode(rpc.reply_shape, payload)
+        reply = codec.decode(rpc.reply_shape, payload, unknown)
     except PayloadError as exc:
         return RpcStatus(EVRPC_STATUS_ERR_BADPAYLOAD, exc, response), None
-    return RpcStatus(EVRPC_STATUS_ERR_NONE, None, response), reply
+    return RpcStatus(EVRPC_STATUS_ERR_NONE, None, response, unknown), reply
 
 
 def _is_type(content_type: str, wanted: str) -> bool:

@@ -1,96 +1,87 @@
-"""The client's side: calls shared out over a few HTTP connections.
+"""The client's side: calls shared out over the connections of one or more servers.
 
-A call goes to the first idle connection, else it waits, first come first served: k connections
-are k calls at once.  A call's time counts from `make_request`: the wait in line is in it.  A
-connection serves the next call before the callback of the last one runs, so a callback may do
-anything to the pool.
+A call goes to the least loaded server that has room, else it waits, first come first served: k
+connections are k calls at once.  A call's time counts from `make_request`: the wait in line is in
+it.  A connection serves the next call before the callback of the last one runs, so a callback may
+do anything to the pool.
 
-A connection that cannot be had fails fast, and so would draw the work of all others.  It is
-ejected: no call goes there for a while, which doubles with each failure in a row; then one call
-tries it.  The call that it failed was surely not sent, and goes to another connection, as long as
-there is one that is not ejected.
+The call that an unreachable server failed was surely not sent, and goes to another, as long as
+there is one that is not ejected.  A call of an idempotent definition goes again, by `RetryPolicy`,
+when its connection is lost or its server answers UNAVAILABLE.
 """
 
 from __future__ import annotations
 
+import logging
 import math
+import ssl
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ...core import EvBuffer
 from ...core.closing import Closing
 from ...core.errors import ArgumentError, Error, StateError
-from ...http import ClientOptions, HttpRequest
-from ...http.errors import ConnectFailed, ResolveFailed
+from ...http import ClientOptions, HttpConnection, HttpRequest
+from ...http.errors import ConnectFailed, ConnectionClosed, ResolveFailed, TlsFailed
 from ..codecs.msgpack import MsgpackCodec
 from ..definition import DEADLINE_FIELD, Rpc
-from ..errors import CallNotStarted, CallTimeout
-from ..status import EVRPC_STATUS_ERR_TIMEOUT, EVRPC_STATUS_ERR_UNSTARTED, RpcStatus
+from ..errors import CallNotStarted, CallTimeout, RemoteError, RpcError, RpcErrorCode
+from ..hooks import Hook, HookCallback, HookList, HookRun
+from ..status import (
+    EVRPC_STATUS_ERR_HOOKABORTED,
+    EVRPC_STATUS_ERR_TIMEOUT,
+    EVRPC_STATUS_ERR_UNSTARTED,
+    RpcStatus,
+)
 from .call import ReplyCallback, RpcCall, judge_response
+from .endpoints import Endpoint, Lane, choose
+from .retries import RetryBudget, RetryPolicy
+from .timeouts import CallTimeouts
 
 if TYPE_CHECKING:
-    from ...core import Event, EventBase
-    from ...http import HttpConnection
+    from ...core import EventBase
+    from ...core.resolver import Resolver
     from ..codecs.protocol import Codec
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
+MAX_CONNECTIONS = 8
+"""How many connections an endpoint has at the most, if the program does not say."""
+
+_log = logging.getLogger("evsvc.rpc")
+
 _DEFAULT_SILENCE_S = ClientOptions().read_s
 
-
-EJECTION_S = 1.0
-MAX_EJECTION_S = 30.0
-"""How long a connection that cannot be had gets no calls: at first, and at the most."""
-
-
-class Lane:
-    """One connection of a pool, and the call that is on its way there with its HTTP request.
-
-    follows_pool: whether the connection has libevent's limit of silence and none of its own.
-    failures: how often in a row it could not be had.  probe: runs while it is ejected.
-    """
-
-    __slots__ = ("call", "connection", "failures", "follows_pool", "http_request", "probe")
-
-    probe: Event
-
-    def __init__(self, connection: HttpConnection) -> None:
-        self.connection = connection
-        self.follows_pool = connection.options.read_s == _DEFAULT_SILENCE_S
-        self.call: RpcCall[Any, Any] | None = None
-        self.http_request: HttpRequest | None = None
-        self.failures = 0
-
-    @property
-    def is_ejected(self) -> bool:
-        """Whether it gets no calls for now."""
-        return bool(self.probe.pending())
-
-    def eject(self) -> None:
-        """Give it no calls for a while, longer each time."""
-        self.probe.add(min(EJECTION_S * 2.0**self.failures, MAX_EJECTION_S))
-        self.failures += 1
+_UNREACHED = (ConnectFailed, ResolveFailed, TlsFailed)
 
 
 class RpcPool(Closing):
-    """Makes calls over the HTTP connections that the program adds (evrpc_pool).
+    """Makes calls over HTTP connections (evrpc_pool).
 
     timeout:          seconds for one call from `make_request` on, the wait in line included; None
                       leaves it to the connections' own limits.
     codec:            how messages become bytes, and within which limits; MessagePack when None.
     max_queued_calls: most calls that wait for a connection; one more ends as UNSTARTED.
+    retry:            how calls of idempotent definitions are repeated.
 
     Raises ArgumentError when a number is out of range.
     """
 
     __slots__ = (
+        "_added",
         "_base",
+        "_budget",
         "_closed",
         "_codec",
-        "_lanes",
+        "_endpoints",
         "_max_queued_calls",
+        "_resting",
         "_timeout",
+        "_timeouts",
         "_waiting",
+        "hooks",
     )
 
     def __init__(
@@ -100,20 +91,26 @@ class RpcPool(Closing):
         *,
         codec: Codec | None = None,
         max_queued_calls: int = 1024,
+        retry: RetryPolicy | None = None,
     ) -> None:
         if max_queued_calls < 0:
             raise ArgumentError(f"max_queued_calls must not be negative: {max_queued_calls!r}")
         self._base = base
         self._codec = MsgpackCodec() if codec is None else codec
         self._max_queued_calls = max_queued_calls
-        self._lanes: dict[HttpConnection, Lane] = {}
+        self._budget = RetryBudget(RetryPolicy() if retry is None else retry)
+        self._endpoints: list[Endpoint] = []
+        self._added: dict[HttpConnection, Lane] = {}  # by the program, not made here
         self._waiting: deque[RpcCall[Any, Any]] = deque()
+        self._resting: set[RpcCall[Any, Any]] = set()  # until they go once more
+        self._timeouts = CallTimeouts(base, self._expire)
         self._closed = False
         self._timeout = _checked_timeout(timeout)
+        self.hooks = HookList()
 
     @property
     def timeout(self) -> float | None:
-        """Seconds for one call; a change counts for calls sent later (evrpc_pool_set_timeout).
+        """Seconds for one call; a change counts for calls made later (evrpc_pool_set_timeout).
 
         Raises ArgumentError when set to a number that is not positive.
         """
@@ -125,8 +122,13 @@ class RpcPool(Closing):
 
     @property
     def connections(self) -> tuple[HttpConnection, ...]:
-        """The connections, in the order in which they were added."""
-        return tuple(self._lanes)
+        """The connections that the program has added, in their order."""
+        return tuple(self._added)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The servers, each added connection one of them."""
+        return tuple(self._endpoints)
 
     @property
     def queued_calls(self) -> int:
@@ -142,11 +144,11 @@ class RpcPool(Closing):
         it is here already.  evrpc_pool_add_connection.
         """
         self._require_open()
-        if connection in self._lanes:
+        if connection in self._added:
             raise ArgumentError(f"the connection is in the pool already: {connection!r}")
-        lane = Lane(connection)
-        lane.probe = self._base.timer(self._on_probe, lane)
-        self._lanes[connection] = lane
+        endpoint = Endpoint(self._base.timer(self._on_probe), None, 1)
+        self._added[connection] = endpoint.add(connection)
+        self._endpoints.append(endpoint)
         self._schedule()
 
     def remove_connection(self, connection: HttpConnection) -> None:
@@ -154,10 +156,74 @@ class RpcPool(Closing):
 
         Raises ArgumentError when it is not here.  evrpc_pool_remove_connection.
         """
-        lane = self._lanes.pop(connection, None)
+        lane = self._added.pop(connection, None)
         if lane is None:
             raise ArgumentError(f"the connection is not in the pool: {connection!r}")
-        lane.probe.close()
+        endpoint = lane.endpoint
+        self._endpoints.remove(endpoint)
+        endpoint.probe.close()
+        endpoint.lanes.clear()
+        endpoint.idle.clear()
+
+    def add_endpoint(
+        self,
+        address: str,
+        port: int,
+        *,
+        resolver: Resolver | None = None,
+        tls: bool | ssl.SSLContext = False,
+        options: ClientOptions | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+        weight: int = 1,
+        priority: int = 0,
+    ) -> Endpoint:
+        """Have one more server, whose connections the pool makes as it needs them.
+
+        resolver: looks a name up without blocking.  tls, options: as for HttpConnection; where
+        the options' limit of silence is the default, it gives way to the pool's timeout.
+        max_connections: calls there at once.  weight: its part of the calls beside the others'.
+        priority: only where no server of a lower number can be had.
+
+        Raises ArgumentError for a number that is not positive, and what HttpConnection raises.
+        """
+        self._require_open()
+        if max_connections < 1 or weight < 1:
+            numbers = f"max_connections {max_connections!r}, weight {weight!r}"
+            raise ArgumentError(f"an endpoint's numbers are positive: {numbers}")
+
+        def make() -> HttpConnection:
+            return HttpConnection(self._base, resolver, address, port, options, tls=tls)
+
+        probe = self._base.timer(self._on_probe)
+        endpoint = Endpoint(probe, make, max_connections, weight, priority)
+        endpoint.add(make())  # what it raises is raised here
+        self._endpoints.append(endpoint)
+        self._schedule()
+        return endpoint
+
+    def remove_endpoint(self, endpoint: Endpoint) -> None:
+        """Send no more calls to a server; those on their way there are completed.
+
+        Raises ArgumentError when it is not here.
+        """
+        if endpoint not in self._endpoints or endpoint.make is None:
+            raise ArgumentError(f"the endpoint is not in the pool: {endpoint!r}")
+        self._endpoints.remove(endpoint)
+        endpoint.leave()
+
+    def add_hook(self, kind: int, hook: HookCallback, arg: object = None) -> Hook:
+        """Have `hook(call, http_request, body, arg)` see every call of a kind; see `hooks`.
+
+        EVRPC_OUTPUT sees requests before they are sent, EVRPC_INPUT answers before they are
+        decoded.  Where it terminates a call, that ends as UNSTARTED, or as HOOKABORTED.  Raises
+        ArgumentError for another kind, ArgumentTypeError for what cannot be called.
+        Source: evrpc_add_hook.
+        """
+        return self.hooks.add(kind, hook, arg)
+
+    def remove_hook(self, hook: Hook) -> None:
+        """Take a hook back; raises ArgumentError when it is not here (evrpc_remove_hook)."""
+        self.hooks.remove(hook)
 
     def make_request(
         self,
@@ -165,26 +231,46 @@ class RpcPool(Closing):
         request: Request,
         cb: ReplyCallback[Request, Reply],
         arg: object = None,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
     ) -> RpcCall[Request, Reply]:
         """Send a call now or when a connection is free; `cb(status, request, reply, arg)` ends it.
 
-        The callback runs once, from the loop.  The request is encoded here, so later changes to it
-        do not count.  Raises StateError when the pool is closed or has no connection, and
-        PayloadError when the request is ill-typed or over a limit.  evrpc_make_request.
+        timeout_s: in place of the pool's timeout.  metadata: fields to send along, which the
+        handler finds in `call.metadata`.  The callback runs once, from the loop.  The request is
+        encoded here, so later changes to it do not count.  Raises StateError when the pool is
+        closed or has no server, PayloadError when the request is ill-typed or over a limit,
+        ArgumentError for a bad time.  evrpc_make_request.
         """
+        call = RpcCall(self, rpc, request, cb, arg, timeout_s=timeout_s, metadata=metadata)
+        self.start(call)
+        return call
+
+    def start(self, call: RpcCall[Any, Any]) -> None:
+        """Send a call that was made by hand; see `RpcCall.start`."""
         self._require_open()
-        if not self._lanes:
+        if not self._endpoints:
             raise StateError("the pool has no connection to make a call on")
-        payload = self._codec.encode(rpc.request_shape, request)
-        call = RpcCall(rpc, request, payload, cb, arg, self._cancel)
-        if self._timeout is not None:
-            call.limit(self._base.timer(self._on_timeout, call), self._timeout, self._base.now)
+        if call.payload or call.finished:
+            raise StateError(f"the call was started already: {call.rpc.name}")
+        timeout_s = self._timeout if call.timeout_s is None else _checked_timeout(call.timeout_s)
+        call.payload = self._codec.encode(call.rpc.request_shape, call.request)
+        call.timeout_s = timeout_s
+        if timeout_s is not None:
+            self._timeouts.add(call)
+        self._budget.earn()
         self._waiting.append(call)
         self._schedule()
         if len(self._waiting) > self._max_queued_calls:
             self._waiting.pop()
             self._refuse_later(call, f"{self._max_queued_calls} calls are waiting already")
-        return call
+
+    def cancel(self, call: RpcCall[Any, Any]) -> None:
+        """Give a call up; see `RpcCall.cancel`."""
+        self._timeouts.discard(call)
+        call.forget()
+        self._drop(call)
 
     def close(self) -> None:
         """Close the connections and forget every call, without its callback.  Safe to repeat.
@@ -192,47 +278,82 @@ class RpcPool(Closing):
         evrpc_pool_free.
         """
         self._closed = True
+        self._timeouts.close()
         while self._waiting:
             self._waiting.pop().forget()
-        lanes = list(self._lanes.values())
-        self._lanes.clear()
-        for lane in lanes:
-            if lane.call is not None:
-                lane.call.forget()
-                self._release(lane.call)
-            lane.probe.close()
-            lane.connection.close()
+        while self._resting:
+            self._resting.pop().forget()
+        endpoints, self._endpoints = self._endpoints, []
+        self._added.clear()
+        for endpoint in endpoints:
+            for lane in endpoint.lanes:
+                if lane.call is not None:
+                    lane.call.forget()
+                    self._release(lane.call)
+            endpoint.close()
 
     def _require_open(self) -> None:
         if self._closed:
             raise StateError("the pool is closed")
 
     def _schedule(self) -> None:
-        """Hand waiting calls to idle connections: to ejected ones where there are no others."""
-        lanes = list(self._lanes.values())
-        for lane in [lane for lane in lanes if not lane.is_ejected] or lanes:
-            if not self._waiting:
+        """Hand waiting calls to servers that have room."""
+        while self._waiting:
+            endpoint = choose(self._endpoints)
+            if endpoint is None:
                 return
-            if lane.call is None:
-                self._start(lane, self._waiting.popleft())
+            self._start(endpoint.take(), self._waiting.popleft())
 
     def _start(self, lane: Lane, call: RpcCall[Any, Any]) -> None:
+        """Put a call on a connection, through the hooks where there are some."""
         http_request = HttpRequest(self._on_response, call)
-        http_request.output_headers.add("Content-Type", self._codec.content_type)
-        http_request.output_buffer.add(call.payload)
+        headers = http_request.output_headers
+        headers.add("Content-Type", self._codec.content_type)
+        if call.timeout_s is not None:
+            headers.add(DEADLINE_FIELD, f"{max(call.ends_at - self._base.now, 0.0):.3f}")
+        for name, value in call.metadata:
+            headers.add(name, value)
         lane.call, lane.http_request, call.lane = call, http_request, lane
-        timeout_s = call.timeout_s
-        if timeout_s is not None:
-            left_s = max(call.ends_at - self._base.now, 0.0)
-            http_request.output_headers.add(DEADLINE_FIELD, f"{left_s:.3f}")
-        read_s = lane.connection.options.read_s
-        if timeout_s is not None and lane.follows_pool and read_s < timeout_s:
-            lane.connection.set_timeout(timeout_s)
+        call.attempts += 1
+        hooks = self.hooks.output
+        if hooks:
+            body = EvBuffer()
+            body.add(call.payload)
+            call.connection = lane.connection
+
+            def done(goes_on: bool) -> None:
+                http_request.output_buffer.add_buffer(body)
+                self._hooked_out(lane, call, http_request, goes_on)
+
+            call.hook_run = HookRun(hooks, (call, http_request, body), done, self._hook_failed)
+            call.hook_run.run()
+        else:
+            http_request.output_buffer.add(call.payload)
+            self._send(lane, call, http_request)
+
+    def _hooked_out(
+        self, lane: Lane, call: RpcCall[Any, Any], http_request: HttpRequest, goes_on: bool
+    ) -> None:
+        if call.finished or call.lane is not lane:
+            return  # while a hook held it
+        if goes_on:
+            self._send(lane, call, http_request)
+        else:
+            self._release(call)
+            self._refuse_later(call, "a hook has refused it")
+            self._schedule()
+
+    def _send(self, lane: Lane, call: RpcCall[Any, Any], http_request: HttpRequest) -> None:
+        connection = lane.connection
+        timeout_s, read_s = call.timeout_s, connection.options.read_s
+        if timeout_s is not None and read_s == _DEFAULT_SILENCE_S < timeout_s:
+            connection.set_timeout(timeout_s)
         try:
-            lane.connection.make_request(http_request, "POST", call.rpc.path)
+            connection.make_request(http_request, "POST", call.rpc.path)
         except Error as exc:  # the program has closed the connection: it is of no more use here
             self._release(call)
-            self.remove_connection(lane.connection)
+            if connection in self._added:
+                self.remove_connection(connection)
             self._refuse_later(call, str(exc))
 
     def _release(self, call: RpcCall[Any, Any]) -> HttpRequest | None:
@@ -242,6 +363,7 @@ class RpcPool(Closing):
             return None
         http_request = lane.http_request
         lane.call = lane.http_request = call.lane = None
+        lane.endpoint.give_back(lane)
         return http_request
 
     def _on_response(self, response: HttpRequest | None, call: RpcCall[Any, Any]) -> None:
@@ -249,44 +371,97 @@ class RpcPool(Closing):
         http_request = self._release(call)
         if http_request is None or lane is None:
             return  # a late answer: the call has ended otherwise
-        if isinstance(http_request.error, (ConnectFailed, ResolveFailed)):
-            lane.eject()
-            if any(not other.is_ejected for other in self._lanes.values()):
+        error = http_request.error
+        if isinstance(error, _UNREACHED):
+            lane.endpoint.eject()
+            if any(not other.is_ejected for other in self._endpoints):
                 self._waiting.appendleft(call)  # surely not sent
                 self._schedule()
                 return
-        elif lane.failures:
-            lane.failures = 0
-            lane.probe.delete()
-        self._schedule()
-        status, reply = judge_response(self._codec, call.rpc, response, http_request.error)
-        call.finish(status, reply)
-
-    def _on_timeout(self, fd: int, what: int, call: RpcCall[Any, Any]) -> None:
-        if call in self._waiting:
-            self._waiting.remove(call)
         else:
-            self._break_off(call)
+            lane.endpoint.reached()
+        self._schedule()
+        hooks = self.hooks.input
+        if hooks and response is not None and response.response_code:
+            call.connection = lane.connection
+
+            def done(goes_on: bool) -> None:
+                self._hooked_in(call, response, goes_on)
+
+            seen = (call, response, response.input_buffer)
+            call.hook_run = HookRun(hooks, seen, done, self._hook_failed)
+            call.hook_run.run()
+        else:
+            self._judge(call, response, error)
+
+    def _hooked_in(self, call: RpcCall[Any, Any], response: HttpRequest, goes_on: bool) -> None:
+        if call.finished:
+            return  # while a hook held it
+        if goes_on:
+            self._judge(call, response, None)
+        else:
+            cause = RpcError(f"{call.rpc.name}: a hook has refused the answer")
+            self._finish(call, RpcStatus(EVRPC_STATUS_ERR_HOOKABORTED, cause, response), None)
+
+    def _judge(
+        self, call: RpcCall[Any, Any], response: HttpRequest | None, error: Exception | None
+    ) -> None:
+        status, reply = judge_response(self._codec, call.rpc, response, error)
+        if status.error and call.rpc.idempotent and self._goes_again(call, status.cause):
+            return
+        self._finish(call, status, reply)
+
+    def _goes_again(self, call: RpcCall[Any, Any], cause: Exception | None) -> bool:
+        """Whether a call that failed is to wait for another attempt; it does then."""
+        if isinstance(cause, RemoteError):
+            if cause.code is not RpcErrorCode.UNAVAILABLE:
+                return False
+        elif not isinstance(cause, (ConnectionClosed, *_UNREACHED)):
+            return False
+        wait_s = self._budget.policy.wait_s(call.attempts)
+        if self._base.now + wait_s >= call.ends_at or not self._budget.spend(call.attempts):
+            return False
+        self._resting.add(call)
+        call.backoff = self._base.timer(self._on_backoff, call)
+        call.backoff.add(wait_s)
+        return True
+
+    def _on_backoff(self, fd: int, what: int, call: RpcCall[Any, Any]) -> None:
+        self._resting.discard(call)
+        assert call.backoff is not None
+        call.backoff.close()
+        call.backoff = None
+        self._waiting.appendleft(call)
+        self._schedule()
+
+    def _expire(self, call: RpcCall[Any, Any]) -> None:
+        """A call's time is over."""
+        self._drop(call)
         cause = CallTimeout(f"{call.rpc.name}: no reply within {call.timeout_s} s")
         self._give_up(call, RpcStatus(EVRPC_STATUS_ERR_TIMEOUT, cause))
 
-    def _on_probe(self, fd: int, what: int, lane: Lane) -> None:
-        """The connection's time out of the pool is over: the next call tries it."""
-        self._schedule()
-
-    def _cancel(self, call: RpcCall[Any, Any]) -> None:
-        call.forget()
-        if call in self._waiting:
+    def _drop(self, call: RpcCall[Any, Any]) -> None:
+        """Take a call out of wherever it is; its connection is reset, and serves the next."""
+        if call in self._resting:
+            self._resting.discard(call)
+        elif call in self._waiting:
             self._waiting.remove(call)
         else:
-            self._break_off(call)
+            http_request = self._release(call)
+            if http_request is not None:
+                http_request.cancel()
+                self._schedule()
 
-    def _break_off(self, call: RpcCall[Any, Any]) -> None:
-        """Reset the connection of a call on its way, and let it serve the next one."""
-        http_request = self._release(call)
-        if http_request is not None:
-            http_request.cancel()
-            self._schedule()
+    def _on_probe(self, fd: int, what: int, arg: object) -> None:
+        """An endpoint's time out of the pool is over: the next call tries it."""
+        self._schedule()
+
+    def _hook_failed(self, exc: Exception) -> None:
+        """A hook raised: the program is told as of any callback of its own."""
+        _log.error("a hook raised", exc_info=exc)
+        handler = self._base.exception_handler
+        if handler is not None:
+            handler(exc)
 
     def _refuse_later(self, call: RpcCall[Any, Any], text: str) -> None:
         status = RpcStatus(EVRPC_STATUS_ERR_UNSTARTED, CallNotStarted(f"{call.rpc.name}: {text}"))
@@ -295,7 +470,11 @@ class RpcPool(Closing):
     def _give_up(self, call: RpcCall[Any, Any], status: RpcStatus) -> None:
         """Tell a call that it failed, unless something has ended it, or the pool, meanwhile."""
         if not call.finished and not self._closed:
-            call.finish(status, None)
+            self._finish(call, status, None)
+
+    def _finish(self, call: RpcCall[Any, Any], status: RpcStatus, reply: object) -> None:
+        self._timeouts.discard(call)
+        call.finish(status, reply)
 
 
 def _checked_timeout(timeout: float | None) -> float | None:

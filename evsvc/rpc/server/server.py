@@ -16,7 +16,7 @@ from ...core.closing import Closing
 from ...core.errors import ArgumentError
 from ..codecs.json import JsonCodec
 from ..codecs.msgpack import MsgpackCodec
-from ..definition import OCTET_STREAM, Rpc
+from ..definition import OCTET_STREAM, Rpc, Service
 from ..errors import CallFailed, PayloadError, RpcErrorCode
 from ..hooks import Hook, HookCallback, HookList
 from .call import ServerCall, send_failure
@@ -150,6 +150,25 @@ class RpcServer(Closing):
         method = _Method(rpc, handler, arg, options or _NO_LIMITS)
         self._http_server.set_cb(rpc.path, self._on_request, method)
         self._methods[rpc.name] = method
+
+    def register_service(
+        self,
+        service: type[Service],
+        handlers: object,
+        arg: object = None,
+        options: MethodOptions | None = None,
+    ) -> None:
+        """Answer the calls of a service by the methods of `handlers` that have its names.
+
+        Raises ArgumentError when one is missing, before any is registered, and as `register_rpc`.
+        """
+        rpcs = service.rpcs()
+        missing = [name for name in rpcs if not callable(getattr(handlers, name, None))]
+        if missing or not rpcs:
+            text = ", ".join(missing) or "no RPC at all"
+            raise ArgumentError(f"{handlers!r} does not serve {service.__name__}: {text}")
+        for name, rpc in rpcs.items():
+            self.register_rpc(rpc, getattr(handlers, name), arg, options)
 
     def unregister_rpc(self, rpc: Rpc[Any, Any]) -> None:
         """Answer no further calls of `rpc`; those under way may still be finished.

@@ -1,0 +1,160 @@
+"""Endpoints: the servers of a pool, their connections, and which of them a call goes to.
+
+An endpoint that cannot be had fails fast, and so would draw the work of all others.  It is
+ejected: no call goes there for a while, which doubles with each failure in a row; then one call
+tries it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ...core import Event
+    from ...http import HttpConnection, HttpRequest
+    from .call import RpcCall
+
+EJECTION_S = 1.0
+MAX_EJECTION_S = 30.0
+"""How long an endpoint that cannot be had gets no calls: at first, and at the most."""
+
+
+class Lane:
+    """One connection of an endpoint, and the call that is on its way there, as an HTTP request."""
+
+    __slots__ = ("call", "connection", "endpoint", "http_request")
+
+    def __init__(self, endpoint: Endpoint, connection: HttpConnection) -> None:
+        self.endpoint = endpoint
+        self.connection = connection
+        self.call: RpcCall[Any, Any] | None = None
+        self.http_request: HttpRequest | None = None
+
+
+class Endpoint:
+    """One server.
+
+    make: makes a connection to it; None where the program adds them.  max_connections: how many
+    it may have, and so calls at once.  weight: its part of the calls beside that of others.
+    priority: only where no endpoint of a lower number can be had.  idle: the connections without
+    a call, the last one used first taken.  calls: how many are on their way.  failures: how often
+    in a row it could not be had.  probe: runs while it is ejected.  leaving: it gets no new calls,
+    and its connections are closed as they come to rest.
+    """
+
+    __slots__ = (
+        "calls",
+        "failures",
+        "idle",
+        "lanes",
+        "leaving",
+        "make",
+        "max_connections",
+        "priority",
+        "probe",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        probe: Event,
+        make: Callable[[], HttpConnection] | None,
+        max_connections: int,
+        weight: int = 1,
+        priority: int = 0,
+    ) -> None:
+        self.probe = probe
+        self.make = make
+        self.max_connections = max_connections
+        self.weight = weight
+        self.priority = priority
+        self.lanes: list[Lane] = []
+        self.idle: list[Lane] = []
+        self.calls = 0
+        self.failures = 0
+        self.leaving = False
+
+    @property
+    def is_ejected(self) -> bool:
+        """Whether it gets no calls for now."""
+        return bool(self.failures) and bool(self.probe.pending())
+
+    def eject(self) -> None:
+        """Give it no calls for a while, longer each time."""
+        self.probe.add(min(EJECTION_S * 2.0**self.failures, MAX_EJECTION_S))
+        self.failures += 1
+
+    def reached(self) -> None:
+        """It can be had."""
+        if self.failures:
+            self.failures = 0
+            self.probe.delete()
+
+    def add(self, connection: HttpConnection) -> Lane:
+        """Have one more connection."""
+        lane = Lane(self, connection)
+        self.lanes.append(lane)
+        self.idle.append(lane)
+        return lane
+
+    def take(self) -> Lane:
+        """Return a connection without a call, made if need be; `choose` has seen to it."""
+        if not self.idle:
+            assert self.make is not None
+            self.add(self.make())
+        self.calls += 1
+        return self.idle.pop()
+
+    def give_back(self, lane: Lane) -> None:
+        """A call has left its connection."""
+        self.calls -= 1
+        if self.leaving and self.make is not None:
+            self.lanes.remove(lane)
+            lane.connection.close()
+        elif lane in self.lanes:
+            self.idle.append(lane)
+
+    def leave(self) -> None:
+        """Get no new calls; close what is at rest now, and the rest as it comes to rest."""
+        self.leaving = True
+        self.probe.close()
+        idle, self.idle = self.idle, []
+        for lane in idle:
+            self.lanes.remove(lane)
+            lane.connection.close()
+
+    def close(self) -> None:
+        """Close all its connections."""
+        self.probe.close()
+        lanes, self.lanes = self.lanes, []
+        self.idle.clear()
+        for lane in lanes:
+            lane.connection.close()
+
+
+def choose(endpoints: Iterable[Endpoint]) -> Endpoint | None:
+    """Return the endpoint that the next call goes to, or None while none has room.
+
+    Of those that can be had, the ones with the lowest priority, and of them the least loaded for
+    its weight; the first of equals.  Where all are ejected, any: to fail fast is better than to
+    wait for nothing.
+    """
+    best: Endpoint | None = None
+    spare: Endpoint | None = None  # ejected
+    lowest: int | None = None  # priority of those that can be had
+    for endpoint in endpoints:
+        has_room = endpoint.calls < endpoint.max_connections
+        if endpoint.is_ejected:
+            if spare is None and has_room:
+                spare = endpoint
+            continue
+        if lowest is None or endpoint.priority < lowest:
+            lowest, best = endpoint.priority, None
+        if has_room and endpoint.priority == lowest and (best is None or _is_freer(endpoint, best)):
+            best = endpoint
+    return spare if lowest is None else best
+
+
+def _is_freer(endpoint: Endpoint, best: Endpoint) -> bool:
+    return endpoint.calls * best.weight < best.calls * endpoint.weight
