@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from .dns import (
 )
 from .http import EVHTTP_URI_QUERY_NONCONFORMANT, HttpServer, ServerRequest
 from .rpc import Rpc, RpcServer, ServerCall
+from .stopping import StopSignals
 
 logger = logging.getLogger("evsvc.demo")
 
@@ -151,9 +151,7 @@ class Demo:
         self.http.set_cb("/count", answer_count, base, methods=("GET",))
         self.rpc = RpcServer(self.http)
         self.rpc.register_rpc(Add, handle_add)
-        self._signals = [base.signal(signum, self._on_signal) for signum in _stop_signals()]
-        for event in self._signals:
-            event.add()
+        self.signals = StopSignals(base, self.stop, self.cut)
 
     def _bind_dns(self, port: int) -> int:
         """Bind one port for UDP and TCP.  A free one is free for TCP first, and it may take a few
@@ -199,21 +197,18 @@ class Demo:
 
     def stop(self) -> None:
         """Listen no more, finish what is in flight, then let the loop end."""
-        for event in self._signals:
-            event.close()
         self.dns.close()
-        patience = self.base.timer(lambda fd, what, arg: self.http.close())
-        patience.add(GRACE_S)
-        self.http.shutdown(lambda server: patience.close())
+        self.http.shutdown(lambda server: self.signals.close(), deadline_s=GRACE_S)
+
+    def cut(self) -> None:
+        """Wait for nobody any more."""
+        self.close()
+        self.base.loopbreak()
 
     def close(self) -> None:
         """Stop everything at once."""
         self.dns.close()
         self.http.close()
-
-    def _on_signal(self, signum: int, what: int, arg: object) -> None:
-        logger.info("%s: stopping", signal.Signals(signum).name)
-        self.stop()
 
 
 @contextmanager
@@ -242,7 +237,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demonstration until SIGINT or SIGTERM; 0, or 1 for a busy port."""
+    """Run the demonstration until SIGINT or SIGTERM; 0, or 1 for a busy port or when it was told
+    twice, and requests in flight were cut off."""
     level = logging.WARNING if args.quiet else logging.INFO
     logging.basicConfig(level=level, format="%(name)s: %(message)s", stream=sys.stderr)
     with EventBase() as base:
@@ -254,7 +250,7 @@ def run(args: argparse.Namespace) -> int:
             return 1
         print(_block(demo), end="", flush=True)  # at once, whole
         base.dispatch()
-    return 0
+    return 1 if demo.signals.hurried else 0
 
 
 def _block(demo: Demo) -> str:
@@ -280,10 +276,6 @@ def _block(demo: Demo) -> str:
 
 def _log_exception(exc: Exception) -> None:
     logger.error("a callback failed", exc_info=exc)
-
-
-def _stop_signals() -> list[signal.Signals]:
-    return [signal.SIGINT, signal.SIGTERM]
 
 
 def _bracketed(host: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from evsvc.stopping import TOGETHER_S
 from tests.ports import held_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -214,6 +215,41 @@ def test_a_request_in_flight_finishes_after_the_signal(demo: RunningDemo) -> Non
     assert received.endswith(b"2\r\n5\n\r\n0\r\n\r\n")
     assert demo.process.wait(timeout=20) == 0
     demo.process.communicate()
+
+
+def end_of(demo: RunningDemo, first: signal.Signals, second: signal.Signals, after_s: float) -> str:
+    """Ask a demo twice to stop that has a request in flight; return what it logged."""
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=20) as sock:
+        sock.sendall(b"POST /echo HTTP/1.1\r\nHost: demo\r\nContent-Length: 5\r\n\r\n12")
+        demo.process.send_signal(first)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            demo.process.wait(after_s)
+        demo.process.send_signal(second)
+        return demo.process.communicate(timeout=20)[1]
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_wait_at_once_and_in_order(
+    demo: RunningDemo, second: signal.Signals
+) -> None:
+    errors = end_of(demo, signal.SIGTERM, second, TOGETHER_S + 0.1)
+    assert demo.process.returncode == 1
+    assert "ending at once" in errors
+    assert "Traceback" not in errors
+
+
+def test_two_signals_that_come_together_are_one(demo: RunningDemo) -> None:
+    """The request in flight is waited for, and finishes."""
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=20) as sock:
+        sock.sendall(b"GET /count HTTP/1.1\r\nHost: demo\r\n\r\n")
+        received = sock.recv(65536)
+        demo.process.send_signal(signal.SIGINT)
+        demo.process.send_signal(signal.SIGTERM)
+        while piece := sock.recv(65536):
+            received += piece
+    assert received.endswith(b"2\r\n5\n\r\n0\r\n\r\n")
+    demo.process.communicate(timeout=20)
+    assert demo.process.returncode == 0
 
 
 def test_after_the_signal_no_connection_is_taken() -> None:

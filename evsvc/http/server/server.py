@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -18,7 +19,8 @@ from ...core import (
     ConnListener,
     StateError,
 )
-from ...core.checks import require_callable
+from ...core.bufferevent.timeouts import Deadline
+from ...core.checks import check_timeout, require_callable
 from ...core.closing import Closing
 from ..files import DirectoryOptions, FileHandler
 from ..options import ServerOptions
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from .forwarded import TrustedProxies
     from .handle import ServerConnection
     from .observers import Observer
+
+logger = logging.getLogger("evsvc.http")
 
 BACKLOG = 128
 
@@ -109,6 +113,7 @@ class HttpServer(Closing):
         "_refused",
         "_sessions",
         "_sockets",
+        "_stop_limit",
         "_streams",
         "_trees",
         "closing",
@@ -121,6 +126,7 @@ class HttpServer(Closing):
         self.closing = self._is_virtual = False
         self._carriers = CarrierMaker()
         self._drained_cb: Callable[[HttpServer], object] | None = None
+        self._stop_limit: Deadline | None = None
         self._metrics: ServerMetrics | None = None
         self._sockets: set[BoundSocket] = set()
         self._connections: set[Connection] = set()
@@ -434,13 +440,28 @@ class HttpServer(Closing):
         """
         return len(self._connections) + len(self._sessions)
 
-    def shutdown(self, cb: Callable[[HttpServer], object] | None = None) -> None:
+    def shutdown(
+        self,
+        cb: Callable[[HttpServer], object] | None = None,
+        *,
+        deadline_s: float | None = None,
+    ) -> None:
         """Stop gracefully: listen no more, answer what has arrived, close idle connections.
 
-        Who waits in the kernel's queue of a listening socket is still accepted.  Time-outs go on
-        counting, so a silent client ends, too.  `cb(server)` is called when the last connection
-        has gone; before the return when there is none.
+        Who waits in the kernel's queue of a listening socket is still accepted.  WebSockets
+        and event streams are told that the server goes away.  Time-outs go on counting, so a
+        silent client ends, too.  `cb(server)` is called when the last connection has gone;
+        before the return when there is none.
+
+        deadline_s: after so long what is left is closed, whatever it is at.  Called again, it sets
+        another callback and deadline.  Raises ArgumentError for a negative one, ArgumentTypeError
+        for no number.
         """
+        if deadline_s is not None:
+            check_timeout(deadline_s)
+        if self._stop_limit is not None:
+            self._stop_limit.close()
+            self._stop_limit = None
         for bound in self.bound_sockets:
             self._accept_waiting(bound)
             bound.close()
@@ -450,19 +471,30 @@ class HttpServer(Closing):
             connection.finish()
         for told in (*self._sessions, *self._streams):
             told.shutdown(GOING_AWAY)
+        if deadline_s is not None and self._is_busy:
+            self._stop_limit = Deadline(self.base, self._on_stop_limit)
+            self._stop_limit.start(deadline_s)
         self._check_drained()
+
+    def _on_stop_limit(self) -> None:
+        count = len(self._connections) + len(self._refused) + len(self._sessions)
+        logger.warning("the stop took too long: %d connections are closed", count)
+        self._close_connections()
 
     def close(self) -> None:
         """Stop at once: listeners and connections are closed (evhttp_free).  Safe to repeat."""
         self.closing = True
         for bound in self.bound_sockets:
             bound.close()
+        self._close_connections()
+        for tree in self._trees:
+            tree.close()
+
+    def _close_connections(self) -> None:
         for connection in [*self._connections, *self._refused]:
             connection.close()
         for session in list(self._sessions):
             session.close()
-        for tree in self._trees:
-            tree.close()
 
     def forget(self, connection: Connection) -> None:
         """Know that a connection has ended; connections call this."""
@@ -558,11 +590,17 @@ class HttpServer(Closing):
             sock.setblocking(False)
             self._on_accept(bound.listener, sock, address, bound)
 
+    @property
+    def _is_busy(self) -> bool:
+        return bool(self._connections or self._refused or self._sessions)
+
     def _check_drained(self) -> None:
-        if (
-            not (self._connections or self._refused or self._sessions)
-            and self._drained_cb is not None
-        ):
+        if self._is_busy:
+            return
+        if self._stop_limit is not None:
+            self._stop_limit.close()
+            self._stop_limit = None
+        if self._drained_cb is not None:
             cb, self._drained_cb = self._drained_cb, None
             cb(self)
 

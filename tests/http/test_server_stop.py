@@ -1,0 +1,110 @@
+"""A graceful stop with an end: what is told, what is waited for, and for how long."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from evsvc.core import (
+    EV_READ,
+    EV_WRITE,
+    EVLOOP_NONBLOCK,
+    ArgumentError,
+    ArgumentTypeError,
+    PairBufferEvent,
+)
+from tests.http.peers import request
+
+
+def start_stream(got, arg) -> None:
+    got.send_reply_start(200)
+    got.send_reply_chunk(b"one")
+
+
+class TestDeadline:
+    def test_what_is_left_then_is_closed(self, serve, clock, caplog) -> None:
+        site = serve(start_stream)
+        peer = site.connect()
+        peer.send(request("/"))
+        done = []
+        site.server.shutdown(done.append, deadline_s=5)
+        clock.advance(4.9)
+        assert peer.is_open()
+        assert done == []
+        with caplog.at_level(logging.WARNING, logger="evsvc.http"):
+            clock.advance(0.1)
+            assert not peer.is_open()
+        assert done == [site.server]
+        assert [record.getMessage() for record in caplog.records] == [
+            "the stop took too long: 1 connections are closed"
+        ]
+
+    def test_one_that_is_not_needed_leaves_nothing_behind(self, serve, clock, caplog) -> None:
+        site = serve(start_stream)
+        held = []
+        site.server.set_gencb(lambda got, arg: held.append(got))
+        peer = site.connect()
+        peer.send(request("/"))
+        done = []
+        site.server.shutdown(done.append, deadline_s=5)
+        held[0].send_reply(200, None, b"last")
+        assert peer.read_to_end().endswith(b"last")
+        assert done == [site.server]
+        assert site.base.dispatch() == 1  # nothing is left to wait for
+        clock.advance(10)
+        peer.settle()
+        assert caplog.records == []
+
+    def test_without_a_connection_it_is_done_at_once(self, serve) -> None:
+        site = serve()
+        done = []
+        site.server.shutdown(done.append, deadline_s=5)
+        assert done == [site.server]
+
+    def test_another_call_sets_another_one(self, serve, clock) -> None:
+        site = serve(start_stream)
+        peer = site.connect()
+        peer.send(request("/"))
+        done = []
+        site.server.shutdown(deadline_s=1)
+        site.server.shutdown(done.append, deadline_s=20)
+        clock.advance(19.9)
+        assert peer.is_open()
+        site.server.shutdown(done.append)
+        clock.advance(20)
+        assert peer.is_open()
+        site.server.close()
+        assert done == [site.server]
+
+    def test_0_seconds_are_over_in_the_next_pass(self, serve, clock) -> None:
+        site = serve(start_stream)
+        peer = site.connect()
+        peer.send(request("/"))
+        site.server.shutdown(deadline_s=0)
+        peer.settle()
+        assert not peer.is_open()
+
+    @pytest.mark.parametrize(("wrong", "error"), [(-1, ArgumentError), ("5", ArgumentTypeError)])
+    def test_what_is_no_time_is_refused_at_the_call(self, serve, wrong, error) -> None:
+        site = serve()
+        with pytest.raises(error, match=str(wrong)):
+            site.server.shutdown(deadline_s=wrong)
+        assert site.connect().get  # it still listens
+        assert not site.server.closing
+
+
+def test_a_pair_that_is_served_is_waited_for_too(serve, clock) -> None:
+    site = serve(start_stream)
+    near, far = PairBufferEvent.new(site.base)
+    site.server.serve(near)
+    far.enable(EV_READ | EV_WRITE)
+    far.write(request("/"))
+    for _ in range(5):
+        site.base.loop(EVLOOP_NONBLOCK)
+    done = []
+    site.server.shutdown(done.append, deadline_s=3)
+    assert done == []
+    clock.advance(3)
+    site.base.loop(EVLOOP_NONBLOCK)
+    assert done == [site.server]
