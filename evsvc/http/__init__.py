@@ -4,6 +4,7 @@ Everything public is here; the modules inside are private.
 """
 
 from .client.connection import HttpConnection
+from .client.dialer import ConnectProxy
 from .client.request import HttpRequest
 from .errors import (
     EVREQ_HTTP_BUFFER_ERROR,
@@ -27,7 +28,13 @@ from .errors import (
     TlsFailed,
 )
 from .files import DirectoryOptions, FileHandler
-from .options import ClientOptions, ServerOptions
+from .options import (
+    EVHTTP_CON_READ_ON_WRITE_ERROR,
+    EVHTTP_CON_REUSE_CONNECTED_ADDR,
+    ClientOptions,
+    ConnectionFlag,
+    ServerOptions,
+)
 from .query import (
     EVHTTP_URI_QUERY_LAST_VAL,
     EVHTTP_URI_QUERY_NONCONFORMANT,
@@ -57,6 +64,7 @@ from .uri import (
 )
 from .wire.headers import Headers, KeyValues
 from .wire.limits import ReaderLimits
+from .wire.response_head import Leniency
 from .wire.status import (
     EVHTTP_METHOD_HAS_BODY,
     EVHTTP_REQ_CONNECT,
@@ -107,6 +115,8 @@ from .wire.status import (
 )
 
 __all__ = [
+    "EVHTTP_CON_READ_ON_WRITE_ERROR",
+    "EVHTTP_CON_REUSE_CONNECTED_ADDR",
     "EVHTTP_METHOD_HAS_BODY",
     "EVHTTP_REQ_CONNECT",
     "EVHTTP_REQ_COPY",
@@ -166,7 +176,9 @@ __all__ = [
     "Client",
     "ClientOptions",
     "ConnectFailed",
+    "ConnectProxy",
     "ConnectionClosed",
+    "ConnectionFlag",
     "DirectoryOptions",
     "Ending",
     "EventStream",
@@ -183,6 +195,7 @@ __all__ = [
     "InvalidCoding",
     "InvalidResponse",
     "KeyValues",
+    "Leniency",
     "LocalProtocolError",
     "Method",
     "QueryFlag",

@@ -1,10 +1,14 @@
 """How much and how long a server lets a client: every limit and time-out of `HttpServer`."""
 
 from dataclasses import dataclass, field, fields
+from enum import IntFlag
 
-from ..core.errors import ArgumentError
+from ..core import ConnectOptions
+from ..core.checks import whole_number
+from ..core.errors import ArgumentError, ArgumentTypeError
 from .wire.headers import Headers
 from .wire.limits import ReaderLimits
+from .wire.response_head import Leniency
 from .wire.status import Method
 
 _DEFAULT_METHODS = (
@@ -66,7 +70,10 @@ class ServerOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientOptions:
-    """Limits for one client connection.  Raises ArgumentError when a number is not positive.
+    """Limits for one client connection.
+
+    Raises ArgumentError when a number is not positive, ArgumentTypeError for what is no Leniency or
+    ConnectOptions.
 
     limits:       what one response may be; see `ReaderLimits`.
     connect_s:    look-up, connect and TLS together, seconds; libevent's 45.
@@ -75,14 +82,20 @@ class ClientOptions:
     write_s:      silence while a request cannot be sent; libevent's 50.
     continue_s:   how long a body that goes with `Expect: 100-continue` waits for the server's
                   consent; then it is sent anyway (RFC 9110 10.1.1).
-    idle_s:       a connection that was not used for so long is not used again.
+    idle_s:       a connection that was not used for so long is closed, and not used again; None is
+                  for ever.  What the server says of it (Keep-Alive) counts, too.
     exchange_s:   all of one request, from `make_request` to the end of the response, the wait in
                   line included; None is as long as the others allow.
+    max_stream_bytes: a response that a chunk callback takes as it comes; None is unlimited.
     max_queued:   requests that may wait for their turn on the connection.
     max_interim:  interim responses (1xx) to one request; a server that sends more has failed.
     retry:        whether a request goes once more, over a new connection, when nothing of it was
                   sent, or when a connection that was kept alive ends without a byte of an answer
                   and the method is idempotent (RFC 9112 9.3.1).
+    connect_retries: how often more a connection is tried that cannot be had; -1 is for ever.
+    connect_retry_s: before the second attempt; doubled for each more, up to an hour.  libevent's 2.
+    addresses:    how a host's addresses are tried; None is as ConnectOptions says.
+    leniency:     what is borne of a server that does not keep to RFC 9112; nothing.
     """
 
     limits: ReaderLimits = field(default_factory=ReaderLimits)
@@ -91,18 +104,44 @@ class ClientOptions:
     read_s: float = 50.0
     write_s: float = 50.0
     continue_s: float = 1.0
-    idle_s: float = 60.0
+    idle_s: float | None = 60.0
     exchange_s: float | None = None
+    max_stream_bytes: int | None = None
     max_queued: int = 1024
     max_interim: int = 32
     retry: bool = True
+    connect_retries: int = 0
+    connect_retry_s: float = 2.0
+    addresses: ConnectOptions | None = None
+    leniency: Leniency = Leniency.NONE
 
     def __post_init__(self) -> None:
-        _check_positive(self)
+        _check_positive(self, ("connect_retries",))
+        if whole_number(self.connect_retries, "connect_retries") < -1:
+            raise ArgumentError(f"connect_retries is -1 or more: {self.connect_retries!r}")
+        if not isinstance(self.leniency, Leniency):
+            raise ArgumentTypeError(f"leniency is a Leniency: {self.leniency!r}")
+        if not (self.addresses is None or isinstance(self.addresses, ConnectOptions)):
+            raise ArgumentTypeError(f"addresses are ConnectOptions: {self.addresses!r}")
 
 
-def _check_positive(options: ServerOptions | ClientOptions) -> None:
+class ConnectionFlag(IntFlag):
+    """What `HttpConnection.set_flags` takes, with libevent's values."""
+
+    EVHTTP_CON_REUSE_CONNECTED_ADDR = 0x0008
+    """Connect again to the address of the last connection, without looking the name up."""
+    EVHTTP_CON_READ_ON_WRITE_ERROR = 0x0010
+    """Read the response when writing has failed; always so."""
+
+
+EVHTTP_CON_REUSE_CONNECTED_ADDR = ConnectionFlag.EVHTTP_CON_REUSE_CONNECTED_ADDR
+EVHTTP_CON_READ_ON_WRITE_ERROR = ConnectionFlag.EVHTTP_CON_READ_ON_WRITE_ERROR
+
+
+def _check_positive(options: ServerOptions | ClientOptions, but: tuple[str, ...] = ()) -> None:
     for each in fields(options):
         value = getattr(options, each.name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and not value > 0:
+        if each.name in but or isinstance(value, bool) or not isinstance(value, (int, float)):
+            continue
+        if not value > 0:
             raise ArgumentError(f"{each.name} must be positive: {value!r}")

@@ -164,7 +164,8 @@ class TestCallbacks:
         assert [str(exc) for exc in caught] == [where]
         assert client == ([] if where == "done" else ["told"])
         assert request.connection is None
-        (peer if where == "done" else origin.accept()).send(response())
+        assert not peer.is_open(), "it is not used again"
+        origin.accept().send(response())
         assert client[-1] == ("/b", client.made["/b"])
 
     def test_a_completion_callback_may_make_the_next_request(self, client, origin) -> None:

@@ -62,7 +62,7 @@ class TestQuestions:
         client.make()
         origin.accept().send(response())
         client.wait(1)
-        clock.advance(5.0)
+        clock.advance(4.9)
         assert not client.connection.has_expired
         clock.advance(0.1)
         assert client.connection.has_expired

@@ -199,12 +199,49 @@ class TestTimeouts:
         client.wait(2)
         failed("/", RequestTimeout, EVREQ_HTTP_TIMEOUT)
 
-    def test_a_connection_may_be_idle_for_ever(self, client, origin, clock) -> None:
+    def test_a_connection_may_be_idle_for_ever(self, connect, origin, clock) -> None:
+        client = Outcomes(connect(options=ClientOptions(idle_s=None)))
         client.make("/a")
         peer = origin.accept()
         peer.send(response())
         clock.advance(100_000)
         assert peer.is_open()
+
+    def test_an_idle_connection_is_closed_after_idle_s(self, connect, origin, clock) -> None:
+        client = Outcomes(connect(options=ClientOptions(idle_s=7.0)))
+        ends = []
+        client.connection.set_closecb(lambda connection, arg: ends.append(arg), "ended")
+        client.make("/a")
+        peer = origin.accept()
+        peer.send(response())
+        clock.advance(6.9)
+        assert peer.is_open()
+        assert ends == []
+        clock.advance(0.1)
+        assert not peer.is_open()
+        assert ends == ["ended"]
+
+    @pytest.mark.parametrize(
+        ("field", "idle_s"),
+        [
+            ("Keep-Alive: timeout=5", 4.5),
+            ("Keep-Alive: max=100, Timeout = 10", 9.0),
+            ("Keep-Alive: timeout=500", 60.0),
+            ("Keep-Alive: timeout=x", 60.0),
+            ("X: timeout=5", 60.0),
+        ],
+    )
+    def test_the_server_says_how_long_it_keeps_it(
+        self, client, origin, clock, field, idle_s
+    ) -> None:
+        client.make("/a")
+        peer = origin.accept()
+        peer.send(response(field))
+        clock.advance(idle_s - 0.1)
+        assert not client.connection.has_expired
+        clock.advance(0.1)
+        assert client.connection.has_expired
+        assert not peer.is_open()
 
     def test_set_timeout_holds_for_the_next_request(self, client, origin, clock) -> None:
         client.connection.set_timeout(50.0)

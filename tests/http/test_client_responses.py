@@ -54,7 +54,7 @@ class TestResponses:
         [
             CHUNKED + b"5\r\nhello\r\n0\r\n\r\n",
             CHUNKED + b"2\r\nhe\r\n3;x\r\nllo\r\n0\r\nA: b\r\n\r\n",
-            b"HTTP/1.1 200\r\nContent-Length: 5\r\n\r\nhello",
+            b"HTTP/1.1 200 \r\nContent-Length: 5\r\n\r\nhello",
         ],
     )
     def test_a_body_may_come_byte_by_byte(self, client, origin, data) -> None:
@@ -163,7 +163,7 @@ class TestExpect:
         assert client.given == [("/a", 200)]
         assert peer.is_open()
 
-    @pytest.mark.parametrize("status", ["413 Too Large", "417 No", "200 OK"])
+    @pytest.mark.parametrize("status", ["413 Too Large", "200 OK"])
     def test_after_a_final_status_it_is_never_sent(self, client, origin, status) -> None:
         self.make(client)
         client.make("/b")

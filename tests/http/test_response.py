@@ -11,11 +11,11 @@ from evsvc.http.errors import (
     InvalidResponse,
     LocalProtocolError,
 )
-from evsvc.http.wire import response_head
+from evsvc.http.wire import response_head, response_reader
 from evsvc.http.wire.limits import ReaderLimits
 from evsvc.http.wire.request_head import CHUNKED, UNTIL_EOF
 from evsvc.http.wire.response_head import parse_response_head
-from evsvc.http.wire.response_reader import ResponseHead, ResponseReader
+from evsvc.http.wire.response_reader import Leniency, ResponseHead, ResponseReader
 
 OK = b"HTTP/1.1 200 OK\r\n"
 FULL = OK + b"Content-Length: 5\r\n\r\nhello"
@@ -122,11 +122,91 @@ def test_a_malformed_response_is_invalid(data: bytes, step: int) -> None:
     assert exchange(data, step) == (InvalidResponse, b"")
 
 
-def test_what_a_user_agent_must_bear_is_borne() -> None:
-    head = head_of(b"HTTP/1.1 200\nX: a\r\n\t b\nY: c\n\n")
-    assert (head.status, head.reason, head.block) == (200, "", b"X: a b\r\nY: c\r\n")
+def test_what_is_unusual_and_good_is_read() -> None:
     assert head_of(b"HTTP/1.9 200 \r\n\r\n").minor == 1
     assert head_of(b"HTTP/1.1 799 caf\xe9\r\n\r\n").reason == "caf\u00e9"
+    assert head_of(b"HTTP/1.1 200 \r\n\r\n").reason == ""
+
+
+BOTH = OK + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("leniency", "data", "block", "length"),
+    [
+        (Leniency.BARE_LF, b"HTTP/1.1 200 OK\nX: a\n\n", b"X: a\r\n", UNTIL_EOF),
+        (Leniency.BARE_LF, b"HTTP/1.1 200 OK\r\nX: a\r\n\n", b"X: a\r\n", UNTIL_EOF),
+        (Leniency.OBS_FOLD, OK + b"X: a\r\n\t b\r\n\r\n", b"X: a b\r\n", UNTIL_EOF),
+        (Leniency.NO_REASON, b"HTTP/1.1 200\r\nX: a\r\n\r\n", b"X: a\r\n", UNTIL_EOF),
+        (Leniency.LENGTH_BESIDE_CHUNKED, BOTH, BOTH[len(OK) : -2], CHUNKED),
+        (Leniency.ODD_NAMES, OK + b"X Y: a\r\nZ: b\r\n\r\n", b"Z: b\r\n", UNTIL_EOF),
+        (Leniency.ODD_NAMES, OK + b"(x): a\r\nX : c\r\nZ: b\r\n\r\n", b"Z: b\r\n", UNTIL_EOF),
+    ],
+)
+def test_each_leniency_bears_one_thing_and_the_others_do_not(
+    leniency: Leniency, data: bytes, block: bytes, length: int
+) -> None:
+    for each in [Leniency.NONE, *Leniency]:
+        for step in (1, 1000):
+            reader = ResponseReader(leniency=each)
+            reader.expect("GET")
+            head = None
+            try:
+                for start in range(0, len(data), step):
+                    head = reader.next_head(data[start : start + step])
+            except InvalidResponse:
+                assert each is not leniency
+            else:
+                assert each is leniency
+                assert head is not None
+                assert (head.block, head.content_length) == (block, length)
+                assert not (head.keep_alive and length == CHUNKED), "RFC 9112 6.3 has it closed"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 20\r\n\r\n", OK + b"X: a\rb\r\n\r\n", OK + b"X: \0\r\n\r\n", OK + b" x\r\n\r\n",
+        OK + b"no colon\r\n\r\n", OK + b": y\r\n\r\n", OK + b"Content-Length : 5\r\n\r\n",
+        OK + b"Transfer-Encoding : chunked\r\n\r\n", OK + b"a\0b: c\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        OK + b"Transfer-Encoding: gzip, chunked\r\nContent-Length: 5\r\n\r\n",
+    ],
+)  # fmt: skip
+def test_what_no_leniency_bears(data: bytes) -> None:
+    reader = ResponseReader(leniency=~Leniency.NONE)
+    reader.expect("GET")
+    with pytest.raises(InvalidResponse):
+        reader.next_head(data)
+
+
+def test_a_head_that_is_equal_to_the_last_one_is_not_read_again(monkeypatch) -> None:
+    reader = ResponseReader()
+    for number, method in enumerate(["GET", "GET", "HEAD", "GET", "GET"]):
+        data = FULL if method == "GET" else FULL[:-5]
+        reader.expect(method)
+        if number in (1, 4):
+            monkeypatch.setattr(response_reader, "parse_response_head", None)
+        head = reader.next_head(data)
+        monkeypatch.undo()
+        assert head == head_of(data, method)
+        assert reader.whole_body() == data[len(FULL) - 5 :]
+        assert reader.read_body() is None
+        assert reader.exhausted
+
+
+def test_a_body_that_is_whole_is_taken_at_once_or_in_pieces() -> None:
+    reader = ResponseReader()
+    reader.expect("GET")
+    assert reader.next_head(FULL) is not None
+    with pytest.raises(LocalProtocolError, match="body"):
+        reader.expect("GET")
+    assert body_of(reader) == b"hello"
+    reader.expect("GET")
+    assert reader.next_head(FULL[:-1]) is not None
+    assert reader.whole_body() is None
+    reader.receive(b"o")
+    assert body_of(reader) == b"hello"
 
 
 @pytest.mark.parametrize(

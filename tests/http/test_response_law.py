@@ -44,7 +44,8 @@ def heads(draw: st.DrawFn) -> bytes:
     line = draw(st.sampled_from(STATUS_LINES[:6] if ordinary else STATUS_LINES))
     fields = draw(st.lists(st.sampled_from(ORDINARY if ordinary else FIELDS), max_size=5))
     if ordinary:
-        fields.insert(draw(st.integers(0, len(fields))), draw(st.sampled_from(FIELDS[:2])))
+        framing = [*FIELDS[:2], b"Transfer-Encoding: chunked", b"transfer-encoding:Chunked"]
+        fields.insert(draw(st.integers(0, len(fields))), draw(st.sampled_from(framing)))
         fields += draw(st.sampled_from([[], [b"Connection: close"], [b"connection:Keep-Alive\t"]]))
     data = b"\r\n".join([line, *fields, b"", b""])
     for _ in range(draw(st.integers(0, 2))):
@@ -85,6 +86,12 @@ def test_response_heads_are_read_alike_on_both_paths(data: bytes, method: str) -
             b"Keep-Alive: timeout=5, max=100\r\nConnection: Keep-Alive\r\n\r\n",
             id="apache",
         ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: x\r\nConnection: keep-alive\r\n"
+            b"Keep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            id="node",
+        ),
+        pytest.param(b"HTTP/1.1 304 Not Modified\r\nServer: nginx\r\nETag: x\r\n\r\n", id="304"),
         pytest.param(b"HTTP/1.0 404 File not found\r\nContent-Length: 9\r\n\r\n", id="http.server"),
     ],
 )

@@ -3,11 +3,19 @@
 It connects when there is something to send, and again when the server has closed meanwhile.  The
 next request goes out when the response before it is complete.
 
+A request's way: writer -> carrier -> reader -> the program's callback.  How a carrier gets
+connected is the dialer's affair, what a streamed body gives is the upload's.
+
 Invariants
-    * `_queue[0]` is the request under way in WAITING and BODY.
+    * `_phase` moves as `NEXT` says, and no other way.
+    * `_queue[0]` is the request under way in HELD, WAITING and BODY.
     * A request leaves the queue before its completion and error callbacks and the close callback
-      run, so they may queue more, cancel, close.  What one that raises leaves to do is done.
-    * `_timer` runs while connecting, and while a body waits for 100 Continue.
+      run, so they may queue more, cancel, close.  What one raises ends its exchange, and no other.
+    * `_due` is when the present phase is over, and `_armed` when the timer fires, which is never
+      later than `_due` and the `ends_at` of all requests.  A moment that moves back costs one
+      store; the timer, when it fires early, is set again.  So a request has no timer operation.
+    * The server's silence counts from when all of the request is sent.  Its not taking anything is
+      the carrier's own time-out, `write_s`.
     * A connection is looked at before it is used again: one that the server has closed, or that
       has bytes which nobody asked for, is dropped.
     * A request goes over a second connection only where `_may_go_again` says so, and once.
@@ -17,34 +25,32 @@ from __future__ import annotations
 
 import enum
 import logging
+import re
 import select
 import socket
-import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from ...core import (
-    BEV_EVENT_CONNECTED,
     BEV_EVENT_EOF,
     BEV_EVENT_TIMEOUT,
     BEV_EVENT_WRITING,
-    BEV_OPT_CLOSE_ON_FREE,
-    BUFFEREVENT_SSL_CONNECTING,
     EV_READ,
     EV_TIMEOUT,
     EV_WRITE,
+    AbstractBufferEvent,
     ArgumentError,
     ArgumentTypeError,
     BufferEvent,
-    Error,
+    EvBuffer,
     StateError,
     TlsBufferEvent,
 )
+from ...core.checks import require_callable, whole_number
 from ...core.closing import Closing
-from ...core.tls import client_context
-from ...core.tls_engine import check_host
 from ...core.util import check_port, ip_version
 from ..errors import (
     ConnectFailed,
@@ -53,23 +59,32 @@ from ..errors import (
     InvalidResponse,
     RequestCancelled,
     RequestTimeout,
-    ResolveFailed,
-    TlsFailed,
 )
-from ..options import ClientOptions
-from ..wire.grammar import is_uri_host
+from ..options import ClientOptions, ConnectionFlag
+from ..wire.headers import Headers
 from ..wire.response_reader import ResponseReader
-from .request import CompletionCallback, HttpRequest, host_field
+from .dialer import HTTP_PORT, HTTPS_PORT, ConnectProxy, Dialer, check_host, tls_context
+from .request import HttpRequest, host_field
+from .upload import MAX_WAITING_BYTES, Upload, UploadState
 
 if TYPE_CHECKING:
+    import ssl
+
     from ...core import EventBase
-    from ...core.resolver import Resolver
+    from ...core.resolver import Resolver, SocketAddress
+    from ..wire.limits import ReaderLimits
+    from ..wire.response_head import ResponseHead
+    from .request import CompletionCallback
 
 logger = logging.getLogger("evsvc.http")
 
-_HTTP_PORT, _HTTPS_PORT = 80, 443
-ALPN = "http/1.1"
-"""What is spoken here, as TLS names it (RFC 7301)."""
+MAX_RETRY_DELAY_S = 3600.0
+"""The delay between two attempts to connect doubles up to here, as libevent's does."""
+
+_FLAGS: Final = sum(ConnectionFlag)
+# Two readings of one moment may differ by this much.
+_TICK_S: Final = 1e-6
+_hinted_idle_s: Final = re.compile(r"(?i)(?:^|[,;\s])timeout\s*=\s*([0-9]{1,6})\b").search
 
 
 class Phase(enum.Enum):
@@ -77,17 +92,54 @@ class Phase(enum.Enum):
 
     IDLE = enum.auto()  # not connected
     CONNECTING = enum.auto()
+    RETRYING = enum.auto()  # no connection was to be had: wait before the next attempt
     READY = enum.auto()  # connected, nothing under way
-    WAITING = enum.auto()  # for the head of a response
+    HELD = enum.auto()  # a head is sent, and its body waits for 100 Continue
+    WAITING = enum.auto()  # for the head of a response; the request may still be on its way
     BODY = enum.auto()
     CLOSED = enum.auto()
 
 
-_CONNECTED = frozenset((Phase.READY, Phase.WAITING, Phase.BODY))
+class Step(enum.Enum):
+    """What takes a connection from one phase to another."""
+
+    CONNECT = enum.auto()
+    NO_CONNECTION = enum.auto()  # and another attempt is to follow
+    CONNECTED = enum.auto()
+    SEND = enum.auto()
+    HOLD = enum.auto()  # send, all but the body
+    SEND_BODY = enum.auto()
+    HEAD = enum.auto()  # of a final response
+    DONE = enum.auto()  # and the connection lives on
+    LOSE = enum.auto()  # the connection, if there is one
+    CLOSE = enum.auto()
+
+
+NEXT: dict[tuple[Phase, Step], Phase] = {
+    (Phase.IDLE, Step.CONNECT): Phase.CONNECTING,
+    (Phase.CONNECTING, Step.CONNECTED): Phase.READY,
+    (Phase.CONNECTING, Step.NO_CONNECTION): Phase.RETRYING,
+    (Phase.RETRYING, Step.CONNECT): Phase.CONNECTING,
+    (Phase.READY, Step.SEND): Phase.WAITING,
+    (Phase.READY, Step.HOLD): Phase.HELD,
+    (Phase.HELD, Step.SEND_BODY): Phase.WAITING,
+    (Phase.HELD, Step.HEAD): Phase.BODY,
+    (Phase.WAITING, Step.HEAD): Phase.BODY,
+    (Phase.BODY, Step.DONE): Phase.READY,
+    (Phase.WAITING, Step.DONE): Phase.READY,  # head and body have come in one
+    **{(phase, Step.LOSE): Phase.IDLE for phase in Phase if phase is not Phase.CLOSED},
+    **{(phase, Step.CLOSE): Phase.CLOSED for phase in Phase},
+}
+
+_READY, _HELD, _WAITING, _BODY = Phase.READY, Phase.HELD, Phase.WAITING, Phase.BODY
+_CLOSED = Phase.CLOSED
+_CONNECTED = frozenset((Phase.READY, Phase.HELD, Phase.WAITING, Phase.BODY))
+_AT_REST = frozenset((Phase.IDLE, Phase.READY))
+_UNDER_WAY = frozenset(Phase) - _AT_REST - {Phase.CLOSED}
 # Asking for one of these twice is as asking once (RFC 9110 9.2.2).
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
-_AT_REST = frozenset((Phase.IDLE, Phase.READY))
-_UNDER_WAY = frozenset((Phase.CONNECTING, Phase.WAITING, Phase.BODY))
+
+Callback = tuple[Callable[[Any, Any], object], Any]
 
 
 class HttpConnection(Closing):
@@ -96,33 +148,42 @@ class HttpConnection(Closing):
     resolver: looks the address up without blocking; None will do for a numeric address.  tls: True
     for HTTPS, with the server verified by whom the system trusts, or an ssl.SSLContext of the
     program's own, such as `core.tls.client_context` makes, with "http/1.1" in its ALPN list or
-    none.  server_hostname: whom TLS means to talk to, where that is not `address`.
+    none.  server_hostname: whom TLS means to talk to, where that is not `address`.  proxy: who is
+    asked for a way to the server.  unix_path: connect to that socket instead; then `address` and
+    `port` are what Host says.  bufferevent: the program's own, to be used instead of one of ours,
+    without TLS or proxy; see `bufferevent_new`.
 
     For a pool there are `is_available`, `is_idle`, `has_expired`, `is_closed`, `can_take` and
     `set_idle_cb`.
 
-    Raises ArgumentError for a bad port, what is no host, a name without resolver, or a
-    `server_hostname` without TLS; ArgumentTypeError for a `tls` that is neither.
+    Raises ArgumentError for a bad port, what is no host, a name without resolver, a
+    `server_hostname` without TLS, or ways to the server that exclude each other; ArgumentTypeError
+    for a `tls`, `proxy` or `bufferevent` that is none.
     """
 
     __slots__ = (
+        "_armed",
         "_base",
         "_bev",
         "_closecb",
-        "_family",
-        "_holds_body",
+        "_dialer",
+        "_due",
+        "_frees",
+        "_host_line",
         "_idle_cb",
-        "_idle_since",
+        "_idle_s",
         "_interim_count",
+        "_is_paused",
         "_is_reused",
+        "_last_head",
+        "_look",
         "_phase",
         "_queue",
         "_reader",
         "_request_bytes",
-        "_resolver",
-        "_server_hostname",
         "_timer",
-        "_tls",
+        "_tries",
+        "_upload",
         "address",
         "options",
         "port",
@@ -138,38 +199,114 @@ class HttpConnection(Closing):
         *,
         tls: bool | ssl.SSLContext = False,
         server_hostname: str | None = None,
+        proxy: ConnectProxy | None = None,
+        unix_path: SocketAddress | None = None,
+        bufferevent: AbstractBufferEvent | None = None,
     ) -> None:
-        if ip_version(address) is None:
-            if not address or not is_uri_host(address):
-                raise ArgumentError(f"not a host: {address!r}")
-            if resolver is None:
-                raise ArgumentError(f"a resolver is wanted to look up {address!r}")
+        check_host(address)
+        is_named = unix_path is None and bufferevent is None and ip_version(address) is None
+        if proxy is not None:
+            if not isinstance(proxy, ConnectProxy):
+                raise ArgumentTypeError(f"a proxy is a ConnectProxy: {proxy!r}")
+            is_named = ip_version(proxy.address) is None
+        if is_named and resolver is None:
+            name = address if proxy is None else proxy.address
+            raise ArgumentError(f"a resolver is wanted to look up {name!r}")
         if server_hostname is not None:
             if tls is False:
                 raise ArgumentError(f"without TLS nobody checks a name: {server_hostname!r}")
             check_host(server_hostname)
-            if not server_hostname or not is_uri_host(server_hostname):
-                raise ArgumentError(f"not a host: {server_hostname!r}")
-        self._base = base
-        self._resolver = resolver
-        self._tls = _tls_context(tls)
-        self._server_hostname = server_hostname
+        _check_ways(bufferevent, tls, proxy, unix_path)
         self.address = address
         self.port = check_port(port, lowest=1)
         self.options = options or ClientOptions()
-        self._family = int(socket.AF_UNSPEC)
+        context = tls_context(tls)
+        self._base = base
+        self._dialer = Dialer(
+            base,
+            resolver,
+            address,
+            port,
+            self._on_connected,
+            self._connect_failed,
+            tls=context,
+            server_hostname=server_hostname,
+            proxy=proxy,
+            unix_path=unix_path,
+            lent=bufferevent,
+        )
+        is_secure = context is not None or isinstance(bufferevent, TlsBufferEvent)
+        host = host_field(address, port, HTTPS_PORT if is_secure else HTTP_PORT)
+        self._host_line = f"Host: {host}\r\n"
         self._phase = Phase.IDLE
         self._queue: deque[HttpRequest] = deque()
-        self._bev: BufferEvent | TlsBufferEvent | None = None
+        self._bev: AbstractBufferEvent | None = None
         self._reader = ResponseReader(self.options.limits)
-        self._holds_body = False
+        self._upload: Upload | None = None  # of the request under way, while it is not at its end
+        self._is_paused = False  # the program takes nothing now
         self._is_reused = False  # it has brought a response already
-        self._idle_since = 0.0
         self._interim_count = 0  # interim responses to the request under way
         self._request_bytes = 0  # of the request under way, as far as it was written
-        self._closecb: tuple[Callable[[Any, Any], object], Any] | None = None
-        self._idle_cb: tuple[Callable[[Any, Any], object], Any] | None = None
+        self._tries = 0  # attempts to connect that have failed since the last one that has not
+        self._idle_s = inf  # how long the server, and the options, let it be kept
+        self._last_head: ResponseHead | None = None
+        self._look: Callable[[float], object] = _sees_nothing  # into an idle socket
+        self._closecb: Callback | None = None
+        self._idle_cb: Callback | None = None
+        self._frees = False
+        self._due = self._armed = inf
         self._timer = base.timer(self._on_timer)
+
+    @classmethod
+    def unix_new(
+        cls, base: EventBase, path: SocketAddress, options: ClientOptions | None = None
+    ) -> Self:
+        """Return a connection to a server's Unix socket; Host is "localhost".
+
+        Raises what `util.endpoint_of` raises for a path that cannot be one, when it connects.
+        Source: evhttp_connection_base_bufferevent_unix_new.
+        """
+        return cls(base, None, "localhost", HTTP_PORT, options, unix_path=path)
+
+    @classmethod
+    def bufferevent_new(
+        cls,
+        bufferevent: AbstractBufferEvent,
+        resolver: Resolver | None,
+        address: str,
+        port: int,
+        options: ClientOptions | None = None,
+    ) -> Self:
+        """Return a connection over a bufferevent of the program's that has none yet.
+
+        It connects that one, each time anew, and closes it with itself.  A filter, or a pair, is
+        connected by the program, and used once: see `bufferevent_reuse_new`.
+        Source: evhttp_connection_base_bufferevent_new.
+        """
+        _require_bufferevent(bufferevent)
+        return cls(bufferevent.base, resolver, address, port, options, bufferevent=bufferevent)
+
+    @classmethod
+    def bufferevent_reuse_new(
+        cls,
+        bufferevent: AbstractBufferEvent,
+        options: ClientOptions | None = None,
+        *,
+        address: str = "localhost",
+        port: int = HTTP_PORT,
+    ) -> Self:
+        """Return a connection over a bufferevent that the program has connected, or is connecting.
+
+        It is closed with the connection.  address, port: what Host says.  When it has ended there
+        is no other: requests fail with ConnectFailed.  Raises ArgumentTypeError for what is no
+        bufferevent.  Source: evhttp_connection_base_bufferevent_reuse_new.
+        """
+        _require_bufferevent(bufferevent)
+        connection = cls(bufferevent.base, None, address, port, options, bufferevent=bufferevent)
+        connection._dialer.connects = False
+        return connection
+
+    # What it is, and what a pool asks.
 
     @property
     def base(self) -> EventBase:
@@ -190,40 +327,44 @@ class HttpConnection(Closing):
 
         A pool closes such a one to make room.
         """
-        return not self._queue and self._phase is Phase.READY
+        return not self._queue and self._phase is _READY
 
     @property
     def has_expired(self) -> bool:
         """Whether it is idle and the connection is of no use any more: close it, or ask again.
 
-        The socket is looked at: the server has closed it, or has sent what nobody asked for; or
-        more than `idle_s` have passed since it was used.  A request would go over a new connection.
+        The socket is looked at: the server has closed it, or has sent what nobody asked for; or it
+        is idle for longer than `idle_s`, or than the server has said that it keeps it (Keep-Alive).
+        A request would go over a new connection.
         """
         return self.is_idle and self._is_stale()
 
     @property
     def is_closed(self) -> bool:
         """Whether `close` was called: it takes nothing any more."""
-        return self._phase is Phase.CLOSED
+        return self._phase is _CLOSED
 
     @property
     def is_secure(self) -> bool:
-        """Whether it speaks TLS."""
-        return self._tls is not None
+        """Whether it speaks TLS by itself."""
+        return self._dialer.tls is not None
 
     def can_take(self, request: HttpRequest) -> bool:
         """Tell whether `make_request` would take it: open, not full, and a request not yet made.
 
         It may have to wait for its turn; where `is_available` is true, too, it does not.
         """
-        if self._phase is Phase.CLOSED or len(self._queue) >= self.options.max_queued:
+        if self._phase is _CLOSED or len(self._queue) >= self.options.max_queued:
             return False
         return not request.head
 
     @property
-    def bufferevent(self) -> BufferEvent | TlsBufferEvent | None:
-        """What carries the bytes; None while not connected."""
-        return self._bev
+    def bufferevent(self) -> AbstractBufferEvent | None:
+        """What carries the bytes, or is being connected; None while there is nothing.
+
+        Source: evhttp_connection_get_bufferevent.
+        """
+        return self._bev or self._dialer.carrier
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -231,29 +372,93 @@ class HttpConnection(Closing):
         return self.address, self.port
 
     @property
+    def peer_address(self) -> SocketAddress | None:
+        """The socket address of the last connection, also after its end; None before the first.
+
+        Through a proxy, that one's.  Source: evhttp_connection_get_addr.
+        """
+        return self._dialer.peer
+
+    @property
     def pending_requests(self) -> int:
         """How many requests are under way or wait for their turn."""
         return len(self._queue)
+
+    # Settings.
 
     def set_family(self, family: int) -> None:
         """Look up only AF_INET or AF_INET6 addresses (evhttp_connection_set_family)."""
         if family not in (socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6):
             raise ArgumentError(f"the family is AF_UNSPEC, AF_INET or AF_INET6: {family!r}")
-        self._family = int(family)
+        self._dialer.family = int(family)
+
+    def set_local_address(self, address: str) -> None:
+        """Connect from this address of ours; "" is the system's choice.
+
+        Holds for the family of the address alone.  An address that cannot be had fails the
+        request.  Raises ArgumentError for what is no IP address, StateError while connected.
+        Source: evhttp_connection_set_local_address.
+        """
+        self._require_unconnected()
+        if address and ip_version(address) is None:
+            raise ArgumentError(f"not an IP address: {address!r}")
+        self._dialer.local_address = address
+
+    def set_local_port(self, port: int) -> None:
+        """Connect from this port of ours; 0 is the system's choice.
+
+        Without a local address that is of AF_INET, or of AF_INET6 where `set_family` says so.
+        Raises ArgumentError for what is no port, StateError while connected.
+        Source: evhttp_connection_set_local_port.
+        """
+        self._require_unconnected()
+        self._dialer.local_port = check_port(port)
+
+    def _require_unconnected(self) -> None:
+        if self._phase is not Phase.IDLE:
+            raise StateError(f"the connection is {self._phase.name}")
+
+    def set_flags(self, flags: int) -> None:
+        """Set EVHTTP_CON_REUSE_CONNECTED_ADDR and EVHTTP_CON_READ_ON_WRITE_ERROR, or 0.
+
+        The first connects again to the address of the last connection, without looking its name
+        up.  The second changes nothing: a response is always read when writing has failed.
+        Raises ArgumentError for others.  Source: evhttp_connection_set_flags.
+        """
+        if whole_number(flags, "flags") & ~_FLAGS:
+            raise ArgumentError(f"unknown flags of a connection: {flags!r}")
+        reuses = int(flags) & ConnectionFlag.EVHTTP_CON_REUSE_CONNECTED_ADDR
+        self._dialer.reuses_peer = bool(reuses)
 
     def set_timeout(self, seconds: float) -> None:
         """Limit the silence in both directions; connecting has its own (ClientOptions).
 
-        Holds from the next connection or request on.  Source: evhttp_connection_set_timeout.
+        Holds from the next request on.  Source: evhttp_connection_set_timeout.
         """
         self.options = replace(self.options, read_s=seconds, write_s=seconds)
+        if self._bev is not None:
+            self._bev.set_timeouts(None, seconds)
+
+    def set_retries(self, retries: int) -> None:
+        """Try to connect so many times more, after growing delays; -1 is for ever.
+
+        Source: evhttp_connection_set_retries.
+        """
+        self.options = replace(self.options, connect_retries=retries)
+
+    def set_initial_retry(self, seconds: float) -> None:
+        """Wait so long before the second attempt to connect, and twice as long before each next.
+
+        Source: evhttp_connection_set_initial_retry_tv.
+        """
+        self.options = replace(self.options, connect_retry_s=seconds)
 
     def set_closecb(self, cb: Callable[[Any, Any], object] | None, arg: object = None) -> None:
         """Call `cb(connection, arg)` whenever an established connection ends, whoever ends it.
 
-        Source: evhttp_connection_set_closecb.
+        Not when it is handed over.  Source: evhttp_connection_set_closecb.
         """
-        self._closecb = None if cb is None else (cb, arg)
+        self._closecb = _callback(cb, arg)
 
     def set_idle_cb(self, cb: Callable[[Any, Any], object] | None, arg: object = None) -> None:
         """Call `cb(connection, arg)` when a request is done and no other waits: it is available.
@@ -261,41 +466,52 @@ class HttpConnection(Closing):
         After the callbacks of the request, whatever its outcome; `is_idle` tells whether the
         server is still connected.  It may make requests, and close.  Not after `close`.
         """
-        self._idle_cb = None if cb is None else (cb, arg)
+        self._idle_cb = _callback(cb, arg)
 
-    def make_request(self, request: HttpRequest, method: str, uri: str) -> None:
+    def free_on_completion(self) -> None:
+        """Close when no request is left and the server is not connected, or is not any more.
+
+        Source: evhttp_connection_free_on_completion.
+        """
+        self._frees = True
+        self._free_if_done()
+
+    # Requests.
+
+    def make_request(
+        self, request: HttpRequest, method: str, uri: str, *, exchange_s: float | None = None
+    ) -> None:
         """Send a request as soon as it is its turn (evhttp_make_request).
 
         method: "GET" and so on.  uri: the request target, as a rule a path with its query.  Host
         and Content-Length are added where they are missing; the rest of the header, and the body,
         are taken as they are now.  With `Expect: 100-continue` the body waits for the server's
-        consent.  The outcome comes to the request's callback, never before the return.
+        consent.  exchange_s: seconds for all of it, from now on, instead of the options'.  The
+        outcome comes to the request's callback, never before the return.
 
-        Raises ArgumentError for what is no HTTP, LocalProtocolError for a request that was made
-        already, StateError when `max_queued` requests wait already or the connection is closed.
+        Raises ArgumentError for what is no HTTP, or a time that is not positive, LocalProtocolError
+        for a request that was made already, StateError when `max_queued` requests wait already or
+        the connection is closed.
         """
-        if self._phase is Phase.CLOSED:
+        if self._phase is _CLOSED:
             raise StateError("the connection is closed")
-        if len(self._queue) >= self.options.max_queued:
-            raise StateError(f"{len(self._queue)} requests wait already")
-        request.prepare(method, uri, self._host_field())
+        queue = self._queue
+        options = self.options
+        if len(queue) >= options.max_queued:
+            raise StateError(f"{len(queue)} requests wait already")
+        if exchange_s is None:
+            exchange_s = options.exchange_s
+        elif not exchange_s > 0:
+            raise ArgumentError(f"exchange_s must be positive: {exchange_s!r}")
+        request.prepare(method, uri, self._host_line)
         request.connection = self
-        if self.options.exchange_s is not None:
-            request.limit(self._base, self.options.exchange_s)
-        self._queue.append(request)
-        self._go_on()
-
-    def _host_field(self) -> str:
-        default_port = _HTTP_PORT if self._tls is None else _HTTPS_PORT
-        return host_field(self.address, self.port, default_port)
-
-    def time_out(self, request: HttpRequest) -> None:
-        """Fail a request whose `exchange_s` are over."""
-        if request.connection is self and request in self._queue:
-            under_way = self._queue[0] is request and self._phase in _UNDER_WAY
-            self._queue.remove(request)
-            error = RequestTimeout(f"{self.address}: not done within {self.options.exchange_s} s")
-            self._settle(request, error, reset=under_way)
+        queue.append(request)
+        if exchange_s is not None:
+            ends_at = request.ends_at = self._base.now + exchange_s
+            if ends_at < self._armed:
+                self._arm(ends_at)
+        if len(queue) == 1:
+            self._go_on()
 
     def cancel(self, request: HttpRequest) -> None:
         """Give a request up; see `HttpRequest.cancel`."""
@@ -303,275 +519,355 @@ class HttpConnection(Closing):
             return
         if request in self._queue:
             under_way = self._queue[0] is request and self._phase in _UNDER_WAY
-            self._queue.remove(request)
+            reset = self._take_out(request)
             if under_way:
-                self._settle(request, RequestCancelled(f"cancelled: {request!r}"), reset=True)
+                self._settle(request, RequestCancelled(f"cancelled: {request!r}"), reset=reset)
         request.drop()
+
+    def pause(self, request: HttpRequest) -> None:
+        """Take nothing more from the server; see `HttpRequest.pause`."""
+        if self._is_under_way(request) and not self._is_paused and self._bev is not None:
+            self._is_paused = True
+            self._due = inf
+            self._bev.disable(EV_READ)
+
+    def resume(self, request: HttpRequest) -> None:
+        """Go on taking; see `HttpRequest.resume`."""
+        if self._is_under_way(request) and self._is_paused and self._bev is not None:
+            self._is_paused = False
+            self._bev.enable(EV_READ)
+            self._count_silence()
+            self._base.once(-1, EV_TIMEOUT, self._on_turn, request)
+
+    def _on_turn(self, fd: int, what: int, request: HttpRequest) -> None:
+        if self._is_under_way(request) and not self._is_paused:
+            self._read_on()
+
+    def resume_upload(self, request: HttpRequest) -> None:
+        """Ask a producer again; see `HttpRequest.resume_body`."""
+        upload = self._upload
+        if upload is not None and self._is_under_way(request) and not upload.is_awake:
+            upload.is_awake = True
+            self._base.once(-1, EV_TIMEOUT, self._on_upload_turn, request)
+
+    def _on_upload_turn(self, fd: int, what: int, request: HttpRequest) -> None:
+        upload = self._upload
+        if upload is not None and self._is_under_way(request):
+            upload.is_awake = False
+            if upload.state is UploadState.ASLEEP:
+                self._pull(upload)
 
     def close(self) -> None:
         """End it; requests that are not complete are dropped without a callback.
 
         Safe to repeat, and from inside any callback.  Source: evhttp_connection_free.
         """
-        if self._phase is Phase.CLOSED:
+        if self._phase is _CLOSED:
             return
         while self._queue:
             self._queue.popleft().drop()
         try:
-            self._reset(Phase.CLOSED)
+            self._reset(Step.CLOSE)
         finally:
             self._timer.close()
+            self._dialer.close()
+            self._reader.limits_for = None
             self._closecb = self._idle_cb = None
+
+    # Connecting.
 
     def _go_on(self) -> None:
         """Connect or send, whatever the next request needs."""
-        if not self._queue:
-            return
-        if self._phase is Phase.READY and self._is_stale():
+        if self._phase is _READY:
+            if not self._is_stale():
+                self._send(self._queue[0])
+                return
             self._reset()
-        if self._phase is Phase.IDLE:
+        if self._phase is Phase.IDLE and self._queue:
             self._connect()
-        elif self._phase is Phase.READY:
-            self._send(self._queue[0])
 
     def _is_stale(self) -> bool:
         """Whether an idle connection has ended, or has bytes that no request has asked for."""
-        bev = self._bev
-        assert bev is not None
-        if not self._is_reused:
-            return False
-        if bev.input.length or not self._reader.exhausted or not bev.enabled & EV_READ:
-            return True
-        if self._base.now - self._idle_since > self.options.idle_s:
-            return True
-        sock = bev.socket
-        return sock is not None and has_ended(sock, is_secure=self._tls is not None)
-
-    def _may_go_again(self, request: HttpRequest) -> bool:
-        """Whether a request that the end of its connection has failed may go over a new one."""
-        if not self.options.retry or request.went_again or self._phase is not Phase.WAITING:
-            return False
-        if self._interim_count or not self._reader.exhausted:
-            return False
-        bev = self._bev
-        unsent = bev is not None and bev.output.length == self._request_bytes
-        return unsent or (self._is_reused and request.method in _IDEMPOTENT)
+        return bool(self._look(0)) or self._base.now >= self._due
 
     def _connect(self) -> None:
-        self._phase = Phase.CONNECTING
-        self._reader = ResponseReader(self.options.limits)
-        bev = self._bev = self._new_carrier()
-        bev.setcb(self._on_read, None, self._on_event)
-        self._timer.add(self.options.connect_s)
-        try:
-            bev.connect_hostname(self._resolver, self._family, self.address, self.port)
-        except (Error, OSError) as exc:
-            # Such as a resolver that is closed.  The callbacks hear of it, from the loop.
-            self._base.once(-1, EV_TIMEOUT, self._on_refusal, (bev, f"{self.address}: {exc}"))
+        self._step(Step.CONNECT)
+        options = self.options
+        reader = self._reader = ResponseReader(options.limits, options.leniency)
+        reader.limits_for = self._limits_for
+        if options.max_stream_bytes is not None:
+            reader.max_whole_bytes = min(reader.max_whole_bytes, options.max_stream_bytes)
+        self._last_head = None
+        self._due = self._base.now + options.connect_s
+        self._rearm()
+        self._dialer.start(options)
 
-    def _new_carrier(self) -> BufferEvent | TlsBufferEvent:
-        if self._tls is None:
-            return BufferEvent(self._base, None, BEV_OPT_CLOSE_ON_FREE)
-        return TlsBufferEvent.socket_new(
-            self._base,
-            None,
-            self._tls,
-            BUFFEREVENT_SSL_CONNECTING,
-            BEV_OPT_CLOSE_ON_FREE,
-            server_hostname=self._server_hostname,
-            handshake_timeout_s=self.options.tls_s,
-        )
-
-    def _on_connected(self, bev: BufferEvent | TlsBufferEvent) -> None:
-        self._timer.delete()
-        if isinstance(bev, TlsBufferEvent) and bev.ssl is not None:
-            spoken = bev.ssl.selected_alpn_protocol()
-            if spoken is not None and spoken != ALPN:
-                self._fail_all(TlsFailed, f"{self.address}: the server wants to speak {spoken!r}")
-                return
-        self._phase = Phase.READY
+    def _on_connected(self, bev: AbstractBufferEvent) -> None:
+        self._step(Step.CONNECTED)
+        self._bev = bev
+        self._tries = 0
+        options = self.options
+        self._idle_s = inf if options.idle_s is None else options.idle_s
+        self._due = self._base.now + self._idle_s
+        if isinstance(bev, (BufferEvent, TlsBufferEvent)):
+            bev.setcb(None, self._on_written, self._on_event)
+            bev.set_datacb(self._on_data)
+            self._look = look_into(bev.socket, is_secure=isinstance(bev, TlsBufferEvent))
+        else:
+            bev.setcb(self._on_readable, self._on_written, self._on_event)
+        bev.set_timeouts(None, options.write_s)
         bev.enable(EV_READ)
-        self._go_on()
+        if self._queue:
+            self._send(self._queue[0])
 
-    def _on_refusal(
-        self, fd: int, what: int, arg: tuple[BufferEvent | TlsBufferEvent, str]
-    ) -> None:
-        bev, text = arg
-        if self._bev is bev:
-            self._fail_all(ResolveFailed, text)
-
-    def _fail_all(self, kind: type[HttpError], text: str) -> None:
-        """No connection: every request that waits now has failed."""
+    def _connect_failed(self, kind: type[HttpError], text: str) -> None:
+        """There is no connection: try again, or give up all that waits for one."""
+        retries = self.options.connect_retries
+        if kind is ConnectFailed and (retries < 0 or self._tries < retries):
+            delay = self.options.connect_retry_s * 2.0 ** min(self._tries, 62)
+            self._tries += 1
+            self._step(Step.NO_CONNECTION)
+            self._due = self._base.now + min(delay, MAX_RETRY_DELAY_S)
+            self._rearm()
+            return
+        self._tries = 0
         self._reset()
         failed, self._queue = self._queue, deque()
         for request in failed:
-            request.error = kind(text)
+            request.error = kind(f"{self.address} port {self.port}: {text}")
         self._tell_failed(-1, 0, failed)
 
     def _tell_failed(self, fd: int, what: int, failed: deque[HttpRequest]) -> None:
-        """Run the callbacks; those behind one that raises have their turn in the next pass."""
+        """Run the callbacks; those behind one that stops the loop have their turn in the next."""
         try:
             while failed:
                 request = failed.popleft()
-                if self._phase is Phase.CLOSED:
+                if self._phase is _CLOSED:
                     request.drop()
                 elif request.connection is self:
-                    request.complete(request.error)
+                    self._tell(request, request.error)
         finally:
             if failed:
                 self._base.once(-1, EV_TIMEOUT, self._tell_failed, failed)
             else:
                 self._rest()
 
-    def _on_timer(self, fd: int, what: int, arg: object) -> None:
-        if self._phase is Phase.CONNECTING:
-            text = f"{self.address} port {self.port}: no connection in time"
-            self._fail_all(ConnectFailed, text)
-        elif self._holds_body:
-            self._send_body(self._queue[0])
+    # Sending.
 
     def _send(self, request: HttpRequest) -> None:
         bev = self._bev
         assert bev is not None
-        self._phase = Phase.WAITING
-        self._interim_count = 0
-        self._request_bytes = len(request.head)
         self._reader.expect(request.method)
-        bev.write(request.head)
+        self._interim_count = 0
+        self._due = inf
+        head, body = request.head, request.body
         if request.expects_continue:
-            self._holds_body = True
-            self._timer.add(self.options.continue_s)
-            self._await_output()
+            self._step(Step.HOLD)
+            self._request_bytes = len(head)
+            self._due = self._base.now + self.options.continue_s
+            self._rearm()
+        elif type(body) is bytes:
+            self._phase = _WAITING  # by Step.SEND
+            if request.extras is not None:
+                self._upload = request.extras.upload
+            if body:
+                head += body
+            self._request_bytes = len(head)
         else:
-            self._send_body(request)
+            self._step(Step.SEND)
+            self._request_bytes = len(head) + len(body)
+            bev.output.add(head)
+            _add_reference(bev, body)  # not moved: it may have to go again
+            return
+        bev.output.add(head)
 
     def _send_body(self, request: HttpRequest) -> None:
-        assert self._bev is not None
-        self._holds_body = False
-        self._timer.delete()
-        # Not moved: it may have to go again.
-        self._bev.output.add_buffer_reference(request.body)
-        self._request_bytes += len(request.body)
-        self._await_output()
+        """The server wants the body, or has not said that it does not."""
+        bev = self._bev
+        assert bev is not None
+        self._step(Step.SEND_BODY)
+        body = request.body
+        self._due = inf
+        if request.extras is not None and request.extras.upload is not None:
+            self._upload = request.extras.upload
+            self._pull(self._upload)
+        else:
+            self._request_bytes += len(body)
+            _add_reference(bev, body)
 
-    def _await_output(self) -> None:
-        """Limit the silence in writing first: a long request may take its time."""
-        assert self._bev is not None
-        self._bev.set_timeouts(None, self.options.write_s)
-        self._bev.setcb(self._on_read, self._on_written, self._on_event)
+    def _pull(self, upload: Upload) -> None:
+        """Ask the program for more of a body, while there is room for it."""
+        request, bev = self._queue[0], self._bev
+        assert bev is not None
+        while self._upload is upload and bev.output.length < MAX_WAITING_BYTES:
+            try:
+                piece = upload.next_piece(request)
+            except Exception as exc:
+                self._callback_failed(request, exc, "the body could not be had")
+                return
+            if self._upload is not upload:
+                return  # the producer has cancelled, or closed
+            if piece:
+                self._request_bytes += len(piece)
+                bev.output.add(piece)
+            if upload.state is UploadState.DONE:
+                self._upload = None
+                self._count_silence()
+            elif upload.state is UploadState.ASLEEP:
+                return
 
-    def _on_written(self, bev: BufferEvent | TlsBufferEvent, ctx: object) -> None:
-        """There is nothing more to send: from now on the server's silence counts."""
-        bev.setcb(self._on_read, None, self._on_event)
-        bev.set_timeouts(self.options.read_s, None)
+    def _on_written(self, bev: AbstractBufferEvent, ctx: object) -> None:
+        """There is nothing more to send now: from the last of it on the server's silence counts."""
+        upload = self._upload
+        if upload is not None:
+            if upload.state is not UploadState.ASLEEP:
+                self._pull(upload)
+        elif self._phase is _WAITING:
+            due = self._due = self._base.now + self.options.read_s
+            if due < self._armed:
+                self._arm(due)
+        else:
+            self._count_silence()
 
-    def _on_event(self, bev: BufferEvent | TlsBufferEvent, what: int, ctx: object) -> None:
-        if what & BEV_EVENT_CONNECTED:
-            self._on_connected(bev)
-        elif self._phase is Phase.CONNECTING:
-            self._connect_failed(bev, what)
+    def _count_silence(self) -> None:
+        """Give the server its time, where it is to do something, and the program takes it."""
+        bev = self._bev
+        is_asked = self._phase is _WAITING or self._phase is _BODY
+        if bev is None or not is_asked or self._is_paused or self._upload is not None:
+            return
+        if not bev.output.length:
+            self._due = self._base.now + self.options.read_s
+            self._rearm()
+
+    # What comes.
+
+    def _on_event(self, bev: AbstractBufferEvent, what: int, ctx: object) -> None:
+        if self._phase is _READY:
+            self._lose_idle()
         elif what & BEV_EVENT_EOF:
             self._reader.receive_eof()
             self._read_on()
         elif what & BEV_EVENT_TIMEOUT:
-            self._fail(RequestTimeout(f"{self.address}: silent for too long"))
+            self._fail(RequestTimeout(f"{self.address}: it takes nothing for too long"))
         elif what & BEV_EVENT_WRITING:
             # A server may refuse a request before it has read all of it, and close: the response
             # is still to be read.  What follows it, or silence, ends the wait.
-            self._on_written(bev, ctx)
+            self._upload = None
+            self._queue[0].keep_alive = False
+            self._due = self._base.now + self.options.read_s
+            self._rearm()
         else:
             self._fail(ConnectionClosed(f"{self.address}: {bev.error}"))
 
-    def _connect_failed(self, bev: BufferEvent | TlsBufferEvent, what: int) -> None:
-        kind: type[HttpError] = ConnectFailed
-        text = str(bev.error)
-        if bev.dns_error:
-            kind = ResolveFailed
-        elif what & BEV_EVENT_TIMEOUT:
-            kind, text = TlsFailed, "no TLS handshake in time"
-        elif isinstance(bev.error, ssl.SSLError):
-            kind = TlsFailed
-        self._fail_all(kind, f"{self.address} port {self.port}: {text}")
+    def _on_readable(self, bev: AbstractBufferEvent, ctx: object) -> None:
+        self._on_data(bev, bev.input.remove())
 
-    def _on_read(self, bev: BufferEvent | TlsBufferEvent, ctx: object) -> None:
-        self._reader.receive(bev.input.remove())
-        self._read_on()
-
-    def _read_on(self) -> None:
-        """Make what has come into a response."""
-        if self._phase is Phase.READY:
-            self._reset()  # closed while idle, or bytes that nobody asked for
-        while self._phase is Phase.WAITING and self._read_head():
-            pass
-        while self._phase is Phase.BODY and self._read_body():
-            pass
-
-    def _read_head(self) -> bool:
-        """Read a head; whether another is to come, as it was an interim response."""
+    def _on_data(self, bev: AbstractBufferEvent, data: bytes, ctx: object = None) -> None:
+        """Make what has come into a response: at once where it is an ordinary one, and whole."""
+        if self._phase is not _WAITING:
+            self._on_more(data)
+            return
+        reader = self._reader
         try:
-            head = self._reader.next_head()
+            head = reader.next_head(data)
         except HttpError as exc:
             self._fail(exc)
-            return False
+            return
         if head is None:
-            return False
+            self._count_silence()
+            return
         request = self._queue[0]
-        if head.status < 200 and head.status != 101:
-            self._interim_count += 1
-            if self._interim_count > self.options.max_interim:
-                text = f"more than {self.options.max_interim} interim responses to one request"
-                self._fail(InvalidResponse(text))
-                return False
-            if head.status == 100 and self._holds_body:
-                self._send_body(request)
-            return True
+        if (
+            request.extras is None
+            and head.status >= 200
+            and not request.expects_continue
+            and request.method != "CONNECT"
+        ):
+            body = reader.whole_body()
+            if body is not None:
+                if head is not self._last_head:
+                    self._note_head(head)
+                request.set_response(head, body)
+                self._complete(request)
+                return
+        if self._take_head(request, head):
+            self._read_on()
+
+    def _on_more(self, data: bytes) -> None:
+        """Bytes have come behind a head, or while a body waits for consent, or unasked for."""
+        if self._phase is _READY:
+            self._lose_idle()
+        elif self._queue:
+            self._reader.receive(data)
+            if self._due < inf and self._phase is _BODY:
+                self._due = self._base.now + self.options.read_s
+            self._read_on()
+
+    def _read_on(self) -> None:
+        while self._phase is _WAITING or self._phase is _HELD:
+            try:
+                head = self._reader.next_head()
+            except HttpError as exc:
+                self._fail(exc)
+                return
+            if head is None or not self._take_head(self._queue[0], head):
+                return
+        while self._phase is _BODY and not self._is_paused and self._read_body():
+            pass
+
+    def _take_head(self, request: HttpRequest, head: ResponseHead) -> bool:
+        """Take the head of a response; whether to read on."""
+        status = head.status
+        if status < 200 and status != 101:
+            return self._take_interim(request, head)
+        if status == 417 and request.expects_continue and request.can_be_repeated:
+            request.expect_nothing()
+            self._reset()
+            self._go_on()
+            return False
+        is_held = self._phase is _HELD
+        self._step(Step.HEAD)
         request.set_response(head)
-        if self._holds_body:
-            self._holds_body = False  # and is never sent: what was announced is missing now
-            self._timer.delete()
+        if is_held:
+            request.keep_alive = False  # the body is never sent: what was announced is missing
+        self._count_silence()
+        if head is not self._last_head:
+            self._note_head(head)
+        extras = request.extras
+        if status == 101 or (request.method == "CONNECT" and status < 300):
+            # Another protocol follows (RFC 9110 9.3.6, 15.2.2).
             request.keep_alive = False
-        self._phase = Phase.BODY
-        if request.ends_http:
-            if request.upgrade_cb is not None:
+            if extras is not None and extras.upgrade_cb is not None:
                 self._hand_over(request)
                 return False
-            if head.status == 101 and not request.asks_to_upgrade:
+            if status == 101 and not request.asks_to_upgrade:
                 self._fail(InvalidResponse("101 Switching Protocols, and nobody has asked for it"))
                 return False
-        if request.header_cb is not None:
-            verdict = self._call(request, request.header_cb)
+        if extras is not None and extras.header_cb is not None:
+            verdict = self._call(request, extras.header_cb)
             if isinstance(verdict, int) and verdict < 0 and self._is_under_way(request):
                 self._fail(ConnectionClosed("the header callback gave the request up"))
-        return False
+        return True
 
-    def _hand_over(self, request: HttpRequest) -> None:
-        """Another protocol follows: the program has the bufferevent from here on."""
-        bev, self._bev = self._bev, None
-        assert bev is not None
-        rest = self._reader.rest()
-        self._phase = Phase.IDLE
-        self._is_reused = False
-        self._timer.delete()
-        self._queue.popleft()
-        bev.setcb(None, None, None)
-        bev.set_timeouts(None, None)
-        bev.enable(EV_READ | EV_WRITE)
-        try:
-            request.hand_over(bev, rest)
-        except Exception:
-            bev.close()
-            raise
-        finally:
-            request.drop()
-            self._rest()
-
-    def _rest(self) -> None:
-        """Go on with the next request; without one, tell that there is none."""
-        if self._queue:
-            self._go_on()
-        elif self._idle_cb is not None and self._phase in _AT_REST:
-            cb, arg = self._idle_cb
-            cb(self, arg)
+    def _take_interim(self, request: HttpRequest, head: ResponseHead) -> bool:
+        self._interim_count += 1
+        if self._interim_count > self.options.max_interim:
+            text = f"more than {self.options.max_interim} interim responses to one request"
+            self._fail(InvalidResponse(text))
+            return False
+        extras = request.extras
+        if extras is not None and extras.interim_cb is not None:
+            try:
+                headers = Headers.from_block(head.block)
+                extras.interim_cb(request, head.status, headers, request.arg)
+            except Exception as exc:
+                self._callback_failed(request, exc, "a callback of the request raised")
+            if not self._is_under_way(request):
+                return False
+        if head.status == 100 and self._phase is _HELD:
+            self._send_body(request)
+        self._count_silence()
+        return True
 
     def _read_body(self) -> bool:
         """Read a piece of the body; whether there may be another."""
@@ -582,53 +878,155 @@ class HttpConnection(Closing):
             self._fail(exc)
             return False
         if piece is None:
+            trailers = self._reader.trailers
+            if trailers.items:
+                request.trailers = trailers
             self._complete(request)
             return False
         if not piece:
             return False
-        request.input_buffer.add(piece)
-        if request.chunked_cb is not None:
-            self._call(request, request.chunked_cb)
-            request.input_buffer.drain(len(request.input_buffer))
+        buffer = request.input_buffer
+        buffer.add(piece)
+        extras = request.extras
+        if extras is not None and extras.chunked_cb is not None:
+            self._call(request, extras.chunked_cb)
+            buffer.drain(len(buffer))
         return self._is_under_way(request)
 
-    def _call(self, request: HttpRequest, cb: CompletionCallback) -> object:
-        """Run a callback in the middle of a response; where it raises, the request has failed."""
+    def _limits_for(self, head: ResponseHead) -> ReaderLimits:
+        """Return the limits of the body behind a head: a stream's where the program takes it so."""
+        extras = self._queue[0].extras
+        options = self.options
+        if extras is None or extras.chunked_cb is None:
+            return options.limits
+        return replace(options.limits, max_body_bytes=options.max_stream_bytes)
+
+    def _note_head(self, head: ResponseHead) -> None:
+        """Heed how long the server says that it keeps the connection (RFC 2068 19.7.1.1)."""
+        self._last_head = head
+        idle_s = inf if self.options.idle_s is None else self.options.idle_s
+        if b"eep-" in head.block:
+            hint = Headers.from_block(head.block).find("Keep-Alive")
+            found = None if hint is None else _hinted_idle_s(hint)
+            if found is not None:
+                # Its time began before ours, by the way of the response and of a request.
+                idle_s = min(idle_s, int(found[1]) * 0.9)
+        self._idle_s = idle_s
+
+    def _hand_over(self, request: HttpRequest) -> None:
+        """Another protocol follows: the program has the bufferevent from here on."""
+        bev, self._bev = self._bev, None
+        assert bev is not None
+        rest = self._reader.rest()
+        self._dialer.forget(bev)
+        self._let_go(Step.LOSE)
+        self._queue.popleft()
+        if isinstance(bev, (BufferEvent, TlsBufferEvent)):
+            bev.set_datacb(None)
+        bev.setcb(None, None, None)
+        bev.set_timeouts(None, None)
+        bev.enable(EV_READ | EV_WRITE)
         try:
-            return cb(request, request.arg)
-        except Exception:
-            if self._is_under_way(request):
-                self._fail(ConnectionClosed("a callback of the request raised an exception"))
-            raise
+            request.hand_over(bev, rest)
+        except Exception as exc:
+            bev.close()
+            self._report(request, exc)
+        finally:
+            request.drop()
+            self._rest()
+
+    # Ends.
 
     def _is_under_way(self, request: HttpRequest) -> bool:
-        return bool(self._queue) and self._queue[0] is request
+        return bool(self._queue) and self._queue[0] is request and self._phase in _UNDER_WAY
+
+    def _take_out(self, request: HttpRequest) -> bool:
+        """Take a request out of the queue; whether the connection ends with it."""
+        is_first = self._queue[0] is request and self._phase in _UNDER_WAY
+        self._queue.remove(request)
+        # Others may be waiting for the same connection to be made.
+        return is_first and (self._phase in _CONNECTED or not self._queue)
 
     def _complete(self, request: HttpRequest) -> None:
+        """The response is whole: tell, and go on."""
         bev = self._bev
         assert bev is not None
-        reset = not request.keep_alive or not self._reader.exhausted or len(bev.output) > 0
-        if not reset:
-            self._phase = Phase.READY
-            self._is_reused = True
-            self._idle_since = self._base.now
-            bev.set_timeouts(None, None)
-        self._queue.popleft()
-        self._settle(request, None, reset=reset)
+        queue = self._queue
+        queue.popleft()
+        try:
+            if (
+                request.keep_alive
+                and self._reader.exhausted
+                and not bev.output.length
+                and self._upload is None
+            ):
+                self._phase = _READY  # by Step.DONE
+                self._is_reused = True
+                due = self._due = self._base.now + self._idle_s
+                if due < self._armed:
+                    self._arm(due)
+                if self._is_paused:
+                    self._is_paused = False
+                    bev.enable(EV_READ)
+            else:
+                self._reset()
+            callback = request.callback
+            if callback is not None and request.connection is self:
+                try:
+                    callback(request, request.arg)
+                except Exception as exc:
+                    self._report(request, exc)
+        finally:
+            request.drop()
+            self._rest()
+
+    def _rest(self) -> None:
+        """Go on with the next request; without one, tell that there is none."""
+        if self._queue:
+            if self._phase in _AT_REST:
+                self._go_on()
+        elif self._idle_cb is not None and self._phase in _AT_REST:
+            self._run(self._idle_cb)
+            self._free_if_done()
+        elif self._frees:
+            self._free_if_done()
+
+    def _free_if_done(self) -> None:
+        if self._frees and not self._queue and self._phase is Phase.IDLE:
+            self.close()
+
+    def _lose_idle(self) -> None:
+        """An idle connection has ended, or is kept for long enough."""
+        try:
+            self._reset()
+        finally:
+            self._free_if_done()
 
     def _fail(self, error: HttpError) -> None:
         """The request under way has failed; the others go on over a new connection."""
-        if self._phase is Phase.READY:
-            self._reset()
-        elif isinstance(error, ConnectionClosed) and self._may_go_again(self._queue[0]):
-            self._queue[0].went_again = True
+        request = self._queue[0]
+        if isinstance(error, ConnectionClosed) and self._may_go_again(request):
+            request.went_again = True
             self._reset()
             self._go_on()
         else:
+            self._queue.popleft()
             # A traceback would hold frames, and they the request.
-            self._settle(self._queue.popleft(), error.with_traceback(None), reset=True)
+            self._settle(request, error.with_traceback(None), reset=True)
 
-    def _settle(self, request: HttpRequest, error: HttpError | None, *, reset: bool) -> None:
+    def _may_go_again(self, request: HttpRequest) -> bool:
+        """Whether a request that the end of its connection has failed may go over a new one."""
+        if not self.options.retry or request.went_again or not request.can_be_repeated:
+            return False
+        if self._phase is not _WAITING and self._phase is not _HELD:
+            return False
+        if self._interim_count or not self._reader.exhausted:
+            return False
+        bev = self._bev
+        unsent = bev is not None and bev.output.length == self._request_bytes
+        return unsent or (self._is_reused and request.method in _IDEMPOTENT)
+
+    def _settle(self, request: HttpRequest, error: HttpError, *, reset: bool) -> None:
         """Run the callbacks of a request that has left the queue, and go on with the next."""
         try:
             if reset:
@@ -636,40 +1034,188 @@ class HttpConnection(Closing):
         finally:
             try:
                 if request.connection is self:
-                    request.complete(error)
+                    self._tell(request, error)
             finally:
                 self._rest()
 
-    def _reset(self, phase: Phase = Phase.IDLE) -> None:
+    def _tell(self, request: HttpRequest, error: HttpError | None) -> None:
+        """Run the callbacks of a request that has failed."""
+        request.error = error
+        is_given = isinstance(error, ConnectFailed)
+        try:
+            if request.error_cb is not None and error is not None and not is_given:
+                try:
+                    request.error_cb(error.code, request.arg)
+                except Exception as exc:
+                    self._report(request, exc)
+            # The error callback may have cancelled it.
+            callback = request.callback
+            if callback is not None and not isinstance(error, RequestCancelled):
+                try:
+                    callback(request if is_given else None, request.arg)
+                except Exception as exc:
+                    self._report(request, exc)
+        finally:
+            request.drop()
+
+    def _call(self, request: HttpRequest, cb: CompletionCallback) -> object:
+        """Run a callback in the middle of a response; where it raises, the request has failed."""
+        try:
+            return cb(request, request.arg)
+        except Exception as exc:
+            self._callback_failed(request, exc, "a callback of the request raised an exception")
+            return None
+
+    def _callback_failed(self, request: HttpRequest, exc: Exception, text: str) -> None:
+        """The program's code has raised in the middle of an exchange: end that one."""
+        try:
+            if self._is_under_way(request):
+                self._queue.popleft()
+                self._settle(request, ConnectionClosed(text), reset=True)
+        finally:
+            self._report(request, exc)
+
+    def _run(self, callback: Callback) -> None:
+        cb, arg = callback
+        try:
+            cb(self, arg)
+        except Exception as exc:
+            self._report(self, exc)
+
+    def _report(self, about: object, exc: Exception) -> None:
+        """Log what a callback raised, with its traceback, and tell the base's exception handler.
+
+        The connection is not used again, unless it is in use already.  What the handler raises is
+        the program's own wish, and leaves the loop.
+        """
+        try:
+            if self._phase is _READY:
+                self._reset()
+        finally:
+            logger.error("a callback raised for %r", about, exc_info=exc)
+            handler = self._base.exception_handler
+            if handler is not None:
+                handler(exc)
+
+    def _reset(self, step: Step = Step.LOSE) -> None:
         """Drop the connection, if there is one, and tell whoever wants to know."""
         bev, self._bev = self._bev, None
         was_connected = self._phase in _CONNECTED
-        self._phase = phase
-        self._holds_body = self._is_reused = False
-        self._timer.delete()
+        self._let_go(step)
+        self._dialer.cancel()
         if bev is not None:
-            bev.close()
+            self._dialer.release(bev)
         if was_connected and self._closecb is not None:
-            cb, arg = self._closecb
-            cb(self, arg)
+            self._run(self._closecb)
+
+    def _let_go(self, step: Step) -> None:
+        """Be without a connection."""
+        self._step(step)
+        self._is_paused = self._is_reused = False
+        self._upload = None
+        self._look = _sees_nothing
+        self._due = self._armed = inf
+        self._timer.delete()
+
+    def _step(self, step: Step) -> None:
+        self._phase = NEXT[self._phase, step]
+
+    # Time.
+
+    def _arm(self, moment: float) -> None:
+        self._armed = moment
+        self._timer.add(max(moment - self._base.now, 0.0))
+
+    def _rearm(self) -> None:
+        """Have the timer fire in time for what is due first."""
+        moment = self._due
+        for request in self._queue:
+            if request.ends_at < moment:
+                moment = request.ends_at
+        if moment < self._armed:
+            self._arm(moment)
+
+    def _on_timer(self, fd: int, what: int, arg: object) -> None:
+        self._armed = inf
+        now = self._base.now + _TICK_S
+        try:
+            for request in [each for each in self._queue if each.ends_at <= now]:
+                self._time_out(request)
+            if self._due <= now:
+                self._phase_is_over()
+        finally:
+            if self._phase is not _CLOSED:
+                self._rearm()
+
+    def _time_out(self, request: HttpRequest) -> None:
+        """The time for a whole exchange is over."""
+        if request in self._queue:
+            reset = self._take_out(request)
+            error = RequestTimeout(f"{self.address}: the exchange was not done in time")
+            self._settle(request, error, reset=reset)
+
+    def _phase_is_over(self) -> None:
+        phase = self._phase
+        if phase is Phase.CONNECTING:
+            self._dialer.cancel()
+            self._connect_failed(ConnectFailed, "no connection in time")
+        elif phase is Phase.RETRYING:
+            self._connect()
+        elif phase is _READY:
+            self._lose_idle()
+        elif phase is _HELD:
+            self._send_body(self._queue[0])
+        elif phase is _WAITING or phase is _BODY:
+            self._fail(RequestTimeout(f"{self.address}: silent for too long"))
 
 
-def has_ended(sock: socket.socket, *, is_secure: bool) -> bool:
-    """Whether an idle connection has ended, or has bytes that no request has asked for.
+def look_into(sock: socket.socket | None, *, is_secure: bool) -> Callable[[float], object]:
+    """Return what looks into an idle socket: called with 0, it tells of an end, or of bytes.
 
     Over TLS bytes say nothing: they may be a session ticket (RFC 8446 4.6.1).
     """
+    if sock is None:
+        return _sees_nothing
     poll = select.poll()
     ends = getattr(select, "POLLRDHUP", 0)
     poll.register(sock, ends if is_secure else ends | select.POLLIN)
-    return bool(poll.poll(0))
+    return poll.poll
 
 
-def _tls_context(tls: bool | ssl.SSLContext) -> ssl.SSLContext | None:
-    if tls is False:
+def _sees_nothing(timeout: float) -> bool:
+    """Stand in for a look into a socket that is not there."""
+    return False
+
+
+def _add_reference(bev: AbstractBufferEvent, body: bytes | EvBuffer) -> None:
+    if isinstance(body, EvBuffer):
+        bev.output.add_buffer_reference(body)
+    else:
+        bev.output.add(body)
+
+
+def _callback(cb: Callable[[Any, Any], object] | None, arg: object) -> Callback | None:
+    if cb is None:
         return None
-    if tls is True:
-        return client_context(alpn=[ALPN])
-    if not isinstance(tls, ssl.SSLContext):
-        raise ArgumentTypeError(f"tls is True, False or an ssl.SSLContext, not {tls!r}")
-    return tls
+    require_callable(cb)
+    return cb, arg
+
+
+def _require_bufferevent(bufferevent: object) -> None:
+    if not isinstance(bufferevent, AbstractBufferEvent):
+        raise ArgumentTypeError(f"a bufferevent is wanted, not {bufferevent!r}")
+
+
+def _check_ways(
+    bufferevent: AbstractBufferEvent | None,
+    tls: bool | ssl.SSLContext,
+    proxy: ConnectProxy | None,
+    unix_path: SocketAddress | None,
+) -> None:
+    """Raise ArgumentError for ways to the server that exclude each other."""
+    if bufferevent is not None:
+        _require_bufferevent(bufferevent)
+        if tls is not False or proxy is not None:
+            raise ArgumentError("a bufferevent of the program's has its TLS, and its way, itself")
+    if proxy is not None and unix_path is not None:
+        raise ArgumentError(f"no proxy leads to a Unix socket: {unix_path!r}")

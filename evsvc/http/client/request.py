@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
 
 from ...core import ArgumentError, ArgumentTypeError, EvBuffer
-from ..errors import (
-    ConnectFailed,
-    HttpError,
-    LocalProtocolError,
-    RemoteProtocolError,
-    RequestCancelled,
-)
+from ..errors import HttpError, LocalProtocolError, RemoteProtocolError
 from ..exchange import AbstractRequest
 from ..wire.headers import Headers
 from ..wire.request_head import judge_request_line
+from .upload import Producer, Upload, UploadState
 
 if TYPE_CHECKING:
-    from ...core import BufferEvent, Event, EventBase, TlsBufferEvent
+    from ...core import AbstractBufferEvent
     from ..wire.response_head import ResponseHead
     from .connection import HttpConnection
 
 # Their requests announce a body even where it is empty (RFC 9110 8.6).
-_BODY_METHODS = frozenset(("POST", "PUT", "PATCH"))
+_BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
+# Of these, with a target that is a plain path, nothing has to be judged: one match replaces 200
+# bytecodes.
+_PLAIN_METHODS: Final = frozenset(("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"))
+_is_plain_target: Final = re.compile(r"/[!\"$-~]*+").fullmatch
+# Fields that the client has to look at before it sends them.
+_looks_plain: Final = frozenset(
+    ("connection", "content-length", "expect", "host", "transfer-encoding", "upgrade")
+).isdisjoint
+_EXPECT_LINE: Final = re.compile(rb"\r\n[Ee][Xx][Pp][Ee][Cc][Tt]:[^\r\n]*")
+
+# A body up to this size is copied behind its head, and both are one chunk for the kernel.
+MAX_COPIED_BYTES: Final = 16 * 1024
 
 CompletionCallback = Callable[[Any, Any], object]
 """Called as `cb(request, arg)`; `request` is None when there is no response."""
@@ -31,6 +40,22 @@ ErrorCallback = Callable[[Any, Any], object]
 """Called as `cb(code, arg)` with an EVREQ_HTTP_* code, before the completion callback."""
 UpgradeCallback = Callable[[Any, Any, bytes, Any], object]
 """Called as `cb(request, bufferevent, rest, arg)`; `rest` has come behind the response's head."""
+InterimCallback = Callable[[Any, int, Headers, Any], object]
+"""Called as `cb(request, status, headers, arg)`."""
+
+
+class Extras:
+    """What few requests have: callbacks in the middle of a response, and a body in pieces."""
+
+    __slots__ = ("chunked_cb", "header_cb", "interim_cb", "upgrade_arg", "upgrade_cb", "upload")
+
+    def __init__(self) -> None:
+        self.chunked_cb: CompletionCallback | None = None
+        self.header_cb: CompletionCallback | None = None
+        self.interim_cb: InterimCallback | None = None
+        self.upgrade_cb: UpgradeCallback | None = None
+        self.upgrade_arg: Any = None
+        self.upload: Upload | None = None
 
 
 class HttpRequest(AbstractRequest):
@@ -41,63 +66,60 @@ class HttpRequest(AbstractRequest):
     the request that the program made holds the exception.  Where there was no connection to be
     had, libevent gives the request with `response_code` 0, and so do we.
 
+    A callback that raises ends its exchange: the connection is closed, the traceback is logged, and
+    the base's exception handler is told, if there is one.
+
     connection: the connection, from `make_request` to the end of the callback.
     error: why there is no response; an HttpError.
     head: the request line and the header as they are sent; b"" before `make_request`.
-    body: what is sent behind it.  expects_continue: whether it waits for 100 Continue.
+    body: what is sent behind it, where it is not streamed; as it was in `output_buffer`.
+    trailers: the trailer fields of a chunked response, apart from its header (RFC 9110 6.5).
+    expects_continue: whether the body waits for 100 Continue.
     keep_alive: whether the request, and then the response, let the connection stay open.
     went_again: whether it was sent a second time, as the first connection had ended before.
     asks_to_upgrade: whether it has an Upgrade field.
-    ends_http: whether the response says that another protocol follows.
-    header_cb, chunked_cb, upgrade_cb: what `set_header_cb` and the others have set.
+    ends_at: when the whole exchange has to be over, by the base's time; inf for never.
+    callback, error_cb, extras: what the program has set; for the connection.
     """
 
     __slots__ = (
         "_block",
-        "_cb",
-        "_error_cb",
-        "_limit",
-        "_upgrade_arg",
+        "_received",
         "arg",
         "asks_to_upgrade",
         "body",
-        "chunked_cb",
+        "callback",
         "connection",
-        "ends_http",
+        "ends_at",
         "error",
+        "error_cb",
         "expects_continue",
+        "extras",
         "head",
-        "header_cb",
         "keep_alive",
         "response_code_line",
-        "upgrade_cb",
+        "trailers",
         "went_again",
     )
 
     def __init__(self, cb: CompletionCallback | None = None, arg: object = None) -> None:
-        self.method = ""
-        self.uri = ""
+        self.method = self.uri = self.response_code_line = ""
         self.minor = 1
         self.response_code = 0
-        self.response_code_line = ""
         self._input_headers = self._output_headers = None
         self._input_buffer = self._output_buffer = None
-        self._block = b""
-        self._cb = cb
-        self.chunked_cb: CompletionCallback | None = None
-        self.header_cb: CompletionCallback | None = None
-        self._error_cb: ErrorCallback | None = None
-        self.upgrade_cb: UpgradeCallback | None = None
-        self.asks_to_upgrade = self.ends_http = False
+        self._block = self._received = self.head = b""
+        self.callback = cb
         self.arg: Any = arg
+        self.error_cb: ErrorCallback | None = None
+        self.extras: Extras | None = None
         self.connection: HttpConnection | None = None
         self.error: HttpError | None = None
-        self.head = b""
-        self.body = EvBuffer()
-        self.expects_continue = self.went_again = False
+        self.body: bytes | EvBuffer = b""
+        self.trailers: Headers | None = None
+        self.expects_continue = self.asks_to_upgrade = self.went_again = False
         self.keep_alive = True
-        self._limit: Event | None = None
-        self._upgrade_arg: Any = None
+        self.ends_at = inf
 
     @property
     def input_headers(self) -> Headers:
@@ -107,21 +129,51 @@ class HttpRequest(AbstractRequest):
             headers = self._input_headers = Headers.from_block(self._block)
         return headers
 
+    @property
+    def input_buffer(self) -> EvBuffer:
+        """The body that was received (evhttp_request_get_input_buffer)."""
+        buffer = self._input_buffer
+        if buffer is None:
+            buffer = self._input_buffer = EvBuffer()
+            if self._received:
+                buffer.add(self._received)
+                self._received = b""
+        return buffer
+
+    def take_body(self) -> bytes:
+        """Take all of the body that was received; `input_buffer` is empty then.
+
+        For who wants bytes: mostly nothing is copied, and no buffer made.
+        """
+        if self._input_buffer is not None:
+            return self._input_buffer.remove()
+        data, self._received = self._received, b""
+        return data
+
     def set_chunked_cb(self, cb: CompletionCallback | None) -> None:
         """Call `cb(request, arg)` for each piece of the body, which `input_buffer` holds then.
 
-        The buffer is emptied after each call.  Source: evhttp_request_set_chunked_cb.
+        The buffer is emptied after each call.  A body that is taken so, by a callback that is set
+        before the response's head comes, is a stream: `max_stream_bytes` bounds it, and not
+        `max_body_bytes`; `pause` holds the server back.  Source: evhttp_request_set_chunked_cb.
         """
-        self.chunked_cb = cb
+        self._extras().chunked_cb = cb
 
     def set_header_cb(self, cb: CompletionCallback | None) -> None:
         """Call `cb(request, arg)` when the response's header is complete; a negative result
         gives the request up as if the server had closed (evhttp_request_set_header_cb)."""
-        self.header_cb = cb
+        self._extras().header_cb = cb
 
     def set_error_cb(self, cb: ErrorCallback | None) -> None:
         """Call `cb(code, arg)` when the request fails (evhttp_request_set_error_cb)."""
-        self._error_cb = cb
+        self.error_cb = cb
+
+    def set_interim_cb(self, cb: InterimCallback | None) -> None:
+        """Call `cb(request, status, headers, arg)` for each interim response, such as 103.
+
+        Those are the 1xx but for 101 (RFC 9110 15.2); what is final follows.
+        """
+        self._extras().interim_cb = cb
 
     def set_upgrade_cb(self, cb: UpgradeCallback | None, arg: object = None) -> None:
         """Call `cb(request, bufferevent, rest, arg)` when another protocol follows the response.
@@ -135,8 +187,49 @@ class HttpRequest(AbstractRequest):
 
         Where it raises, the bufferevent is closed.
         """
-        self.upgrade_cb = cb
-        self._upgrade_arg = arg
+        extras = self._extras()
+        extras.upgrade_cb = cb
+        extras.upgrade_arg = arg
+
+    def stream_body(
+        self, producer: Producer, length: int | None = None, arg: object = None
+    ) -> None:
+        """Send a body piece by piece: `producer(request, arg)` is asked while the output has room.
+
+        It returns the next piece as bytes; b"" where there is nothing now, until `resume_body` is
+        called; None at the end.  length: how many bytes it will be; without, it goes chunked (RFC
+        9112 7.1).  Such a body is not sent a second time: where the connection fails, so does the
+        request.  A final response before its end ends it, and the connection with it.
+
+        What the producer raises, and a body that does not fit its length, fails the request.
+        Raises ArgumentError for a negative length, ArgumentTypeError for what is no function or no
+        number, LocalProtocolError when the request was made already.
+        """
+        if self.head:
+            raise LocalProtocolError(f"the request was made already: {self!r}")
+        self._extras().upload = Upload(producer, length, arg)
+
+    def resume_body(self) -> None:
+        """Have the producer asked again, which had nothing; from the loop.
+
+        Fine when it is not waited for.
+        """
+        if self.connection is not None:
+            self.connection.resume_upload(self)
+
+    def pause(self) -> None:
+        """Take nothing more from the server until `resume`; for the callbacks of a response.
+
+        The kernel's buffers fill, and the server waits.  No time-out counts meanwhile but
+        `exchange_s`.  Does nothing for a request that is not under way.
+        """
+        if self.connection is not None:
+            self.connection.pause(self)
+
+    def resume(self) -> None:
+        """Undo `pause`; what has come already is given from the loop."""
+        if self.connection is not None:
+            self.connection.resume(self)
 
     def cancel(self) -> None:
         """Give the request up: its completion callback does not run (evhttp_cancel_request).
@@ -147,94 +240,125 @@ class HttpRequest(AbstractRequest):
         if self.connection is not None:
             self.connection.cancel(self)
 
-    def limit(self, base: EventBase, seconds: float) -> None:
-        """Have the connection end the exchange when it takes longer; the connection calls this."""
-        self._limit = base.timer(self._on_limit)
-        self._limit.add(seconds)
+    def _extras(self) -> Extras:
+        extras = self.extras
+        if extras is None:
+            extras = self.extras = Extras()
+        return extras
 
-    def _on_limit(self, fd: int, what: int, arg: object) -> None:
-        if self.connection is not None:
-            self.connection.time_out(self)
-
-    def prepare(self, method: str, uri: str, host: str) -> None:
+    def prepare(self, method: str, uri: str, host_line: str) -> None:
         """Make `head` and `body`; later changes to the output headers and buffer do not count.
 
-        host: the Host where the program named none, and the target has none in it.  Raises as
+        host_line: the Host where the program named none, and the target has none in it.  Raises as
         `HttpConnection.make_request`, and then nothing has changed.
         """
         if self.head:
             raise LocalProtocolError(f"the request was made already: {self!r}")
-        authority = _judge_line(method, uri)
-        self._check_headers(method)
-        headers = self.output_headers
-        length = 0 if self._output_buffer is None else len(self._output_buffer)
-        text = f"{method} {uri} HTTP/1.1\r\n"
-        if "host" not in headers.keys:
-            text = f"{text}Host: {authority or host}\r\n"
-        if "content-length" not in headers.keys and (length or method in _BODY_METHODS):
-            text = f"{text}Content-Length: {length}\r\n"
-        self.head = b"%b%b\r\n" % (text.encode("ascii"), headers.to_block())
-        if self._output_buffer is not None:
-            self.body.add_buffer(self._output_buffer)
-        self.expects_continue = "100-continue" in headers.tokens("expect")
-        self.keep_alive = "close" not in headers.tokens("connection")
-        self.asks_to_upgrade = "upgrade" in headers.keys
+        if type(method) is type(uri) is str and method in _PLAIN_METHODS and _is_plain_target(uri):
+            text = f"{method} {uri} HTTP/1.1\r\n"
+        else:
+            authority = _judge_line(method, uri)
+            text = f"{method} {uri} HTTP/1.1\r\n"
+            if authority is not None:
+                host_line = f"Host: {authority}\r\n"
+        buffer = self._output_buffer
+        length = 0 if buffer is None else len(buffer)
+        headers = self._output_headers
+        upload = None if self.extras is None else self.extras.upload
+        if (headers is not None and not _looks_plain(headers.keys)) or upload is not None:
+            text = self._steering_lines(text, method, host_line, length, upload)
+        elif length or method in _BODY_METHODS:
+            self._check_body(method, length)
+            text = f"{text}{host_line}Content-Length: {length}\r\n"
+        else:
+            text = f"{text}{host_line}"
+        if headers is not None:
+            for name, value in headers.items:
+                text = f"{text}{name}: {value}\r\n"
+        if buffer is not None and length:
+            self.body = take_all(buffer)
+        self.head = f"{text}\r\n".encode("latin-1")
         self.method = method
         self.uri = uri
 
-    def _check_headers(self, method: str) -> None:
-        """Raise ArgumentError for headers that contradict the body or each other (RFC 9112 6)."""
+    def _steering_lines(
+        self, text: str, method: str, host_line: str, length: int, upload: Upload | None
+    ) -> str:
+        """Add Host and the body's framing where the program's header lacks them, and judge it.
+
+        Raises ArgumentError for headers that contradict the body or each other (RFC 9112 6).
+        """
         headers = self.output_headers
-        length = 0 if self._output_buffer is None else len(self._output_buffer)
         announced = headers.get_all("Content-Length")
         if "transfer-encoding" in headers.keys:
             raise ArgumentError("Transfer-Encoding is set by the client itself")
-        if announced and announced != [str(length)]:
-            raise ArgumentError(f"Content-Length is {announced!r} and the body {length} bytes")
+        if upload is not None:
+            if length:
+                raise ArgumentError(f"a streamed body beside {length} bytes of another")
+            wanted = upload.length
+        else:
+            wanted = length
+        if announced and announced != [str(wanted)]:
+            raise ArgumentError(f"Content-Length is {announced!r} and the body {wanted} bytes")
         if len(headers.get_all("Host")) > 1:
             raise ArgumentError(f"there is more than one Host: {headers!r}")
-        if length and method in ("TRACE", "CONNECT"):
-            raise ArgumentError(f"a {method} request has no body: {length} bytes")
-        if not length and "100-continue" in headers.tokens("expect"):
+        has_body = wanted != 0
+        self._check_body(method, has_body)
+        expects = "100-continue" in headers.tokens("expect")
+        if expects and not has_body:
             raise ArgumentError("without a body there is nothing to expect 100 Continue for")
+        self.expects_continue = expects
+        self.keep_alive = "close" not in headers.tokens("connection")
+        self.asks_to_upgrade = "upgrade" in headers.keys
+        if "host" not in headers.keys:
+            text = f"{text}{host_line}"
+        if wanted is None:
+            text = f"{text}Transfer-Encoding: chunked\r\n"
+        elif not announced and (wanted or method in _BODY_METHODS):
+            text = f"{text}Content-Length: {wanted}\r\n"
+        return text
 
-    def set_response(self, head: ResponseHead) -> None:
-        """Take the status line and the header of the response."""
+    def _check_body(self, method: str, has_body: object) -> None:
+        if has_body and method in ("TRACE", "CONNECT"):
+            raise ArgumentError(f"a {method} request has no body: {has_body!r} bytes")
+
+    def expect_nothing(self) -> None:
+        """Take the Expect field out, to be sent again without (RFC 9110 10.1.1)."""
+        self.head = _EXPECT_LINE.sub(b"", self.head)
+        self.expects_continue = False
+
+    @property
+    def can_be_repeated(self) -> bool:
+        """Whether all of it is still here: no streamed body has begun."""
+        upload = None if self.extras is None else self.extras.upload
+        return upload is None or upload.state is UploadState.FRESH
+
+    def set_response(self, head: ResponseHead, body: bytes = b"") -> None:
+        """Take the status line and the header of the response, and a body that is all here."""
         self.response_code, self.response_code_line, self.minor, self._block, _, keeps = head
-        self._input_headers = None
-        # After these another protocol follows on the connection (RFC 9110 9.3.6, 15.2.2).
-        self.ends_http = head.status == 101 or (self.method == "CONNECT" and head.status < 300)
-        self.keep_alive = self.keep_alive and keeps and not self.ends_http
+        self._received = body
+        if not keeps:
+            self.keep_alive = False
 
-    def complete(self, error: HttpError | None) -> None:
-        """Run the callbacks that go with the outcome; None is a response."""
-        self.error = error
-        cb, error_cb = self._cb, self._error_cb
-        given = error is None or isinstance(error, ConnectFailed)
-        try:
-            if error is not None and error_cb is not None and not given:
-                error_cb(error.code, self.arg)
-        finally:
-            try:
-                # The error callback may have cancelled it.
-                if cb is not None and self.connection and not isinstance(error, RequestCancelled):
-                    cb(self if given else None, self.arg)
-            finally:
-                self.drop()
-
-    def hand_over(self, bev: BufferEvent | TlsBufferEvent, rest: bytes) -> None:
+    def hand_over(self, bev: AbstractBufferEvent, rest: bytes) -> None:
         """Run the upgrade callback; the connection calls this."""
-        if self.upgrade_cb is not None:
-            self.upgrade_cb(self, bev, rest, self._upgrade_arg)
+        extras = self.extras
+        if extras is not None and extras.upgrade_cb is not None:
+            extras.upgrade_cb(self, bev, rest, extras.upgrade_arg)
 
     def drop(self) -> None:
         """Let go of the connection and the callbacks, which may well refer to us."""
-        self.connection = None
-        if self._limit is not None:
-            self._limit.close()
-            self._limit = None
-        self._cb = self.chunked_cb = self.header_cb = self._error_cb = self.upgrade_cb = None
-        self.body.drain(len(self.body))
+        self.connection = self.callback = self.error_cb = self.extras = None
+        self.body = b""
+
+
+def take_all(buffer: EvBuffer) -> bytes | EvBuffer:
+    """Take a body out of the program's buffer: as bytes where it is small."""
+    if len(buffer) <= MAX_COPIED_BYTES:
+        return buffer.remove()
+    body = EvBuffer()
+    body.add_buffer(buffer)
+    return body
 
 
 def host_field(address: str, port: int, default_port: int = 80) -> str:
