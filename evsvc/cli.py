@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import client_commands, demo
-from .commands import rpc_gen
+from . import demo
+from .commands import fetch, rpc_call, rpc_describe, rpc_gen
 from .core import Error
 from .version import __version__
 
@@ -34,12 +34,11 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_arguments(
         commands.add_parser("demo", help="run HTTP, DNS and RPC services in one process")
     )
-    client_commands.add_fetch_arguments(
-        commands.add_parser("fetch", help="get a URL and print the body")
-    )
+    fetch.add_arguments(commands.add_parser("fetch", help="get a URL and print the body"))
     rpc = commands.add_parser("rpc", help="make remote calls").add_subparsers(
         required=True, metavar="ACTION"
     )
-    client_commands.add_call_arguments(rpc.add_parser("call", help="make one call"))
+    rpc_call.add_arguments(rpc.add_parser("call", help="make one call"))
+    rpc_describe.add_arguments(rpc.add_parser("describe", help="print what a server offers"))
     rpc_gen.add_arguments(rpc.add_parser("gen", help="make Python of a .rpc file"))
     return parser

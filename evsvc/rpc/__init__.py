@@ -31,6 +31,7 @@ from .errors import (
     RpcError,
     RpcErrorCode,
 )
+from .health import Health, HealthBoard, HealthReply, HealthRequest, Serving
 from .hooks import (
     EVRPC_CONTINUE,
     EVRPC_INPUT,
@@ -79,6 +80,10 @@ __all__ = [
     "Endpoint",
     "EvtagCodec",
     "FixedLength",
+    "Health",
+    "HealthBoard",
+    "HealthReply",
+    "HealthRequest",
     "Hook",
     "HookKind",
     "HookResult",
@@ -101,6 +106,7 @@ __all__ = [
     "RpcStatusCode",
     "ServerCall",
     "Service",
+    "Serving",
     "Tag",
     "evtag",
     "idl",

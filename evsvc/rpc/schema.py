@@ -64,6 +64,7 @@ _SCALARS: dict[object, Shape] = {
     bytes: BYTES,
     bool: BOOL,
     type(None): NONE,
+    None: NONE,
     datetime.datetime: TIMESTAMP,
 }
 _CARRIED = (

@@ -234,6 +234,11 @@ class EnumShape:
         self.value_type = value_type
         self._members = {member.value: member for member in enum_type}
 
+    @property
+    def values(self) -> tuple[object, ...]:
+        """The members' values."""
+        return tuple(self._members)
+
     def from_plain(self, plain: object, form: Form, depth: int) -> enum.Enum:
         """Return the member with this value.  Raises PayloadError when there is none."""
         if type(plain) is not self.value_type:

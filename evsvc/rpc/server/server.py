@@ -7,6 +7,7 @@ Content-Type that no codec has is 415.  The connection lives on.  A peer's fault
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...core.closing import Closing
 from ...core.errors import ArgumentError
+from ...http.wire.status import HTTP_OK
 from ..codecs.json import JsonCodec
 from ..codecs.msgpack import MsgpackCodec
 from ..definition import OCTET_STREAM, Rpc, Service
+from ..description import describe
 from ..errors import CallFailed, PayloadError, RpcErrorCode
+from ..health import HEALTH_PATH, Health, HealthBoard
 from ..hooks import Hook, HookCallback, HookList
 from .call import ServerCall, send_failure
 
@@ -33,6 +37,8 @@ Handler = Callable[[ServerCall[Request, Reply], Any], object]
 """Called as `handler(call, arg)` for each call whose request is sound."""
 
 UNSUPPORTED_MEDIA_TYPE = 415
+
+DESCRIPTION_PATH = "/.rpc"
 
 _log = logging.getLogger("evsvc.rpc")
 
@@ -98,7 +104,7 @@ class RpcServer(Closing):
     Raises ArgumentError for no codec, or two of one type.
     """
 
-    __slots__ = ("_codecs", "_default_codec", "_http_server", "_methods", "hooks")
+    __slots__ = ("_codecs", "_default_codec", "_http_server", "_methods", "_paths", "hooks")
 
     def __init__(
         self, http_server: HttpServer, *, codec: Codec | Sequence[Codec] | None = None
@@ -113,6 +119,7 @@ class RpcServer(Closing):
         self._default_codec = self._codecs.setdefault(OCTET_STREAM, codecs[0])
         self._http_server = http_server
         self._methods: dict[str, _Method] = {}
+        self._paths: list[str] = []  # of what is no call
         self.hooks = HookList()
 
     @property
@@ -179,6 +186,25 @@ class RpcServer(Closing):
             raise ArgumentError(f"the RPC {rpc.name!r} is not registered")
         self._http_server.del_cb(rpc.path)
 
+    def serve_description(self, path: str = DESCRIPTION_PATH) -> None:
+        """Tell whoever asks by GET what is served: methods, messages and types, as JSON.
+
+        `evsvc rpc describe` reads it.  Raises ArgumentError when the path has a callback.
+        """
+        self._http_server.set_cb(path, self._on_description, methods=("GET",))
+        self._paths.append(path)
+
+    def serve_health(self, path: str = HEALTH_PATH) -> HealthBoard:
+        """Answer the RPC `Health`, and GET of `path`; return what says how the services are.
+
+        Raises ArgumentError when one of both is taken.
+        """
+        board = HealthBoard()
+        self.register_rpc(Health, board.answer_call)
+        self._http_server.set_cb(path, board.answer_request, methods=("GET",))
+        self._paths.append(path)
+        return board
+
     def add_hook(self, kind: int, hook: HookCallback, arg: object = None) -> Hook:
         """Have `hook(call, http_request, body, arg)` see every call of a kind; see `hooks`.
 
@@ -196,10 +222,17 @@ class RpcServer(Closing):
         """Unregister everything; calls under way may still be finished.  Safe to repeat."""
         for method in list(self._methods.values()):
             self.unregister_rpc(method.rpc)
+        while self._paths:
+            self._http_server.del_cb(self._paths.pop())
 
     def hook_failed(self, exc: Exception) -> None:
         """Log what a hook raised, and tell the base's exception handler."""
         self._http_server.service.callback_failed(exc, self)
+
+    def _on_description(self, http_request: ServerRequest, arg: object) -> None:
+        text = json.dumps(describe(self.rpcs, self._codecs), indent=2)
+        http_request.output_headers.add("Content-Type", "application/json")
+        http_request.send_reply(HTTP_OK, None, text.encode() + b"\n")
 
     def _on_request(self, http_request: ServerRequest, method: _Method) -> None:
         rpc = method.rpc
