@@ -46,6 +46,7 @@ from .query import (
     uriencode,
 )
 from .server.access_log import AccessLogOptions
+from .server.compression import CompressionOptions
 from .server.event_stream import EventStream, EventStreamOptions, StreamEnd
 from .server.forwarded import Client, TrustedProxies
 from .server.handle import ServerConnection
@@ -175,6 +176,7 @@ __all__ = [
     "BoundSocket",
     "Client",
     "ClientOptions",
+    "CompressionOptions",
     "ConnectFailed",
     "ConnectProxy",
     "ConnectionClosed",

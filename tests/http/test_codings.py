@@ -84,7 +84,7 @@ def test_what_others_pack_is_decoded(coding: str, size: int) -> None:
 @pytest.mark.parametrize("coding", CODINGS)
 def test_a_flush_makes_all_that_was_encoded_readable(coding: str) -> None:
     packer, unpacker = encoder(coding), decoder(coding)
-    for event in (b"data: one\n\n", b"data: two\n\n", b""):
+    for event in (b"data: one\n\n", b"data: two\n\n", b"", TEXT * 20, b"x"):
         assert unpacker.decode(packer.encode(event) + packer.flush()) == event
     assert unpacker.decode(packer.finish()) == b""
     unpacker.finish()

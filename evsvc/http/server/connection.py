@@ -147,6 +147,7 @@ class Connection:
         "_watch",
         "_watches_end",
         "carrier",
+        "compression",
         "date",
         "default_content_type",
         "gone",
@@ -166,6 +167,7 @@ class Connection:
         self._base = base = service.base
         options = self.options = service.options
         self.default_content_type = options.default_content_type
+        self.compression = service.compression
         self.peer = peer
         self._reader = RequestReader(options.limits)
         self._reader.limits_for = self._limits_for
@@ -252,6 +254,7 @@ class Connection:
         self._end_intake(False)
         self._tell_gone()
         self._request = self._route = self._complete_cb = self._chunk_cb = None
+        self.compression = None  # which may know a request
         self._server.forget(self)
 
     def break_off(self) -> None:

@@ -16,6 +16,7 @@ from ..errors import LocalProtocolError
 from ..exchange import AbstractRequest
 from ..wire import writer
 from ..wire.headers import Headers
+from .compression import Compression, CompressionOptions
 from .event_stream import EventStream, EventStreamOptions
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ class ReplyPath(Protocol):
     """The way of a reply to its client; a connection is one.
 
     gone: the client is not there any more, so nothing more is to be sent.  peer: its (address,
-    port).  keep_alive: whether the connection may outlive the reply in hand.
+    port).  keep_alive: whether the connection may outlive the reply in hand.  compression: what
+    is compressed of the replies, or None.
     """
 
     gone: bool
     peer: tuple[str, int]
     keep_alive: bool
+    compression: Compression | None
     date: DateLine
     default_content_type: str | None
 
@@ -105,8 +108,8 @@ _PENDING, _STREAMING, _DONE = ReplyState.PENDING, ReplyState.STREAMING, ReplySta
 class ServerRequest(AbstractRequest):
     """A request to be answered once, in the callback or later from the loop.
 
-    What only a streamed reply needs is set when one starts (`_chunked`, and `_remaining`, what is
-    left of the Content-Length that the program announced), as most never do.
+    What only a streamed reply needs is set when one starts, as most never do: `_chunked`,
+    `_encoder`, and `_remaining`, what is left of the Content-Length that the program announced.
 
     host: the authority that the client addressed, or None.  trailers: the fields after a chunked
     body, kept apart from the header.  bytes_sent: how long the body of the reply is, once there is
@@ -116,6 +119,7 @@ class ServerRequest(AbstractRequest):
     __slots__ = (
         "_block",
         "_chunked",
+        "_encoder",
         "_intake",
         "_path",
         "_remaining",
@@ -238,6 +242,18 @@ class ServerRequest(AbstractRequest):
         if not self._path.gone:
             self._path.set_complete_cb(cb, arg)
 
+    def set_compression(self, options: CompressionOptions | None) -> None:
+        """Have this reply compressed by other options than the server's; None: not at all.
+
+        A page that repeats what its client sent, and has a secret in it, should not be.  Raises
+        LocalProtocolError when the reply has begun.
+        """
+        if self._state is not _PENDING:
+            raise self._out_of_turn("set_compression")
+        path = self._path
+        if not path.gone:
+            path.compression = (path.compression or Compression()).but_for(self, options)
+
     def send_reply(self, code: int, reason: str | None = None, body: Body = None) -> None:
         """Answer at once: status, `output_headers`, body (evhttp_send_reply).
 
@@ -262,6 +278,13 @@ class ServerRequest(AbstractRequest):
         headers = self._output_headers
         length: int | None = len(body)
         content_type = path.default_content_type if length else None
+        if path.compression is not None:
+            packed = path.compression.pack(self, code, headers, body, content_type)
+            if packed is None:
+                _drop_body(body)
+                self.send_error(406)
+                return
+            body, headers, length = packed
         if (code in NO_BODY or self.method in _NO_BODY_METHODS) and self._has_no_body(code):
             _drop_body(body)
             body = b""
@@ -341,6 +364,11 @@ class ServerRequest(AbstractRequest):
         if self._has_no_body(self.response_code):
             _drop_body(piece)
         elif size:
+            if self._encoder is not None:
+                # At once: the client of a stream waits for each piece of it.
+                data = piece if isinstance(piece, bytes) else piece.remove()
+                piece = self._encoder.encode(data) + self._encoder.flush()
+                size = len(piece)
             self.bytes_sent += size
             if isinstance(piece, bytes):
                 path.send(writer.chunk(piece) if self._chunked else piece)
@@ -373,6 +401,10 @@ class ServerRequest(AbstractRequest):
         if self._remaining > 0 and has_body:
             path.break_off()
             raise LocalProtocolError(f"{self._remaining} bytes of the Content-Length are missing")
+        if self._encoder is not None and has_body:
+            end = self._encoder.finish()
+            self.bytes_sent += len(end)
+            path.send(writer.chunk(end) if self._chunked else end)
         if self._chunked and has_body:
             path.send(writer.LAST_CHUNK)
         path.reply_done(self, path.keep_alive)
@@ -412,17 +444,23 @@ class ServerRequest(AbstractRequest):
         length, content_type = None, path.default_content_type
         self._chunked = False
         self._remaining = _UNKNOWN
+        self._encoder = None
         self._check_headers(headers, code, None)
         if self._has_no_body(code) and (code in NO_BODY or self.method != "HEAD"):
             length, content_type = self._announced_without_body(code, length, content_type)
-        elif "content-length" in headers.keys:
-            self._remaining = self._announced_length(headers)
-        elif self.minor:
-            self._chunked = True
-            headers = headers.copy()
-            headers.add("Transfer-Encoding", "chunked")
-        elif self.method != "HEAD":
-            path.keep_alive = False
+        else:
+            if "content-length" in headers.keys:
+                self._remaining = self._announced_length(headers)
+            if path.compression is not None:
+                headers, self._encoder = path.compression.start(self, code, headers, content_type)
+            if "content-length" in headers.keys:
+                pass
+            elif self.minor:
+                self._chunked = True
+                headers = headers.copy()
+                headers.add("Transfer-Encoding", "chunked")
+            elif self.method != "HEAD":
+                path.keep_alive = False
         head, path.keep_alive = writer.reply_head(
             headers,
             code,

@@ -27,6 +27,7 @@ from ..options import ServerOptions
 from ..wire.status import Method, method_name
 from .access_log import AccessLog, AccessLogOptions
 from .carriers import BevCallback, CarrierMaker, Tls, plain
+from .compression import Compression, CompressionOptions
 from .connection import Connection
 from .metrics import Holdings, ServerMetrics
 from .router import RequestCallback
@@ -258,6 +259,19 @@ class HttpServer(Closing):
         if observer not in self.service.observers:
             raise ArgumentError(f"not an observer of this server: {observer!r}")
         self.service.observers.remove(observer)
+
+    def set_compression(self, options: CompressionOptions | None, prefix: str = "/") -> None:
+        """Have replies compressed where the client takes it, for a path or all below a prefix.
+
+        prefix: below it where it ends in "/", else exactly this path; the longest that fits
+        decides.  options: None is no compression there.  Raises ArgumentError for a prefix that
+        does not begin with "/".
+        """
+        if self.service.compression is None:
+            self.service.compression = Compression()
+        self.service.compression.set(prefix, options)
+        for connection in (*self._connections, *self._refused):
+            connection.compression = self.service.compression
 
     def set_trusted_proxies(self, proxies: TrustedProxies | None) -> None:
         """Have `request.client` and the access log go by what these proxies say; None: by none."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ...core import EventBase
     from ..options import ServerOptions
     from ..wire.request_head import RequestHead
+    from .compression import Compression
     from .forwarded import TrustedProxies
     from .observers import FinishedExchange, Observer
     from .request import ServerRequest
@@ -46,12 +47,13 @@ class Service:
     host that it names; without any the router is asked at once.  newreq_cb, error_cb: the
     program's, or None.  observers: called when an exchange is over.  access_log: one more, which
     counts only while somebody reads the log; None for none.  proxies: whose word on their clients
-    is taken, or None.
+    is taken, or None.  compression: of replies, or None.
     """
 
     __slots__ = (
         "access_log",
         "base",
+        "compression",
         "date",
         "error_cb",
         "find_route",
@@ -76,6 +78,7 @@ class Service:
         self.error_cb: tuple[ErrorCallback, Any] | None = None
         self.observers: list[Observer] = []
         self.proxies: TrustedProxies | None = None
+        self.compression: Compression | None = None
         self.access_log: AccessLog | None = AccessLog(AccessLogOptions())
         self.set_options(options)
 

@@ -399,9 +399,16 @@ class _Unbrotli:
     def decode(self, data: bytes, most_bytes: int) -> bytes:
         if self.is_whole:
             raise ValueError("bytes behind the end of the stream")
-        out: bytes = self._stream.process(data, output_buffer_limit=most_bytes)
+        out = []
+        # It asks for more input also while its own buffer has output left, so it is asked again.
+        while piece := self._stream.process(data, output_buffer_limit=most_bytes):
+            out.append(piece)
+            most_bytes -= len(piece)
+            if most_bytes <= 0:
+                break
+            data = b""
         self.is_whole = self._stream.is_finished()
-        return out
+        return b"".join(out)
 
 
 _ENGINES: Final[dict[str, Callable[[], _Engine]]] = {
