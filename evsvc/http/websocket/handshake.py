@@ -100,6 +100,7 @@ def accept(
         arg,
         options,
         rest,
+        compresses=extension.enabled(),
         subprotocol=subprotocol,
         on_end=server.forget_session,
         on_callback_failed=server.service.callback_failed,

@@ -1,13 +1,14 @@
 """WsConnection: messages both ways over a bufferevent, whichever side opened it.
 
-wsproto judges and makes the frames; here are the limits, the callbacks and the end.
+Frames are read and made by wsproto, the ordinary ones by hand (`frames`); here are the limits, the
+callbacks and the end.
 
 The close: whoever wants to end sends a close frame, and the other answers it.  Then the server
 ends the connection, and the client waits for that (RFC 6455 section 7.1.1); a peer that does not
 do its part is cut off after `close_s`.
 
 Reading stands still while the program has paused it, and while so much waits to be sent that the
-peer had better read first.  What has been received by then waits in wsproto: one read at the most.
+peer had better read first.  What has been received by then waits unread: one read at the most.
 
 Invariants
     * `_phase` moves as `NEXT` says, and no other way.
@@ -42,6 +43,7 @@ from ...core import (
 )
 from ...core.checks import require_callable
 from ...core.closing import Closing
+from .frames import FrameReader, ordinary_frame
 
 if TYPE_CHECKING:
     from wsproto.connection import Connection
@@ -50,6 +52,9 @@ logger = logging.getLogger("evsvc.http")
 
 MAX_REASON_BYTES = 123
 """What a close frame has room for beside its code (RFC 6455 section 5.5)."""
+
+# A payload that is smaller is joined to its head; a larger one is sent from where it lies.
+_JOIN_BYTES = 16 * 1024
 
 MAX_PING_BYTES = 125
 """What a control frame has room for (RFC 6455 section 5.5)."""
@@ -172,6 +177,7 @@ class WsConnection(Closing):
         "_arg",
         "_cb",
         "_closecb",
+        "_compresses",
         "_drainedcb",
         "_fragments",
         "_frames",
@@ -187,6 +193,7 @@ class WsConnection(Closing):
         "_pinged",
         "_pongcb",
         "_pumping",
+        "_reader",
         "_sending",
         "_timer",
         "bufferevent",
@@ -204,12 +211,15 @@ class WsConnection(Closing):
         options: WebSocketOptions,
         rest: bytes,
         *,
+        compresses: bool,
         subprotocol: str | None,
         on_end: Callable[[WsConnection], object],
         on_callback_failed: Callable[[Exception, object], object],
     ) -> None:
         self.bufferevent = bufferevent
         self._frames = frames
+        self._compresses = compresses
+        self._reader = FrameReader(frames, options.max_message_bytes)
         self._cb: MessageCallback | None = cb
         self._arg: Any = arg
         self._options = options
@@ -236,7 +246,7 @@ class WsConnection(Closing):
         bufferevent.set_datacb(self._on_data)
         bufferevent.enable(EV_READ | EV_WRITE)
         if rest:
-            frames.receive_data(rest)
+            self._reader.receive(rest)
             base.once(-1, EV_TIMEOUT, self._on_turn)
 
     @property
@@ -258,15 +268,13 @@ class WsConnection(Closing):
         """
         if not isinstance(text, str):
             raise ArgumentTypeError(f"a text message is a str, not {type(text).__name__}")
-        self._require_between_messages()
-        self._send_data(events.TextMessage(data=text))
+        self._send_message(text)
 
     def send_binary(self, data: bytes | bytearray | memoryview) -> None:
         """Send a binary message (evws_send_binary).  Raises as `send_text`, for bytes."""
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise ArgumentTypeError(f"a binary message is bytes, not {type(data).__name__}")
-        self._require_between_messages()
-        self._send_data(events.BytesMessage(data=bytes(data)))
+        self._send_message(bytes(data))
 
     def send_fragment(
         self, data: str | bytes | bytearray | memoryview, *, is_last: bool = False
@@ -284,10 +292,7 @@ class WsConnection(Closing):
             raise ArgumentTypeError(f"a piece is a str or bytes, not {type(data).__name__}")
         if self._sending not in (None, kind):
             raise ArgumentTypeError(f"the pieces of a message are of one type: {data!r:.40}")
-        if isinstance(data, str):
-            self._send_data(events.TextMessage(data=data, message_finished=is_last))
-        else:
-            self._send_data(events.BytesMessage(data=bytes(data), message_finished=is_last))
+        self._send_data(data if isinstance(data, str) else bytes(data), is_last)
         self._sending = None if is_last else kind
 
     def ping(self, payload: bytes = b"") -> None:
@@ -299,7 +304,8 @@ class WsConnection(Closing):
             raise ArgumentError(
                 f"the payload of a ping has {MAX_PING_BYTES} bytes at most: {len(payload)}"
             )
-        self._send_data(events.Ping(payload=payload))
+        self._require_sending()
+        self._send(events.Ping(payload=payload))
 
     def set_closecb(self, cb: WsCallback | None, arg: object = None) -> None:
         """Call `cb(ws, arg)` once, when the session has ended, whoever ended it.
@@ -386,11 +392,8 @@ class WsConnection(Closing):
     def _step(self, step: Step) -> None:
         self._phase = NEXT[self._phase, step]
 
-    def _require_between_messages(self) -> None:
-        if self._sending is not None:
-            raise StateError("a message is not sent to its end: see send_fragment")
-
-    def _send_data(self, event: events.Event) -> None:
+    def _require_sending(self) -> None:
+        """Raise StateError where nothing can be sent."""
         if self._phase is not _OPEN:
             raise StateError("the WebSocket is closing, or closed")
         if self.unsent_bytes > self._options.max_output_bytes:
@@ -398,6 +401,31 @@ class WsConnection(Closing):
                 f"{self.unsent_bytes} bytes wait to be sent, {self._options.max_output_bytes} "
                 "are allowed: see set_drainedcb"
             )
+
+    def _send_message(self, message: str | bytes) -> None:
+        if self._sending is not None:
+            raise StateError("a message is not sent to its end: see send_fragment")
+        if self._compresses:
+            self._send_data(message, True)
+            return
+        self._require_sending()
+        try:
+            head, payload = ordinary_frame(message, is_client=self._frames.client)
+        except UnicodeEncodeError as exc:
+            raise ArgumentError(f"a text message is Unicode: {exc}") from exc
+        if len(payload) < _JOIN_BYTES:
+            self.bufferevent.write(head + payload)
+        else:
+            self.bufferevent.write(head)
+            self.bufferevent.write(payload)
+
+    def _send_data(self, data: str | bytes, is_last: bool) -> None:
+        self._require_sending()
+        event: events.Event
+        if isinstance(data, str):
+            event = events.TextMessage(data=data, message_finished=is_last)
+        else:
+            event = events.BytesMessage(data=data, message_finished=is_last)
         try:
             self._send(event)
         except UnicodeEncodeError as exc:
@@ -439,7 +467,7 @@ class WsConnection(Closing):
         if self._phase is _OPEN or self._phase is _CLOSING:
             self._heard = self.bufferevent.base.now
             self._pinged = False
-            self._frames.receive_data(data)
+            self._reader.receive(data)
             self._pump()
 
     def _on_turn(self, fd: int, what: int, arg: object) -> None:
@@ -460,8 +488,12 @@ class WsConnection(Closing):
             return
         self._pumping = True
         try:
-            for event in self._frames.events():
-                self._on_frame(event)
+            while (event := self._reader.next()) is not None:
+                if isinstance(event, (str, bytes)):
+                    if self._phase is _OPEN:
+                        self._tell(event)
+                else:
+                    self._on_frame(event)
                 if self._phase is _OPEN:
                     if self.unsent_bytes > self._options.max_output_bytes // 2:
                         self._back_up()
@@ -523,9 +555,12 @@ class WsConnection(Closing):
         if event.message_finished:
             self._message_bytes = self._fragments = 0
             self._pieces = None
-            whole = data if pieces is None else pieces.getvalue()
-            assert self._cb is not None
-            self._run(self._cb, WS_TEXT_FRAME if is_text else WS_BINARY_FRAME, whole, self._arg)
+            self._tell(data if pieces is None else pieces.getvalue())
+
+    def _tell(self, message: str | bytes) -> None:
+        kind = WS_TEXT_FRAME if isinstance(message, str) else WS_BINARY_FRAME
+        assert self._cb is not None
+        self._run(self._cb, kind, message, self._arg)
 
     def _back_up(self) -> None:
         """So much waits to be sent that no more is read before the peer has taken it."""
