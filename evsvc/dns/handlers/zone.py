@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Self
 
 import dns.exception
@@ -54,7 +55,7 @@ class ZoneOptions:
     keep_s:        for how long servers keep finished replies; a reload forgets them.  0 keeps
                    none.
     file_bytes:    longest zone file read.
-    message_bytes: how much of a zone goes into one message of a transfer, a record more at most.
+    message_bytes: how much of a zone goes into one message of a transfer; one record goes always.
     """
 
     transfers_to: tuple[str, ...] = ()
@@ -292,17 +293,19 @@ def _is_up_to_date(request: DnsServerRequest, serial: int) -> bool:
 
 def _messages(data: ZoneData, most_bytes: int) -> Iterator[list[RRset]]:
     """Yield a zone message by message: the SOA, everything else, the SOA (RFC 5936 2.2)."""
-    message = [data.soa]
+    soa = data.soa
+    message: list[RRset] = []
     size = 0
-    for rrset in data.records():
+    for rrset in chain((soa,), data.records(), (soa,)):
         owner_bytes = len(rrset.name.to_wire() or b"")
         for rdata in rrset:
-            message.append(dns.rrset.from_rdata(rrset.name, rrset.ttl, rdata))
-            size += owner_bytes + _RECORD_BYTES + len(rdata.to_wire() or b"")
-            if size >= most_bytes:
+            record_bytes = owner_bytes + _RECORD_BYTES + len(rdata.to_wire() or b"")
+            if message and size + record_bytes > most_bytes:
                 yield message
                 message, size = [], 0
-    yield [*message, data.soa]
+            message.append(dns.rrset.from_rdata(rrset.name, rrset.ttl, rdata))
+            size += record_bytes
+    yield message
 
 
 def _look_at(filename: str) -> tuple[int, ...] | None:

@@ -36,7 +36,7 @@ from ..constants import (
     Section,
 )
 from ..errors import DNS_ERR_SERVERFAILED, DnsArgumentError, DnsStateError
-from ..options import MIN_UDP_BYTES
+from ..options import MAX_MESSAGE_BYTES, MIN_UDP_BYTES
 from ..wire.edns import (
     COOKIE,
     EXTENDED_ERROR,
@@ -443,7 +443,7 @@ class DnsServerRequest:
         for rrsets in messages:
             reply = start_reply(self._query(), self._reply_flags, announced)
             reply.answer = list(rrsets)
-            yield reply.to_wire(want_shuffle=False)
+            yield reply.to_wire(max_size=MAX_MESSAGE_BYTES, want_shuffle=False)
 
     def drop(self) -> None:
         """Send nothing.  Raises DnsStateError after `respond`.
