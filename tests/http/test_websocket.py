@@ -10,7 +10,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto import events as ws_events
 from wsproto.extensions import PerMessageDeflate
 
-from evsvc.core import ArgumentError, ArgumentTypeError, StateError
+from evsvc.core import EV_READ, ArgumentError, ArgumentTypeError, PairBufferEvent, StateError
 from evsvc.http import websocket
 from evsvc.http.errors import LocalProtocolError
 from evsvc.http.websocket import (
@@ -704,6 +704,22 @@ class TestTheEnd:
         made = sessions()
         made.client()
         made.site.server.close()
+        assert len(made.ended) == 1
+
+    def test_any_bufferevent_may_carry_it(self, base, sessions) -> None:
+        """Here both ends are in memory."""
+        made = sessions()
+        ours, theirs = PairBufferEvent.new(base)
+        theirs.enable(EV_READ)
+        made.site.server.serve(ours)
+        masked_hi = b"\x81\x82\x00\x00\x00\x00hi"
+        theirs.write(request("/ws", *HANDSHAKE) + masked_hi)
+        made.site.connect().settle()
+        head, _, frame = bytes(theirs.read()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert frame == b"\x81\x02hi"
+        theirs.close()
+        made.site.connect().settle()
         assert len(made.ended) == 1
 
     def test_it_counts_as_a_connection(self, sessions) -> None:

@@ -14,7 +14,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import RemoteProtocolError as WsRemoteProtocolError
 
-from ...core import ArgumentError, BufferEvent, TlsBufferEvent
+from ...core import AbstractBufferEvent, ArgumentError
 from ...core.checks import require_callable
 from ...core.closing import Closing
 from ..client.connection import HttpConnection
@@ -143,7 +143,7 @@ class Opening(Closing):
                 _callback_failed(self._base, exc, self)
 
     def _on_upgrade(
-        self, request: HttpRequest, bev: BufferEvent | TlsBufferEvent, rest: bytes, _: object
+        self, request: HttpRequest, bev: AbstractBufferEvent, rest: bytes, _: object
     ) -> None:
         fault = self._judge(request)
         if fault is not None:

@@ -39,7 +39,6 @@ from ...core import (
     ArgumentTypeError,
     Event,
     StateError,
-    TlsBufferEvent,
 )
 from ...core.checks import require_callable
 from ...core.closing import Closing
@@ -204,7 +203,7 @@ class WsConnection(Closing):
 
     def __init__(
         self,
-        bufferevent: AbstractBufferEvent | TlsBufferEvent,
+        bufferevent: AbstractBufferEvent,
         frames: Connection,
         cb: MessageCallback,
         arg: object,
