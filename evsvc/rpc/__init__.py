@@ -14,6 +14,7 @@ from . import evtag, idl
 from .annotations import I32, I64, U32, U64, FixedLength, IntRange, Tag
 from .client.call import RpcCall
 from .client.endpoints import Endpoint
+from .client.names import FollowedName, NameOptions, NameSource
 from .client.pool import RpcPool
 from .client.retries import RetryPolicy
 from .codecs.evtag import EvtagCodec
@@ -80,6 +81,7 @@ __all__ = [
     "Endpoint",
     "EvtagCodec",
     "FixedLength",
+    "FollowedName",
     "Health",
     "HealthBoard",
     "HealthReply",
@@ -92,6 +94,8 @@ __all__ = [
     "MessageShape",
     "MethodOptions",
     "MsgpackCodec",
+    "NameOptions",
+    "NameSource",
     "PayloadError",
     "PayloadLimits",
     "RemoteError",

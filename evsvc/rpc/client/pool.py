@@ -17,11 +17,13 @@ import math
 import ssl
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ...core import EvBuffer
 from ...core.closing import Closing
 from ...core.errors import ArgumentError, Error, StateError
+from ...core.util import check_port
 from ...http import ClientOptions, HttpConnection, HttpRequest
 from ...http.errors import ConnectFailed, ConnectionClosed, ResolveFailed, TlsFailed
 from ..codecs.msgpack import MsgpackCodec
@@ -36,6 +38,7 @@ from ..status import (
 )
 from .call import ReplyCallback, RpcCall, judge_response
 from .endpoints import Endpoint, Lane, choose
+from .names import FollowedName, Following, NameOptions, NameSource, Server
 from .retries import RetryBudget, RetryPolicy
 from .timeouts import CallTimeouts
 
@@ -57,6 +60,16 @@ _DEFAULT_SILENCE_S = ClientOptions().read_s
 _UNREACHED = (ConnectFailed, ResolveFailed, TlsFailed)
 
 
+class Connecting(NamedTuple):
+    """How the connections of an endpoint are made; see `RpcPool.add_endpoint`."""
+
+    resolver: Resolver | None
+    tls: bool | ssl.SSLContext
+    options: ClientOptions | None
+    max_connections: int
+    server_hostname: str | None
+
+
 class RpcPool(Closing):
     """Makes calls over HTTP connections (evrpc_pool).
 
@@ -76,6 +89,7 @@ class RpcPool(Closing):
         "_closed",
         "_codec",
         "_endpoints",
+        "_followed",
         "_max_queued_calls",
         "_resting",
         "_timeout",
@@ -100,6 +114,7 @@ class RpcPool(Closing):
         self._max_queued_calls = max_queued_calls
         self._budget = RetryBudget(RetryPolicy() if retry is None else retry)
         self._endpoints: list[Endpoint] = []
+        self._followed: list[FollowedName] = []
         self._added: dict[HttpConnection, Lane] = {}  # by the program, not made here
         self._waiting: deque[RpcCall[Any, Any]] = deque()
         self._resting: set[RpcCall[Any, Any]] = set()  # until they go once more
@@ -176,30 +191,103 @@ class RpcPool(Closing):
         max_connections: int = MAX_CONNECTIONS,
         weight: int = 1,
         priority: int = 0,
+        server_hostname: str | None = None,
     ) -> Endpoint:
         """Have one more server, whose connections the pool makes as it needs them.
 
-        resolver: looks a name up without blocking.  tls, options: as for HttpConnection; where
-        the options' limit of silence is the default, it gives way to the pool's timeout.
+        resolver: looks a name up without blocking.  tls, server_hostname, options: as for
+        HttpConnection; where the options' limit of silence is the default, it gives way to the
+        pool's timeout.
         max_connections: calls there at once.  weight: its part of the calls beside the others'.
         priority: only where no server of a lower number can be had.
 
         Raises ArgumentError for a number that is not positive, and what HttpConnection raises.
         """
         self._require_open()
-        if max_connections < 1 or weight < 1:
-            numbers = f"max_connections {max_connections!r}, weight {weight!r}"
-            raise ArgumentError(f"an endpoint's numbers are positive: {numbers}")
-
-        def make() -> HttpConnection:
-            return HttpConnection(self._base, resolver, address, port, options, tls=tls)
-
-        probe = self._base.timer(self._on_probe)
-        endpoint = Endpoint(probe, make, max_connections, weight, priority)
-        endpoint.add(make())  # what it raises is raised here
-        self._endpoints.append(endpoint)
+        connecting = Connecting(resolver, tls, options, max_connections, server_hostname)
+        endpoint = self._make_endpoint(connecting, Server(address, port, priority, weight))
         self._schedule()
         return endpoint
+
+    def _make_endpoint(self, connecting: Connecting, server: Server) -> Endpoint:
+        def make() -> HttpConnection:
+            return HttpConnection(
+                self._base,
+                connecting.resolver,
+                server.address,
+                server.port,
+                connecting.options,
+                tls=connecting.tls,
+                server_hostname=connecting.server_hostname,
+            )
+
+        if connecting.max_connections < 1 or server.weight < 1:
+            numbers = f"max_connections {connecting.max_connections!r}, weight {server.weight!r}"
+            raise ArgumentError(f"an endpoint's numbers are positive: {numbers}")
+        probe = self._base.timer(self._on_probe)
+        most = connecting.max_connections
+        endpoint = Endpoint(probe, make, most, server.weight, server.priority)
+        endpoint.add(make())  # what it raises is raised here
+        self._endpoints.append(endpoint)
+        return endpoint
+
+    def follow_srv(
+        self,
+        name: str,
+        source: NameSource,
+        *,
+        resolver: Resolver | None = None,
+        tls: bool | ssl.SSLContext = False,
+        options: ClientOptions | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+        follow: NameOptions | None = None,
+    ) -> FollowedName:
+        """Have the servers of an SRV record, with its priorities and weights (RFC 2782).
+
+        source: looks the record up, and resolver the servers' names: a `Resolver` of evsvc.dns does
+        both.  The rest as for `add_endpoint`; `follow` says how often the name is asked.  Calls
+        wait until the first answer.  Raises what those two raise.
+        """
+        connecting = Connecting(resolver, tls, options, max_connections, None)
+        return self._follow(source, name, None, follow, connecting)
+
+    def follow_name(
+        self,
+        name: str,
+        port: int,
+        source: NameSource,
+        *,
+        tls: bool | ssl.SSLContext = False,
+        options: ClientOptions | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+        follow: NameOptions | None = None,
+    ) -> FollowedName:
+        """Have all addresses of a name, each as a server of its own; else as `follow_srv`."""
+        check_port(port, lowest=1)
+        hostname = None if tls is False else name
+        connecting = Connecting(None, tls, options, max_connections, hostname)
+        return self._follow(source, name, port, follow, connecting)
+
+    def _follow(
+        self,
+        source: NameSource,
+        name: str,
+        port: int | None,
+        follow: NameOptions | None,
+        connecting: Connecting,
+    ) -> FollowedName:
+        self._require_open()
+        following = Following(
+            partial(self._make_endpoint, connecting), self._give_up_endpoint, self._schedule
+        )
+        options = follow or NameOptions()
+        followed = FollowedName(self._base, source, name, port, options, following)
+        self._followed.append(followed)
+        return followed
+
+    def _give_up_endpoint(self, endpoint: Endpoint) -> None:
+        if endpoint in self._endpoints:  # the program may have removed it
+            self.remove_endpoint(endpoint)
 
     def remove_endpoint(self, endpoint: Endpoint) -> None:
         """Send no more calls to a server; those on their way there are completed.
@@ -250,7 +338,7 @@ class RpcPool(Closing):
     def start(self, call: RpcCall[Any, Any]) -> None:
         """Send a call that was made by hand; see `RpcCall.start`."""
         self._require_open()
-        if not self._endpoints:
+        if not self._endpoints and not self._followed:
             raise StateError("the pool has no connection to make a call on")
         if call.payload or call.finished:
             raise StateError(f"the call was started already: {call.rpc.name}")
@@ -279,6 +367,8 @@ class RpcPool(Closing):
         """
         self._closed = True
         self._timeouts.close()
+        while self._followed:
+            self._followed.pop().close()
         while self._waiting:
             self._waiting.pop().forget()
         while self._resting:
