@@ -11,7 +11,7 @@ from wsproto import events as ws_events
 from wsproto.extensions import PerMessageDeflate
 
 from evsvc.core import EV_READ, ArgumentError, ArgumentTypeError, PairBufferEvent, StateError
-from evsvc.http import websocket
+from evsvc.http import TrustedProxies, websocket
 from evsvc.http.errors import LocalProtocolError
 from evsvc.http.websocket import (
     WS_BINARY_FRAME,
@@ -204,6 +204,15 @@ class TestHandshake:
         lines = () if origin is None else (f"Origin: {origin}",)
         peer.send(request("/ws", *HANDSHAKE, *lines))
         assert int(peer.read_head()[0].split()[1]) == status
+
+    def test_a_trusted_proxy_says_what_was_addressed(self, sessions) -> None:
+        made = sessions(origins=())
+        made.site.server.set_trusted_proxies(TrustedProxies(["127.0.0.1"], takes=("for", "host")))
+        lines = ("X-Forwarded-For: 192.0.2.1", "X-Forwarded-Host: outside.example")
+        for origin, status in (("https://outside.example", 101), ("https://h", 403)):
+            peer = made.site.connect()
+            peer.send(request("/ws", *HANDSHAKE, *lines, f"Origin: {origin}"))
+            assert int(peer.read_head()[0].split()[1]) == status
 
     @pytest.mark.parametrize("names", ["chat", ("a b",), ("",), ("a", "a"), (5,)])
     def test_what_is_no_list_of_subprotocols_is_refused(self, serve, names) -> None:

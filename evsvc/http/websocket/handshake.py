@@ -114,7 +114,8 @@ def is_from(request: ServerRequest, origins: Sequence[str] = ()) -> bool:
 
     A browser says in Origin whose page asks, and lets the page have the answer of any server that
     does not look (RFC 6455 section 10.2).  What is no browser need not say it, and may.  The own
-    origin is that whose host and port are the request's Host: a proxy in front has to keep that.
+    origin is that whose host and port the client has addressed, by `request.client`: a proxy in
+    front has to keep the Host, or to be trusted with what it says of it.
     """
     named = request.input_headers.get_all("origin")
     if not named:
@@ -125,9 +126,10 @@ def is_from(request: ServerRequest, origins: Sequence[str] = ()) -> bool:
     if origin in (each.lower().rstrip("/") for each in origins):
         return True
     scheme, mark, authority = origin.partition("://")
-    if not mark or scheme not in _DEFAULT_PORTS or request.host is None:
+    host = request.client.host
+    if not mark or scheme not in _DEFAULT_PORTS or host is None:
         return False
-    there, here = split_authority(authority), split_authority(request.host.lower())
+    there, here = split_authority(authority), split_authority(host.lower())
     if there is None or here is None:
         return False
     port = _DEFAULT_PORTS[scheme]
