@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from email.utils import formatdate
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from evsvc.core import ArgumentError
 from evsvc.http import DirectoryOptions
@@ -637,6 +639,36 @@ def test_a_small_file_that_shrinks_is_500(files, monkeypatch, caplog) -> None:
     assert peer.get("/a.txt").status == 500
     monkeypatch.undo()
     assert peer.get("/a.txt").status == 200
+
+
+PARTS = [
+    "", ".", "..", "%2e%2e", "..%2f..", "%2e%2e%5c", "\\", "a.txt", "sub", "deep", "x.bin", "link",
+    "folder-link", "secret", "fifo", ".hidden", "%00", "%ff", "app.js", "index.html", "%", "up",
+    "in",
+]  # fmt: skip
+
+
+@pytest.mark.no_cover
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=st.lists(st.sampled_from(PARTS), max_size=6), data=st.data())
+def test_no_path_leads_out_or_fails(walkers, parts, data) -> None:
+    peer = data.draw(st.sampled_from(walkers))
+    target = "/" + "/".join(parts)
+    reply = peer.get(target)
+    assert reply.status in (200, 301, 400, 404)
+    assert reply.body not in (b"secret", b"hidden")
+    if reply.status == 301:
+        assert not reply.field("Location").startswith("//")
+
+
+@pytest.fixture
+def walkers(files, root):
+    """Clients of the tree, without links and with those that stay in it."""
+    (root / "up").symlink_to("..")
+    (root / "in").symlink_to("sub")
+    (root / "sub" / "up").symlink_to("../sub/../..")
+    how = {"listing": True, "precompressed": ("gzip",)}
+    return [files(**how), files(follow_symlinks="within", **how)]
 
 
 @reads_memory

@@ -709,6 +709,40 @@ class TestTheEnd:
         assert drained == [made.site.server]
         assert made.sessions[0].close_code == 1006
 
+    def test_the_deadline_of_a_stop_ends_it(self, sessions, clock) -> None:
+        made = sessions(close_s=50.0)
+        client = made.client()
+        drained = []
+        made.site.server.shutdown(drained.append, deadline_s=3.0)
+        assert [each.code for each in client.take()] == [1001]
+        clock.advance(3)
+        client.take()
+        assert len(made.ended) == 1
+        assert drained == [made.site.server]
+
+    def test_a_paused_one_hears_the_answer_to_its_close(self, sessions) -> None:
+        made = sessions()
+        client = made.client()
+        made.sessions[0].pause()
+        client.send(ws_events.TextMessage(data="unheard"))
+        made.sessions[0].shutdown()
+        (got,) = client.take()
+        client.send(got.response())
+        assert not made.messages
+        assert made.sessions[0].close_code == 1000
+        assert len(made.ended) == 1
+
+    def test_a_server_that_stops_makes_no_more_of_them(self, serve) -> None:
+        site = serve()
+        peer = site.connect()
+        peer.send(request("/", *HANDSHAKE))
+        drained = []
+        site.server.shutdown(drained.append)
+        assert websocket.accept(site.requests[0], print) is None
+        assert peer.read_message().status == 503
+        peer.settle()
+        assert drained == [site.server]
+
     def test_the_servers_close_ends_it(self, sessions) -> None:
         made = sessions()
         made.client()

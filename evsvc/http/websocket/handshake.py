@@ -57,7 +57,8 @@ def accept(
     ("https://example.org",), see `is_from`; pages of others are answered 403.  None lets all in.
     The server's `shutdown` tells its sessions that it is going away (1001).
 
-    What is no handshake is answered 400, or 426 for another version than 13.  Raises ArgumentError
+    What is no handshake is answered 400, or 426 for another version than 13; one that comes while
+    the server stops, 503.  Raises ArgumentError
     for what is no subprotocol, or a header that is the handshake's own; ArgumentTypeError for what
     cannot be called.  Source: evws_new_session, RFC 6455 section 4.2.
     """
@@ -73,6 +74,10 @@ def accept(
     if origins is not None and not is_from(request, origins):
         logger.info("%s: a WebSocket of another origin", request.remote_host)
         request.send_error(403)
+        return None
+    server = connection.server
+    if server.closing:
+        request.send_error(503)
         return None
     asked = list_members(request.input_headers, "sec-websocket-protocol")
     subprotocol = next((name for name in subprotocols if name in asked), None)
@@ -91,7 +96,6 @@ def accept(
     for name, value in own_fields(request.output_headers):
         fields.add(name, value)
     head = b"HTTP/1.1 101 Switching Protocols\r\n" + fields.to_block() + b"\r\n"
-    server = connection.server
     bufferevent, rest = request.take_over(head)
     session = WsConnection(
         bufferevent,
