@@ -198,12 +198,16 @@ class ConnListener(Closing):
         address: SocketAddress = None,
         *,
         nodelay: bool = True,
+        mode: int | None = None,
     ) -> Self:
         """Make a socket, bind it to `(host, port)` or a Unix path, and listen on it.
 
         The address is wanted; the rest has defaults, as for a listener.  Port 0 gets a free one;
         see `address`.  The file of a Unix socket that nobody has bound any more is replaced, and
         ours is removed by `close`, unless it is another's by then, or this is a forked child.
+
+        mode: the permissions of a Unix socket's file, such as 0o660; None leaves them to the
+        process's umask.  At no time are they wider.
 
         Raises SocketError, with the address, when it is busy or not ours; what `util.endpoint_of`
         raises for a bad address; ArgumentError for backlog 0 and for LEV_OPT_REUSEABLE on a Unix
@@ -216,12 +220,14 @@ class ConnListener(Closing):
         reuse = ListenerOption.LEV_OPT_REUSEABLE | ListenerOption.LEV_OPT_REUSEABLE_PORT
         if endpoint.family == socket.AF_UNIX and flags & reuse:
             raise ArgumentError(f"an address of a Unix socket cannot be reused: {address!r}")
+        if mode is not None:
+            _check_mode(mode, endpoint)
         base.reactor.require_open()
         file = sock = None
         try:
             sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
             _set_options(sock, endpoint.family, flags)
-            file = _bind(sock, endpoint)
+            file = _bind(sock, endpoint, mode)
             flags |= ListenerOption.LEV_OPT_CLOSE_ON_FREE
             listener = cls(base, cb, arg, flags, backlog, sock, nodelay=nodelay)
         except BaseException as exc:
@@ -368,9 +374,18 @@ def _checked(base: object, cb: object, flags: object, backlog: object) -> int:
     return options
 
 
-def _bind(sock: socket.socket, endpoint: Endpoint) -> _SocketFile | None:
+def _check_mode(mode: int, endpoint: Endpoint) -> None:
+    if endpoint.family != socket.AF_UNIX or endpoint.sockaddr.startswith(b"\0"):
+        raise ArgumentError(f"only the file of a Unix socket has permissions: {endpoint.text}")
+    if not 0 <= whole_number(mode, "permissions") <= 0o777:
+        raise ArgumentError(f"permissions are 0 to 0o777: {mode!r}")
+
+
+def _bind(sock: socket.socket, endpoint: Endpoint, mode: int | None) -> _SocketFile | None:
     """Bind the socket; return the file that this has made, if any."""
     address = endpoint.sockaddr
+    if mode is not None:
+        os.fchmod(sock.fileno(), mode)  # on Linux the file begins with these, less the umask
     if endpoint.family != socket.AF_UNIX or address.startswith(b"\0"):
         sock.bind(address)
         return None
@@ -380,7 +395,14 @@ def _bind(sock: socket.socket, endpoint: Endpoint) -> _SocketFile | None:
         if exc.errno != errno.EADDRINUSE or not _remove_stale(address):
             raise
         sock.bind(address)
-    return _SocketFile(address)
+    file = _SocketFile(address)
+    if mode is not None:
+        try:
+            os.chmod(address, mode)
+        except OSError:
+            file.remove()
+            raise
+    return file
 
 
 def _set_options(sock: socket.socket, family: int, flags: int) -> None:

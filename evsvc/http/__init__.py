@@ -46,6 +46,7 @@ from .query import (
     uriencode,
 )
 from .server.access_log import AccessLogOptions
+from .server.bound_socket import BoundSocket
 from .server.compression import CompressionOptions
 from .server.event_stream import EventStream, EventStreamOptions, StreamEnd
 from .server.forwarded import Client, TrustedProxies
@@ -53,7 +54,7 @@ from .server.handle import ServerConnection
 from .server.metrics import Holdings, ServerMetrics
 from .server.observers import Ending, FinishedExchange
 from .server.request import ServerRequest
-from .server.server import BoundSocket, HttpServer
+from .server.server import HttpServer
 from .server.tls import TlsContexts, TlsInfo
 from .uri import (
     EVHTTP_URI_HOST_STRIP_BRACKETS,
@@ -65,6 +66,7 @@ from .uri import (
 )
 from .wire.headers import Headers, KeyValues
 from .wire.limits import ReaderLimits
+from .wire.proxy_protocol import ProxyHeader
 from .wire.response_head import Leniency
 from .wire.status import (
     EVHTTP_METHOD_HAS_BODY,
@@ -200,6 +202,7 @@ __all__ = [
     "Leniency",
     "LocalProtocolError",
     "Method",
+    "ProxyHeader",
     "QueryFlag",
     "ReaderLimits",
     "RemoteProtocolError",

@@ -30,6 +30,7 @@ class ServerOptions:
     allowed_methods:      EVHTTP_REQ_* bits; any other method is answered 501.
     default_content_type: for a reply with a body and no Content-Type; None adds none.
     max_connections:      at once; one more is answered 503 and closed.
+    max_connections_per_peer: of those, from one address, or one /64 of IPv6; None is without limit.
     max_refused:          of those, how many are told so at once; one more is closed without.
     max_requests:         on one connection; the last one's reply closes it.
     max_stream_bytes:     a body that a path takes as it comes; None is unlimited.
@@ -37,6 +38,7 @@ class ServerOptions:
                           read, so that the connection can live on.
     max_output_bytes:     no further request is read while more than this waits to be sent.
     handshake_s:          how long TLS may take to be set up.
+    proxy_header_s:       how long the header of the PROXY protocol may take.
     head_s:               from a request's first byte to the end of its head; then 408.
     body_s:               silence inside a request's body; then 408.
     idle_s:               a connection without a request is closed after this; so is one whose
@@ -50,12 +52,14 @@ class ServerOptions:
     allowed_methods: int = _DEFAULT_METHODS
     default_content_type: str | None = "text/html; charset=ISO-8859-1"
     max_connections: int = 10_000
+    max_connections_per_peer: int | None = None
     max_refused: int = 100
     max_requests: int = 1_000_000
     max_stream_bytes: int | None = None
     max_skip_bytes: int = 256 * 1024
     max_output_bytes: int = 1024 * 1024
     handshake_s: float = 10.0
+    proxy_header_s: float = 5.0
     head_s: float = 30.0
     body_s: float = 30.0
     idle_s: float = 60.0

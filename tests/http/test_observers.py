@@ -310,4 +310,4 @@ class TestObservers:
         site.server.set_access_log(None)
         site.connect().ask(request("/"), has_body=False)
         (connection,) = site.server._connections
-        assert connection._watch is None
+        assert connection._extras is None

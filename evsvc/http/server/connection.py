@@ -40,6 +40,7 @@ from ..errors import RemoteProtocolError
 from ..wire.request_reader import RequestReader
 from ..wire.writer import CONTINUE
 from .body_intake import BodyIntake
+from .extras import Extras
 from .forwarded import Client
 from .handle import ServerConnection
 from .observers import PROMPT_BYTES, Ending
@@ -53,10 +54,10 @@ if TYPE_CHECKING:
     from ...core import AbstractBufferEvent
     from ..wire.limits import ReaderLimits
     from ..wire.request_head import RequestHead
+    from .bound_socket import BoundSocket
     from .observers import Watch
     from .router import Route
     from .server import HttpServer
-    from .service import Callback
 
 logger = logging.getLogger("evsvc.http")
 
@@ -119,21 +120,16 @@ class Connection:
 
     peer: the client's (address, port); ("", 0) on a Unix socket.  options: the server's, as they
     were when the client came.  keep_alive: whether the connection may outlive the reply in hand.
-    peer_is_done: the client has ended its side.  send, send_buffer, date: see ReplyPath.
+    source: the listening socket by which it came, or None.  peer_is_done: the client has ended its
+    side.  send, send_buffer, date: see ReplyPath.
     """
 
     __slots__ = (
         "_base",
-        "_chunk_cb",
-        "_closecb",
-        "_complete_cb",
-        "_completed",
         "_deadline",
-        "_expects_continue",
-        "_gone_cb",
+        "_extras",
         "_handle",
         "_head_is_timed",
-        "_intake",
         "_linger",
         "_phase",
         "_pumping",
@@ -143,8 +139,6 @@ class Connection:
         "_route",
         "_server",
         "_service",
-        "_skipped_bytes",
-        "_watch",
         "_watches_end",
         "carrier",
         "compression",
@@ -157,10 +151,15 @@ class Connection:
         "peer_is_done",
         "send",
         "send_buffer",
+        "source",
     )
 
     def __init__(
-        self, server: HttpServer, carrier: AbstractBufferEvent, peer: tuple[str, int]
+        self,
+        server: HttpServer,
+        carrier: AbstractBufferEvent,
+        peer: tuple[str, int],
+        source: BoundSocket | None = None,
     ) -> None:
         self._server = server
         service = self._service = server.service
@@ -169,6 +168,7 @@ class Connection:
         self.default_content_type = options.default_content_type
         self.compression = service.compression
         self.peer = peer
+        self.source = source
         self._reader = RequestReader(options.limits)
         self._reader.limits_for = self._limits_for
         self._phase = _HEAD
@@ -180,17 +180,12 @@ class Connection:
         self._pumping = False
         self._linger = False
         self._head_is_timed = False
-        self._intake: BodyIntake | None = None  # of a body that is streamed
-        self._expects_continue = False
-        self._skipped_bytes = 0
-        self._complete_cb: Callback | None = None  # of the request in hand
-        self._gone_cb: Callback | None = None  # of the same
-        self._completed: list[tuple[ServerRequest, Callback]] = []
-        self._chunk_cb: Callback | None = None
-        self._closecb: Callback | None = None
+        self._extras: Extras | None = None
         self._handle: ServerConnection | None = None
         self._watches_end = False  # while reading stands still
-        self._watch: Watch | None = service.watch(peer)
+        watch = service.watch(peer)
+        if watch is not None:
+            self.extras().watch = watch
         self._deadline = Deadline(base, self._on_deadline)
         self._deadline.start(options.idle_s)
         self.carrier = carrier
@@ -204,6 +199,12 @@ class Connection:
         self.send = carrier.output.add
         self.send_buffer = carrier.output.add_buffer
         self.date = service.date
+
+    def extras(self) -> Extras:
+        """Return what few connections have; from here on this one has it."""
+        if self._extras is None:
+            self._extras = Extras()
+        return self._extras
 
     def handle(self) -> ServerConnection:
         """Return the connection as the program sees it: always the same object."""
@@ -222,7 +223,7 @@ class Connection:
         """Have the program told of the end; see ServerConnection.set_closecb."""
         if cb is not None and not callable(cb):
             raise ArgumentTypeError(f"the callback cannot be called: {cb!r}")
-        self._closecb = None if cb is None else (cb, arg)
+        self.extras().closecb = None if cb is None else (cb, arg)
 
     def close(self) -> None:
         """End it at once; see ServerConnection.close."""
@@ -241,8 +242,9 @@ class Connection:
         self._let_go()
         self._tell_end()
         self._handle = None
-        if self._watch is not None:
-            self._watch.cut(request, unsent_bytes)
+        extras = self._extras
+        if extras is not None and extras.watch is not None:
+            extras.watch.cut(request, unsent_bytes)
 
     def _let_go(self) -> None:
         """Be closed, but for the carrier."""
@@ -250,10 +252,11 @@ class Connection:
         self.gone = True
         self._deadline.close()
         self._reader.limits_for = None
-        self._completed.clear()
-        self._end_intake(False)
-        self._tell_gone()
-        self._request = self._route = self._complete_cb = self._chunk_cb = None
+        if self._extras is not None:
+            self._extras.let_go()
+            self._end_intake(self._extras, False)
+            self._tell_gone(self._extras)
+        self._request = self._route = None
         self.compression = None  # which may know a request
         self._server.forget(self)
 
@@ -270,8 +273,9 @@ class Connection:
 
     def watch(self) -> None:
         """Measure exchanges from here on, if somebody observes."""
-        if self._watch is None:
-            self._watch = self._service.watch(self.peer)
+        extras = self._extras
+        if extras is None or extras.watch is None:
+            self.extras().watch = self._service.watch(self.peer)
 
     def take_over(self, request: ServerRequest) -> tuple[AbstractBufferEvent, bytes]:
         """Have no more to do with the carrier, and return it, with the unread bytes."""
@@ -280,12 +284,14 @@ class Connection:
         carrier.set_datacb(None)
         carrier.setcb(None, None, None)
         carrier.set_timeouts(None, None)
-        self._closecb = None
+        extras = self._extras
+        if extras is not None:
+            extras.closecb = None
         self._let_go()
         if not self.peer_is_done:
             carrier.enable(EV_READ | EV_WRITE)
-        if self._watch is not None:
-            self._watch.end(request)
+        if extras is not None and extras.watch is not None:
+            extras.watch.end(request)
         return carrier, rest
 
     def finish(self) -> None:
@@ -391,15 +397,16 @@ class Connection:
         if self._head_is_timed:
             self._head_is_timed = False
             self._count_idle()
-        if self._watch is not None:
-            self._watch.begin(self.peer)
+        extras = self._extras
+        if extras is not None and extras.watch is not None:
+            extras.watch.begin(self.peer)
         self._requests_left -= 1
         self.keep_alive = keep_alive and self._requests_left > 0
         service = self._service
         route = self._route = service.find_route(request)
         if service.newreq_cb is not None and not service.admits(request):
-            if self._watch is not None:
-                self._watch.ending = Ending.REFUSED
+            if extras is not None and extras.watch is not None:
+                extras.watch.ending = Ending.REFUSED
             self.close()
             return
         if method not in service.methods and (
@@ -412,10 +419,11 @@ class Connection:
             request.send_error(501)
         elif content_length:
             self._step(Step.HEAD_WITH_BODY)
-            self._expects_continue = expect_continue
+            if expect_continue:
+                self.extras().expects_continue = True
             if route is not None and route.streams and _takes(route, method):
-                self._intake = BodyIntake(self._body_wanted, self._body_unwanted)
-                request.stream_body(self._intake)
+                intake = self.extras().intake = BodyIntake(self._body_wanted, self._body_unwanted)
+                request.stream_body(intake)
                 self.carrier.disable(EV_READ)
                 self._watch_end()
                 try:
@@ -438,8 +446,9 @@ class Connection:
         return self.options.limits
 
     def _send_continue(self) -> None:
-        if self._expects_continue:
-            self._expects_continue = False
+        extras = self._extras
+        if extras is not None and extras.expects_continue:
+            extras.expects_continue = False
             if self._reader.exhausted:
                 self.send(CONTINUE)
 
@@ -458,8 +467,8 @@ class Connection:
             self.carrier.disable(EV_READ)
             self._watch_end()
 
-    def _end_intake(self, is_whole: bool) -> None:
-        intake, self._intake = self._intake, None
+    def _end_intake(self, extras: Extras, is_whole: bool) -> None:
+        intake, extras.intake = extras.intake, None
         request = self._request
         if intake is not None and request is not None:
             try:
@@ -469,7 +478,8 @@ class Connection:
 
     def _read_body(self) -> None:
         """Take what has come of the body; at its end, have the request answered."""
-        request, intake = self._request, self._intake
+        request, extras = self._request, self._extras
+        intake = None if extras is None else extras.intake
         assert request is not None
         try:
             while intake is None or intake.is_wanted:
@@ -483,7 +493,7 @@ class Connection:
                 self._deadline.touch()
                 if intake is None:
                     request.input_buffer.add(piece)
-                elif not self._give(intake, request, piece):
+                elif not self._give(self.extras(), intake, request, piece):
                     return
             else:
                 return  # the program pauses
@@ -492,18 +502,21 @@ class Connection:
             return
         request.trailers = self._reader.trailers
         self._count_idle()
-        if intake is None:
-            if self._watch is not None:
-                self._watch.received_bytes = request.gathered_bytes
-            self._answer(request)
-            return
-        self._phase = _REPLY
-        self._end_intake(True)
+        if extras is not None:
+            if extras.watch is not None and intake is None:
+                extras.watch.received_bytes = request.gathered_bytes
+            if intake is not None:
+                self._phase = _REPLY
+                self._end_intake(extras, True)
+                return
+        self._answer(request)
 
-    def _give(self, intake: BodyIntake, request: ServerRequest, piece: bytes) -> bool:
+    def _give(
+        self, extras: Extras, intake: BodyIntake, request: ServerRequest, piece: bytes
+    ) -> bool:
         """Give the program a piece of a body; whether it is still to be read."""
-        if self._watch is not None:
-            self._watch.received_bytes += len(piece)
+        if extras.watch is not None:
+            extras.watch.received_bytes += len(piece)
         try:
             intake.give(request, piece)
         except Exception as exc:
@@ -512,10 +525,11 @@ class Connection:
 
     def _skip_body(self) -> None:
         """Throw away the rest of a body whose request is answered: within a bound, or close."""
+        extras = self.extras()
         try:
             while (piece := self._reader.read_body()) is not None:
-                self._skipped_bytes += len(piece)
-                if self.peer_is_done or self._skipped_bytes > self.options.max_skip_bytes:
+                extras.skipped_bytes += len(piece)
+                if self.peer_is_done or extras.skipped_bytes > self.options.max_skip_bytes:
                     self._close_after_output()
                     return
                 if not piece:
@@ -566,45 +580,45 @@ class Connection:
         logger.info("%s port %d: %d: %s", *self.peer, fault.status, fault)
         request = self._request
         has_no_body = self._reader.asks_for_head if request is None else request.method == "HEAD"
-        self._end_intake(False)
-        self._tell_gone()
-        if self._phase is _CLOSED:
-            return
-        self._request = self._route = self._complete_cb = None
+        extras = self._extras
+        if extras is not None:
+            self._end_intake(extras, False)
+            self._tell_gone(extras)
+            if self._phase is _CLOSED:
+                return
+            extras.complete_cb = None
+        self._request = self._route = None
         self._linger = True
         self.send(final_page(fault.status, self.date, has_no_body))
         self._close_after_output()
-        if self._watch is not None:
+        if extras is not None and extras.watch is not None:
             page_bytes = 0 if has_no_body else len(error_page(fault.status, None))
-            self._watch.refuse(request, self.peer, fault.status, page_bytes)
+            extras.watch.refuse(request, self.peer, fault.status, page_bytes)
 
     def when_sent(self, cb: Callable[[Any, Any], object], arg: object) -> None:
         """Call `cb(connection, arg)` from the loop when the output is empty; see ReplyPath."""
-        self._chunk_cb = (cb, arg)
+        self.extras().chunk_cb = (cb, arg)
         self._watch_output()
 
     def set_gone_cb(self, cb: Callable[[Any, Any], object], arg: object) -> None:
         """Call `cb(request, arg)` when the client of the request in hand ends; see ReplyPath."""
-        self._gone_cb = (cb, arg)
+        self.extras().gone_cb = (cb, arg)
 
-    def _tell_gone(self) -> None:
-        gone_cb, self._gone_cb = self._gone_cb, None
+    def _tell_gone(self, extras: Extras) -> None:
+        gone_cb, extras.gone_cb = extras.gone_cb, None
         if gone_cb is not None and self._request is not None:
             self._service.run(gone_cb, self._request)
 
     def set_complete_cb(self, cb: Callable[[Any, Any], object], arg: object) -> None:
         """Call `cb(request, arg)` when the reply in hand is sent; see ReplyPath."""
-        self._complete_cb = (cb, arg)
+        self.extras().complete_cb = (cb, arg)
 
     def reply_done(self, request: ServerRequest, keep_alive: bool) -> None:
         """The request in hand is answered: go on with the next, or close."""
-        if self._intake is not None:
-            self._end_intake(False)
-        self._request = self._gone_cb = None
-        if self._complete_cb is not None:
-            self._completed.append((request, self._complete_cb))
-            self._complete_cb = None
-            self._watch_output()
+        extras = self._extras
+        if extras is not None:
+            self._end_exchange(extras, request)
+        self._request = None
         if not keep_alive:
             self._close_after_output()
         elif self._phase is _BODY:
@@ -616,23 +630,34 @@ class Connection:
             self._phase = _HEAD  # by Step.REPLIED
             if not self._pumping:
                 self._go_on()
-        if self._watch is not None:
-            self._tell_observers(self._watch, request)
+        if extras is not None and extras.watch is not None:
+            self._tell_observers(extras, extras.watch, request)
 
-    def _tell_observers(self, watch: Watch, request: ServerRequest) -> None:
+    def _end_exchange(self, extras: Extras, request: ServerRequest) -> None:
+        """A reply is whole: nobody hears of its body or its client any more."""
+        if extras.intake is not None:
+            self._end_intake(extras, False)
+        extras.gone_cb = None
+        if extras.complete_cb is not None:
+            extras.completed.append((request, extras.complete_cb))
+            extras.complete_cb = None
+            self._watch_output()
+
+    def _tell_observers(self, extras: Extras, watch: Watch, request: ServerRequest) -> None:
         """A reply is whole.  This comes last, as an observer may close the connection."""
         if self._phase is _CLOSED or self.carrier.output.length <= PROMPT_BYTES:
             watch.end(request)
         else:
             watch.end_when_sent(request)
-            self._completed.append((request, (watch.sent, None)))
+            extras.completed.append((request, (watch.sent, None)))
             self._watch_output()
 
     def _begin_skip(self) -> None:
         """The program has answered before the end of the body."""
         self._step(Step.REPLIED)
-        self._skipped_bytes = 0
-        if self._expects_continue:  # the client may or may not send it (RFC 9110 10.1.1)
+        extras = self.extras()
+        extras.skipped_bytes = 0
+        if extras.expects_continue:  # the client may or may not send it (RFC 9110 10.1.1)
             self._linger = True
             self._close_after_output()
             return
@@ -663,21 +688,23 @@ class Connection:
     def _on_sent(self, bev: AbstractBufferEvent, ctx: object) -> None:
         """The output is empty: tell whoever waits for that, and go on or close."""
         bev.setcb(None, None, self._on_event)
+        extras = self._extras
         try:
-            self._tell_sent()
+            if extras is not None:
+                self._tell_sent(extras)
         finally:
             if self._phase is not _CLOSED:
                 self._after_output()
 
-    def _tell_sent(self) -> None:
+    def _tell_sent(self, extras: Extras) -> None:
         """Run the callbacks that wait; what one of them adds waits for the output that it wrote."""
-        for _ in range(len(self._completed)):
-            if not self._completed:
+        for _ in range(len(extras.completed)):
+            if not extras.completed:
                 return  # closed
-            request, complete_cb = self._completed.pop(0)
+            request, complete_cb = extras.completed.pop(0)
             self._service.run(complete_cb, request)
-        if self._chunk_cb is not None and not self.carrier.output.length:
-            (cb, arg), self._chunk_cb = self._chunk_cb, None
+        if extras.chunk_cb is not None and not self.carrier.output.length:
+            (cb, arg), extras.chunk_cb = extras.chunk_cb, None
             request_in_hand = self._request
             try:
                 cb(self.handle(), arg)
@@ -687,8 +714,12 @@ class Connection:
                 else:
                     self._service.callback_failed(exc, self.handle())
 
+    @property
+    def _waits_for_output(self) -> bool:
+        return self._extras is not None and self._extras.waits_for_output
+
     def _after_output(self) -> None:
-        if self._completed or self._chunk_cb is not None:
+        if self._waits_for_output:
             self._watch_output()  # a callback has asked for another turn
         elif self._phase is _DRAIN:
             self._close_after_output()
@@ -704,7 +735,7 @@ class Connection:
         self._deadline.stop()
         if not self._reader.exhausted:
             self._linger = True
-        if self.carrier.output.length or self._completed or self._chunk_cb is not None:
+        if self.carrier.output.length or self._waits_for_output:
             self._watch_output()
         else:
             self._end_output()
@@ -752,12 +783,14 @@ class Connection:
         answer.
         """
         self._deadline.start(self.options.idle_s)
-        self._tell_gone()
+        if self._extras is not None:
+            self._tell_gone(self._extras)
         self._tell_end()
 
     def _tell_end(self) -> None:
-        closecb, self._closecb = self._closecb, None
-        if closecb is not None:
+        extras = self._extras
+        if extras is not None and extras.closecb is not None:
+            closecb, extras.closecb = extras.closecb, None
             self._service.run(closecb, self.handle())
 
     def _watch_end(self) -> None:
@@ -779,8 +812,8 @@ class Connection:
     def _on_deadline(self) -> None:
         deadline, phase = self._deadline, self._phase
         in_hand = phase is _REPLY or phase is _BACKLOG
-        if phase is _BODY and self._intake is not None and not self._intake.is_wanted:
-            in_hand = True  # the program holds the client back
+        if phase is _BODY and self._extras is not None and self._extras.intake is not None:
+            in_hand = not self._extras.intake.is_wanted  # the program holds the client back
         if in_hand and not (self.peer_is_done and phase is _REPLY):
             deadline.start(self.options.idle_s)
         elif phase is _SKIP:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...core import AbstractBufferEvent, EventBase
+    from ..wire.proxy_protocol import ProxyHeader
+    from .bound_socket import BoundSocket
     from .connection import Connection
     from .server import HttpServer
     from .tls import TlsInfo
@@ -46,6 +48,17 @@ class ServerConnection:
     def peer(self) -> tuple[str, int]:
         """The client's (address, port); ("", 0) on a Unix socket (evhttp_connection_get_peer)."""
         return self._connection.peer
+
+    @property
+    def bound_socket(self) -> BoundSocket | None:
+        """The listening socket by which it came; None where the program handed it over."""
+        return self._connection.source
+
+    @property
+    def proxy_header(self) -> ProxyHeader | None:
+        """What a proxy told by the PROXY protocol, or None."""
+        extras = self._connection.extras()
+        return extras.proxy_header
 
     @property
     def tls(self) -> TlsInfo | None:

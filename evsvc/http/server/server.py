@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
-from os import PathLike
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...core import (
+    LEV_OPT_BIND_IPV4_AND_IPV6,
+    LEV_OPT_BIND_IPV6ONLY,
     LEV_OPT_CLOSE_ON_FREE,
     LEV_OPT_REUSEABLE,
+    LEV_OPT_REUSEABLE_PORT,
     AbstractBufferEvent,
     ArgumentError,
     ArgumentTypeError,
@@ -26,16 +29,20 @@ from ..files import DirectoryOptions, FileHandler
 from ..options import ServerOptions
 from ..wire.status import Method, method_name
 from .access_log import AccessLog, AccessLogOptions
+from .admission import Admission
+from .bound_socket import BoundSocket, ListenTerms, listening_socket
 from .carriers import BevCallback, CarrierMaker, Tls, plain
 from .compression import Compression, CompressionOptions
 from .connection import Connection
 from .metrics import Holdings, ServerMetrics
+from .proxy_intake import ProxyIntake
 from .router import RequestCallback
 from .service import ErrorCallback, Service
 
 if TYPE_CHECKING:
     from ...core import EventBase
     from ...core.resolver import SocketAddress
+    from ..wire.proxy_protocol import ProxyHeader
     from .event_stream import EventStream
     from .forwarded import TrustedProxies
     from .handle import ServerConnection
@@ -59,46 +66,6 @@ class Session(Protocol):
         """End at once."""
 
 
-class BoundSocket:
-    """A listening socket of a server (struct evhttp_bound_socket).
-
-    listener: the ConnListener underneath.  address, port: where it listens, with the real port; a
-    Unix socket's path, and 0.  carriers: what makes its connections' bufferevents.
-    """
-
-    __slots__ = ("_server", "address", "carriers", "listener", "port")
-
-    def __init__(
-        self, server: HttpServer, listener: ConnListener, tls: Tls | bool | None = None
-    ) -> None:
-        self._server = server
-        self.listener = listener
-        self.carriers = CarrierMaker(tls)
-        address = listener.address
-        self.address, self.port = address[:2] if isinstance(address, tuple) else (str(address), 0)
-
-    @property
-    def fd(self) -> int:
-        """The descriptor (evhttp_bound_socket_get_fd)."""
-        return self.listener.fd
-
-    def set_tls(self, tls: Tls | bool | None) -> None:
-        """Have connections to come here speak TLS; see `HttpServer.bind_socket`."""
-        self.carriers.set_tls(tls)
-
-    def set_bevcb(self, cb: BevCallback | None, arg: object = None) -> None:
-        """Have `cb(base, sock, arg)` make the bufferevents here; see `HttpServer.set_bevcb`.
-
-        It comes before the server's.  Source: evhttp_bound_set_bevcb.
-        """
-        self.carriers.set_bevcb(cb, arg)
-
-    def close(self) -> None:
-        """Stop listening here; connections stay (evhttp_del_accept_socket)."""
-        self._server._sockets.discard(self)
-        self.listener.close()
-
-
 class HttpServer(Closing):
     """An HTTP/1.1 server on an event base (evhttp_new).
 
@@ -106,6 +73,8 @@ class HttpServer(Closing):
     """
 
     __slots__ = (
+        "_admission",
+        "_arriving",
         "_carriers",
         "_connections",
         "_drained_cb",
@@ -132,7 +101,9 @@ class HttpServer(Closing):
         self._sockets: set[BoundSocket] = set()
         self._connections: set[Connection] = set()
         self._refused: set[Connection] = set()  # told 503, and not gone yet
-        self._sessions: set[Session] = set()
+        self._sessions: dict[Session, tuple[BoundSocket | None, str]] = {}
+        self._arriving: dict[ProxyIntake, tuple[BoundSocket, tuple[str, int]]] = {}
+        self._admission = Admission()
         self._streams: set[EventStream] = set()
         self._trees: list[FileHandler] = []
 
@@ -381,7 +352,17 @@ class HttpServer(Closing):
         """
         self._carriers.set_bevcb(cb, arg)
 
-    def bind_socket(self, address: str, port: int, *, tls: Tls | bool | None = None) -> BoundSocket:
+    def bind_socket(
+        self,
+        address: str,
+        port: int,
+        *,
+        tls: Tls | bool | None = None,
+        proxy_protocol: bool | Iterable[str] = False,
+        max_connections: int | None = None,
+        ipv6only: bool | None = None,
+        reuse_port: bool = False,
+    ) -> BoundSocket:
         """Listen on a numeric address; port 0 takes a free one (evhttp_bind_socket_with_handle).
 
         tls: what is spoken here: an `ssl.SSLContext` for servers (`evsvc.core.tls.server_context`
@@ -389,34 +370,88 @@ class HttpServer(Closing):
         server does (`set_tls`).  A handshake that fails, or takes longer than `handshake_s`, is
         logged, and ends its connection.
 
-        Can be called for several sockets.  Raises SocketError when the port is busy,
-        ArgumentError for an address that is none, or a context for clients, ArgumentTypeError for
-        what is no context.
-        """
-        CarrierMaker(tls)
-        listener = ConnListener.new_bind(
-            self.base, None, None, LEV_OPT_REUSEABLE, BACKLOG, (address, port)
-        )
-        return self._adopt(listener, tls)
+        proxy_protocol: whether each connection begins with a header of the PROXY protocol, before
+        TLS: True, or from which addresses and networks ("10.0.0.0/8"; "unix" for Unix sockets);
+        others speak for themselves.  The client is then whom it tells.  A connection whose header
+        is bad, or does not come in `proxy_header_s`, is logged and closed.  Never let it be
+        believed from whom is no proxy of yours: who sends it says who they are.
 
-    def accept_socket(self, sock: socket.socket, *, tls: Tls | bool | None = None) -> BoundSocket:
+        max_connections: at once by this socket, beside the server's own limits.  ipv6only: whether
+        an IPv6 socket takes IPv4 clients, too (as "::ffff:192.0.2.1"); None leaves it to the
+        system.  reuse_port: let other processes that say so, too, listen on the same port.
+
+        Can be called for several sockets.  Raises SocketError when the port is busy,
+        ArgumentError for an address that is none, a context for clients, no network, or a limit
+        that is not positive, ArgumentTypeError for what is no context.
+        """
+        terms = ListenTerms(tls, proxy_protocol, max_connections)
+        flags = LEV_OPT_REUSEABLE
+        if reuse_port:
+            flags |= LEV_OPT_REUSEABLE_PORT
+        if ipv6only is not None:
+            flags |= LEV_OPT_BIND_IPV6ONLY if ipv6only else LEV_OPT_BIND_IPV4_AND_IPV6
+        where = (address, port)
+        listener = ConnListener.new_bind(self.base, None, None, flags, BACKLOG, where)
+        return self._adopt(listener, terms)
+
+    def bind_unix(
+        self,
+        path: str | PathLike[str],
+        *,
+        mode: int | None = None,
+        tls: Tls | bool | None = None,
+        proxy_protocol: bool | Iterable[str] = False,
+        max_connections: int | None = None,
+    ) -> BoundSocket:
+        """Listen on the path of a Unix socket.
+
+        The file of one that nobody has bound any more is replaced; ours is removed on close.  mode:
+        its permissions, such as 0o660; None leaves them to the umask.  The rest is as for
+        `bind_socket`; clients have the address ("", 0).
+
+        Raises SocketError when the path is in use or not to be had, ArgumentError for a path that
+        is too long, or permissions that are none, and else as `bind_socket`.
+        """
+        terms = ListenTerms(tls, proxy_protocol, max_connections)
+        name = fspath(path)
+        if "/" not in name and not name.startswith("\0"):
+            name = f"./{name}"  # as text without a slash it would be a host
+        listener = ConnListener.new_bind(self.base, None, None, 0, BACKLOG, name, mode=mode)
+        return self._adopt(listener, terms)
+
+    def accept_socket(
+        self,
+        sock: socket.socket | int,
+        *,
+        tls: Tls | bool | None = None,
+        proxy_protocol: bool | Iterable[str] = False,
+        max_connections: int | None = None,
+    ) -> BoundSocket:
         """Serve a socket that listens already, and own it (evhttp_accept_socket_with_handle).
 
-        tls: as for `bind_socket`.
+        sock: the socket, or its descriptor, such as one that a supervisor has passed on.  The rest
+        is as for `bind_socket`.  Raises ArgumentError for one that does not listen, which stays the
+        program's, SocketError for a descriptor that is not open, ArgumentTypeError for what is
+        neither.
         """
-        CarrierMaker(tls)
+        terms = ListenTerms(tls, proxy_protocol, max_connections)
+        listening = listening_socket(sock)
         flags = LEV_OPT_CLOSE_ON_FREE
-        return self._adopt(ConnListener(self.base, None, None, flags, 0, sock), tls)
+        return self._adopt(ConnListener(self.base, None, None, flags, 0, listening), terms)
 
     def bind_listener(
-        self, listener: ConnListener, *, tls: Tls | bool | None = None
+        self,
+        listener: ConnListener,
+        *,
+        tls: Tls | bool | None = None,
+        proxy_protocol: bool | Iterable[str] = False,
+        max_connections: int | None = None,
     ) -> BoundSocket:
         """Serve a listener, whose callback is replaced, and own it (evhttp_bind_listener).
 
-        tls: as for `bind_socket`.
+        The rest is as for `bind_socket`.
         """
-        CarrierMaker(tls)
-        return self._adopt(listener, tls)
+        return self._adopt(listener, ListenTerms(tls, proxy_protocol, max_connections))
 
     def serve(
         self, bufferevent: AbstractBufferEvent, peer: tuple[str, int] = ("", 0)
@@ -437,8 +472,9 @@ class HttpServer(Closing):
             raise ArgumentError("the bufferevent is of another event base")
         if self.closing or bufferevent.closed:
             raise StateError("the server or the bufferevent is closed")
-        self._count_arrival()
-        connection = self._welcome(bufferevent, peer)
+        if self._metrics is not None:
+            self._metrics.connections_total += 1
+        connection = self._welcome(bufferevent, peer, None)
         return None if connection is None else connection.handle()
 
     @property
@@ -448,11 +484,12 @@ class HttpServer(Closing):
 
     @property
     def connection_count(self) -> int:
-        """How many clients are connected, those with a WebSocket among them.
+        """How many clients are connected, those with a WebSocket among them, and those of whom
+        only the PROXY protocol's header is awaited.
 
         Source: evhttp_get_connection_count.
         """
-        return len(self._connections) + len(self._sessions)
+        return self._admission.count
 
     def shutdown(
         self,
@@ -491,7 +528,7 @@ class HttpServer(Closing):
         self._check_drained()
 
     def _on_stop_limit(self) -> None:
-        count = len(self._connections) + len(self._refused) + len(self._sessions)
+        count = self._admission.count + len(self._refused)
         logger.warning("the stop took too long: %d connections are closed", count)
         self._close_connections()
 
@@ -509,21 +546,38 @@ class HttpServer(Closing):
             connection.close()
         for session in list(self._sessions):
             session.close()
+        for intake, (bound, _) in list(self._arriving.items()):
+            del self._arriving[intake]
+            self._admission.leave(bound, "")
+            intake.close()
+        self._check_drained()
 
     def forget(self, connection: Connection) -> None:
         """Know that a connection has ended; connections call this."""
-        self._connections.discard(connection)
-        self._refused.discard(connection)
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._admission.leave(connection.source, connection.peer[0])
+        else:
+            self._refused.discard(connection)
         if self.closing:
             self._check_drained()
 
-    def adopt_session(self, session: Session) -> None:
-        """Count a session that has taken over a connection, and tell it when the server stops."""
-        self._sessions.add(session)
+    def adopt_session(self, session: Session, connection: ServerConnection | None = None) -> None:
+        """Count a session that has taken over a connection, and tell it when the server stops.
+
+        connection: that one, so that it goes on counting for its peer and its listening socket.
+        """
+        place: tuple[BoundSocket | None, str] = (None, "")
+        if connection is not None:
+            place = (connection.bound_socket, connection.peer[0])
+        self._sessions[session] = place
+        self._admission.enter(*place)
 
     def forget_session(self, session: Session) -> None:
         """Know that a session has ended."""
-        self._sessions.discard(session)
+        place = self._sessions.pop(session, None)
+        if place is not None:
+            self._admission.leave(*place)
         if self.closing:
             self._check_drained()
 
@@ -537,11 +591,11 @@ class HttpServer(Closing):
         """Know that a stream has ended."""
         self._streams.discard(stream)
 
-    def _adopt(self, listener: ConnListener, tls: Tls | bool | None) -> BoundSocket:
+    def _adopt(self, listener: ConnListener, terms: ListenTerms) -> BoundSocket:
         if self.closing:
             listener.close()
             raise StateError("the server is closed")
-        bound = BoundSocket(self, listener, tls)
+        bound = BoundSocket(listener, terms, self._sockets.discard)
         self._sockets.add(bound)
         listener.set_cb(self._on_accept, bound)
         return bound
@@ -550,44 +604,80 @@ class HttpServer(Closing):
         self, listener: ConnListener, sock: socket.socket, address: SocketAddress, arg: BoundSocket
     ) -> None:
         peer = (address[0], address[1]) if isinstance(address, tuple) else ("", 0)
-        self._count_arrival()
-        if not self._has_room:
+        if self._metrics is not None:
+            self._metrics.connections_total += 1
+        if not arg.has_proxy_header(peer[0]):
+            self._set_up(sock, peer, arg, None)
+        elif self._admission.is_full(self.options, arg, ""):
+            self._turn_down(sock)
+        else:
+            self._admission.enter(arg, "")
+            intake = ProxyIntake(self.base, sock, self.options.proxy_header_s, self._on_header)
+            self._arriving[intake] = (arg, peer)
+
+    def _on_header(
+        self, intake: ProxyIntake, sock: socket.socket, header: ProxyHeader | None, why: str
+    ) -> None:
+        """The header of the PROXY protocol has come, or will not."""
+        bound, peer = self._arriving.pop(intake)
+        self._admission.leave(bound, "")
+        if header is None:
+            logger.info("%s port %d: PROXY protocol: %s", *peer, why)
             sock.close()
+        else:
+            self._set_up(sock, header.source or peer, bound, header)
+        if self.closing:
+            self._check_drained()
+
+    def _set_up(
+        self,
+        sock: socket.socket,
+        peer: tuple[str, int],
+        bound: BoundSocket,
+        header: ProxyHeader | None,
+    ) -> None:
+        """Have a carrier made for a client, and serve it."""
+        is_full = self._admission.is_full(self.options, bound, peer[0])
+        if is_full and len(self._refused) >= self.options.max_refused:
+            self._turn_down(sock)
             return
-        handshake_s = self.options.handshake_s
+        base, handshake_s = self.base, self.options.handshake_s
         try:
             carrier = (
-                arg.carriers.make(self.base, sock, handshake_s)
-                or self._carriers.make(self.base, sock, handshake_s)
-                or plain(self.base, sock)
+                bound.carriers.make(base, sock, handshake_s)
+                or self._carriers.make(base, sock, handshake_s)
+                or plain(base, sock)
             )
         except Exception as exc:  # of the program's callback
             sock.close()
-            self.service.callback_failed(exc, arg)
-        else:
-            self._welcome(carrier, peer)
+            self.service.callback_failed(exc, bound)
+            return
+        connection = self._welcome(carrier, peer, bound)
+        if header is not None and connection is not None:
+            connection.extras().proxy_header = header
 
-    def _count_arrival(self) -> None:
+    def _turn_down(self, sock: socket.socket) -> None:
+        """Close a connection without a word."""
         if self._metrics is not None:
-            self._metrics.connections_total += 1
-            if self.connection_count >= self.options.max_connections:
-                self._metrics.connections_refused += 1
+            self._metrics.connections_refused += 1
+        sock.close()
 
-    @property
-    def _has_room(self) -> bool:
-        """Whether there is room for one more, be it to tell it that there is none."""
-        has_place = self.connection_count < self.options.max_connections
-        return has_place or len(self._refused) < self.options.max_refused
-
-    def _welcome(self, carrier: AbstractBufferEvent, peer: tuple[str, int]) -> Connection | None:
+    def _welcome(
+        self, carrier: AbstractBufferEvent, peer: tuple[str, int], bound: BoundSocket | None
+    ) -> Connection | None:
         """Serve a client where there is room; else tell it, or close it."""
-        if self.connection_count < self.options.max_connections:
-            connection = Connection(self, carrier, peer)
+        if not self._admission.is_full(self.options, bound, peer[0]):
+            connection = Connection(self, carrier, peer, bound)
             self._connections.add(connection)
+            self._admission.enter(bound, peer[0])
+            if self.closing:
+                connection.finish()
             return connection
+        if self._metrics is not None:
+            self._metrics.connections_refused += 1
         if len(self._refused) < self.options.max_refused:
             # Apart, so that those who do not leave take no place of one who could be served.
-            refused = Connection(self, carrier, peer)
+            refused = Connection(self, carrier, peer, bound)
             self._refused.add(refused)
             refused.turn_away()
         else:
@@ -606,7 +696,7 @@ class HttpServer(Closing):
 
     @property
     def _is_busy(self) -> bool:
-        return bool(self._connections or self._refused or self._sessions)
+        return bool(self._connections or self._refused or self._sessions or self._arriving)
 
     def _check_drained(self) -> None:
         if self._is_busy:
@@ -620,7 +710,7 @@ class HttpServer(Closing):
 
 
 def _holdings(
-    connections: set[Connection], refused: set[Connection], sessions: set[Session]
+    connections: set[Connection], refused: set[Connection], sessions: Collection[Session]
 ) -> Holdings:
     held = [connection.holds for connection in (*connections, *refused)]
     return Holdings(

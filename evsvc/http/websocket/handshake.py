@@ -109,7 +109,7 @@ def accept(
         on_end=server.forget_session,
         on_callback_failed=server.service.callback_failed,
     )
-    server.adopt_session(session)
+    server.adopt_session(session, connection)
     return session
 
 
