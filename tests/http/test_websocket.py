@@ -577,6 +577,36 @@ class TestTheEnd:
         with pytest.raises(StateError):
             made.sessions[0].send_text("x")
 
+    def test_one_that_has_ended_takes_all_calls_but_sends_nothing(self, sessions) -> None:
+        made = sessions()
+        made.client()
+        (session,) = made.sessions
+        session.pause()
+        session.close()
+        session.resume()
+        session.pause()
+        session.shutdown()
+        session.set_drainedcb(print)
+        session.set_pongcb(print)
+        session.set_closecb(print)
+        assert session.unsent_bytes == 0
+        for send in (
+            session.ping,
+            lambda: session.send_fragment("x"),
+            lambda: session.send_text(""),
+        ):
+            with pytest.raises(StateError):
+                send()
+
+    def test_a_callback_may_do_anything_to_its_own_session(self, sessions) -> None:
+        for end in ("close", "shutdown", "pause"):
+            made = sessions(cb=lambda session, kind, data, arg, end=end: getattr(session, end)())
+            client = made.client()
+            frame = client.frames.send(ws_events.TextMessage(data="x"))
+            client.peer.send(frame * 3)
+            made.site.close()
+            assert len(made.ended) == 1
+
     def test_a_frame_that_breaks_the_protocol_is_1002(self, sessions) -> None:
         made = sessions()
         client = made.client()

@@ -378,6 +378,7 @@ class WsConnection(Closing):
         if self._phase is _CLOSED:
             return
         self._step(Step.CLOSE)
+        self._paused = self._is_backed_up = False
         if self.close_code is None:
             self.close_code = CloseReason.ABNORMAL_CLOSURE
         self._timer.close()
