@@ -432,6 +432,28 @@ class TestMessages:
         clock.advance(1.5)
         assert [type(each) for each in client.take()] == [ws_events.Ping]
 
+    @pytest.mark.parametrize("how", ["before", "after"])
+    def test_the_end_of_a_peer_that_is_held_back_is_told(self, sessions, how) -> None:
+        made = sessions()
+        client = made.client()
+        (session,) = made.sessions
+        gone = []
+        if how == "after":
+            session.pause()
+        session.set_gonecb(lambda *args: gone.append(args), "arg")
+        session.pause()
+        client.send(ws_events.TextMessage(data="last words"))
+        assert not gone
+        client.peer.half_close()
+        assert gone == [(session, "arg")]
+        assert not made.ended
+        assert not made.messages
+        session.resume()
+        client.peer.settle()
+        assert made.messages == [(WS_TEXT_FRAME, "last words")]
+        assert len(made.ended) == 1
+        assert len(gone) == 1
+
     def test_a_peer_that_does_not_take_its_answers_is_not_read(self, sessions) -> None:
         made = sessions(max_output_bytes=200_000, max_message_bytes=100_000, write_s=1000.0)
         client = Client(made.site.connect(receive_bytes=4096))
@@ -587,6 +609,7 @@ class TestTheEnd:
         session.pause()
         session.shutdown()
         session.set_drainedcb(print)
+        session.set_gonecb(print)
         session.set_pongcb(print)
         session.set_closecb(print)
         assert session.unsent_bytes == 0

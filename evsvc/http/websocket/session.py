@@ -180,6 +180,7 @@ class WsConnection(Closing):
         "_drainedcb",
         "_fragments",
         "_frames",
+        "_gonecb",
         "_heard",
         "_is_backed_up",
         "_message_bytes",
@@ -227,6 +228,7 @@ class WsConnection(Closing):
         self._on_callback_failed = on_callback_failed
         self._closecb: tuple[WsCallback, Any] | None = None
         self._drainedcb: tuple[WsCallback, Any] | None = None
+        self._gonecb: tuple[WsCallback, Any] | None = None
         self._pongcb: tuple[PongCallback, Any] | None = None
         self.close_code: int | None = None
         self.close_reason = ""
@@ -325,6 +327,19 @@ class WsConnection(Closing):
             require_callable(cb)
         self._pongcb = None if cb is None else (cb, arg)
 
+    def set_gonecb(self, cb: WsCallback | None, arg: object = None) -> None:
+        """Call `cb(ws, arg)` once, when the peer ends the connection while the session is paused.
+
+        What it had sent before still comes with `resume`, and then the end.  Not all backends can
+        see it: see `watch_end` of bufferevents.  Raises ArgumentTypeError for what cannot be
+        called.
+        """
+        if cb is not None:
+            require_callable(cb)
+        self._gonecb = None if cb is None else (cb, arg)
+        if self._paused:
+            self.bufferevent.watch_end(None if cb is None else self._on_gone)
+
     def set_drainedcb(self, cb: WsCallback | None, arg: object = None) -> None:
         """Call `cb(ws, arg)` whenever all that was sent has been handed to the kernel.
 
@@ -339,17 +354,19 @@ class WsConnection(Closing):
     def pause(self) -> None:
         """Take no messages for now: the peer is held back.  Safe to repeat.
 
-        Nothing is read meanwhile, not even a pong or the peer's end; the silence does not count.
+        Nothing is read meanwhile, not even a pong, and the silence does not count; for the peer's
+        end see `set_gonecb`.
         """
         if self._phase is _OPEN and not self._paused:
             self._paused = True
             self.bufferevent.disable(EV_READ)
+            if self._gonecb is not None:
+                self.bufferevent.watch_end(self._on_gone)
 
     def resume(self) -> None:
         """Take messages again, from the loop.  Safe to repeat."""
         if self._paused:
-            self._paused = False
-            self._read_on()
+            self._end_pause()
 
     def shutdown(self, code: int = 1000, reason: str = "") -> None:
         """Send a close frame after all messages, and end when the peer answers it (evws_close).
@@ -370,8 +387,7 @@ class WsConnection(Closing):
                 self._send(events.CloseConnection(code=code, reason=reason))
             self._step(Step.SHUTDOWN)
             self._timer.add(self._options.close_s)
-            self._paused = False
-            self._read_on()
+            self._end_pause()
 
     def close(self) -> None:
         """End it at once, without a close frame.  Safe to repeat (evws_connection_free)."""
@@ -383,7 +399,8 @@ class WsConnection(Closing):
             self.close_code = CloseReason.ABNORMAL_CLOSURE
         self._timer.close()
         self.bufferevent.close()
-        self._cb = self._arg = self._drainedcb = self._pongcb = self._pieces = None
+        self._cb = self._arg = self._pieces = None
+        self._drainedcb = self._gonecb = self._pongcb = None
         self._on_end(self)
         closecb, self._closecb = self._closecb, None
         if closecb is not None:
@@ -473,6 +490,16 @@ class WsConnection(Closing):
     def _on_turn(self, fd: int, what: int, arg: object) -> None:
         if not self._paused and not self._is_backed_up:
             self._pump()
+
+    def _end_pause(self) -> None:
+        self._paused = False
+        self.bufferevent.watch_end(None)
+        self._read_on()
+
+    def _on_gone(self) -> None:
+        gonecb, self._gonecb = self._gonecb, None
+        if gonecb is not None:
+            self._run(*gonecb)
 
     def _read_on(self) -> None:
         """Nothing holds the peer back any more, or one thing less."""
