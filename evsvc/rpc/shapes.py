@@ -434,13 +434,14 @@ class MessageShape(Generic[Message]):
     message may hold messages of its own kind.
     """
 
-    __slots__ = ("_by_name", "_fields", "by_tag", "message_type")
+    __slots__ = ("_by_name", "_fields", "by_tag", "compiled", "message_type")
 
     def __init__(self, message_type: type[Message]) -> None:
         self.message_type = message_type
         self._fields: tuple[Field, ...] = ()
         self._by_name: dict[str, Field] = {}
         self.by_tag: dict[int, Field] = {}
+        self.compiled: object = None  # by compiled.py, at the first use
 
     @property
     def name(self) -> str:

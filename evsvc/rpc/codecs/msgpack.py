@@ -10,12 +10,16 @@ from typing import Any, TypeVar
 
 import msgpack  # type: ignore[import-untyped]  # the package ships no annotations
 
+from ..compiled import MISS, fast_forms
 from ..errors import PayloadError
 from ..limits import PayloadLimits
 from ..shapes import Form, MessageShape
 from .protocol import unique_keys
 
 Message = TypeVar("Message")
+
+# In so few bytes, headers that claim much cost less than a megabyte; see `_check_well_formed`.
+_HARMLESS_BYTES = 512
 
 _TO_DATETIME = 3  # what msgpack is to make of its timestamps
 
@@ -41,7 +45,9 @@ class MsgpackCodec:
 
     def encode(self, shape: MessageShape[Message], message: Message) -> bytes:
         """Return the payload.  Raises PayloadError when a value is ill-typed or a limit passed."""
-        plain = shape.dump(message, Form(self.limits))
+        plain = fast_forms(shape).dump(message, self.limits, 1)
+        if plain is MISS:
+            plain = shape.dump(message, Form(self.limits))
         payload: bytes = msgpack.packb(plain, use_bin_type=True, datetime=True)
         self.limits.check_size(payload)
         return payload
@@ -54,8 +60,14 @@ class MsgpackCodec:
     ) -> Message:
         """Return the message.  Raises PayloadError, and nothing else, whatever the bytes are."""
         self.limits.check_size(payload)
-        _check_well_formed(payload)
-        return shape.load(_unpack(payload), Form.to_read(self.limits, unknown, self.refuse_unknown))
+        if len(payload) > _HARMLESS_BYTES:
+            _check_well_formed(payload)
+        plain = _unpack(payload)
+        message: Message = fast_forms(shape).load(plain, self.limits, 1)
+        if message is MISS:
+            form = Form.to_read(self.limits, unknown, self.refuse_unknown)
+            message = shape.load(plain, form)
+        return message
 
 
 def _check_well_formed(payload: bytes) -> None:
@@ -92,6 +104,7 @@ def _unpack(payload: bytes) -> object:
     except UnicodeDecodeError as exc:
         raise PayloadError(f"the payload holds text that is not UTF-8: {exc.reason}") from exc
     except (ValueError, OverflowError, RecursionError) as exc:
+        _check_well_formed(payload)  # which may say it better
         raise _not_msgpack(exc) from exc
     return plain
 
