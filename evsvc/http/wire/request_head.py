@@ -80,47 +80,43 @@ class RequestHead(NamedTuple):
     expect_continue: bool
 
 
-# Fields that the generic alternative must not take: each is read below, or left to the judge.
-_STEERING: Final = any_case(
-    "connection",
-    "content-length",
-    "host",
-    "transfer-encoding",
-    "expect",
-    "upgrade",
-    "te",
-    "trailer",
-    "keep-alive",
-    "proxy-connection",
-)
-# A token character that begins none of these, so that most lines need no look-ahead.
-# The starts of the two generic alternatives exclude each other: a line that both could take would
-# be tried both ways, and n such lines 2**n ways.
+# A token character that begins no field that steers the connection, so that most lines need no
+# look-ahead.  The others go by their first letter, so that a line is tried in one way only: the
+# alternatives of a letter exclude each other, or n such lines would be tried 2**n ways.
 _FREE_START: Final = rb"[!#$%&'*+\-.^_`|~0-9ABDFGIJL-OQRSV-Zabdfgijl-oqrsv-z]"
+# The ends of fields that are left to the judge, whatever their first letter is of these: expect,
+# keep-alive, proxy-connection, transfer-encoding, te, trailer, upgrade.
+_JUDGED_ENDS: Final = any_case(
+    "xpect", "eep-alive", "roxy-connection", "ransfer-encoding", "e", "railer", "pgrade"
+)
 _PORT: Final = (
     rb":(?![7-9][0-9]{4}|6[6-9][0-9]{3}|65[6-9][0-9]{2}|655[4-9][0-9]|6553[6-9])[0-9]{1,5}+"
 )
 
-# Groups: 1 method, 2 target, 3 minor, 4 block, 5 host, 6 connection, 7 length.  `(?(5)(?!)|...)`
-# refuses a second Host: the alternative fails once group 5 is set, and no other takes the line.
+# Groups: 1 method, 2 target, 3 minor, 4 block, 5 host, 6 connection, 7 length.  `(?(5)(?!))`
+# refuses a second Host: it fails once group 5 is set, and no other alternative takes the line.
 _REQUEST_HEAD: Final = re.compile(
     rb"(%(token)b++) (/[!\"$-~]*+) HTTP/1\.([01])\r\n"
     rb"((?:"
     rb"%(free_start)b%(token)b*+:%(value)b*+\r\n"
-    rb"|(?(5)(?!)|%(host)b:[ \t]*+([0-9A-Za-z._\-]++(?:%(port)b)?)[ \t]*+\r\n)"
-    rb"|(?!(?:%(steering)b):)[CEHKPTUcehkptu]%(token)b*+:%(value)b*+\r\n"
-    rb"|(?(6)(?!)|%(connection)b:[ \t]*+((?i:keep-alive|close))[ \t]*+\r\n)"
-    rb"|(?(7)(?!)|%(length)b:[ \t]*+([0-9]{1,15}+)[ \t]*+\r\n)"
+    rb"|[Hh](?:%(ost)b:(?(5)(?!))[ \t]*+([0-9A-Za-z._\-]++(?:%(port)b)?)[ \t]*+\r\n"
+    rb"|(?!%(ost)b:)%(token)b*+:%(value)b*+\r\n)"
+    rb"|[Cc](?:(?!%(on)b)%(token)b*+:%(value)b*+\r\n"
+    rb"|%(on)b(?:(?!%(nection)b:|%(tent_length)b:)%(token)b*+:%(value)b*+\r\n"
+    rb"|%(nection)b:(?(6)(?!))[ \t]*+((?i:keep-alive|close))[ \t]*+\r\n"
+    rb"|%(tent_length)b:(?(7)(?!))[ \t]*+([0-9]{1,15}+)[ \t]*+\r\n))"
+    rb"|[EKPTUekptu](?!(?:%(judged_ends)b):)%(token)b*+:%(value)b*+\r\n"
     rb")*)\r\n"
     % {
         b"token": TOKEN,
         b"value": VALUE,
         b"free_start": _FREE_START,
-        b"steering": _STEERING,
-        b"host": any_case("host"),
         b"port": _PORT,
-        b"connection": any_case("connection"),
-        b"length": any_case("content-length"),
+        b"ost": any_case("ost"),
+        b"on": any_case("on"),
+        b"nection": any_case("nection"),
+        b"tent_length": any_case("tent-length"),
+        b"judged_ends": _JUDGED_ENDS,
     }
 )
 
