@@ -8,6 +8,7 @@ from evsvc.core.errors import ArgumentError
 from evsvc.http.wire.headers import (
     Headers,
     KeyValues,
+    ReceivedHeaders,
     connection_options,
     wants_keep_alive,
 )
@@ -123,6 +124,62 @@ def test_a_block_gives_back_what_was_added(pairs: list[tuple[str, str]]) -> None
 def test_an_empty_block_has_no_fields() -> None:
     assert list(Headers.from_block(b"")) == []
     assert Headers().to_block() == b""
+
+
+NAMES = ["Host", "host", "X-A", "x-a", "X", "x", "A-X", "Content-Type", "User-Agent"]
+ASKED = [
+    *NAMES,
+    "",
+    ":",
+    "x:",
+    "x: y",
+    "X-A: x",
+    "\r\nX",
+    " x",
+    "X ",
+    "\u00e9",
+    "\u212aey",
+    "key",
+    "\u0130",
+]
+VALUES = ["", "x", "x-a: 1", ": ", " \t y \t", "\u00e9\u00ff", "Host: x", "a\tb", "\u00c0"]
+received_blocks = st.lists(
+    st.tuples(
+        st.sampled_from([*NAMES, "Key"]) | st.text(TOKEN_CHARACTERS, min_size=1, max_size=3),
+        st.sampled_from([":", ": ", ":\t", ":  "]),
+        st.sampled_from(VALUES)
+        | st.text(st.characters(max_codepoint=0xFF, exclude_categories=["Cc"])),
+        st.sampled_from(["", " ", "\t "]),
+    ),
+    max_size=6,
+).map(lambda lines: "".join(f"{''.join(line)}\r\n" for line in lines).encode("latin-1"))
+
+
+@given(received_blocks, st.lists(st.sampled_from(ASKED) | st.text(max_size=4), max_size=4))
+def test_what_is_not_split_answers_as_what_is(block: bytes, asked: list[str]) -> None:
+    split = Headers.from_block(block)
+    received = ReceivedHeaders.from_block(block)
+    for name in [*asked, *split.keys, *(name.upper() for name, _ in split.items)]:
+        assert received.find(name) == split.find(name)
+        assert (name in received) == (name in split)
+        assert ReceivedHeaders.from_block(block).get_all(name) == split.get_all(name)
+    assert received == split
+    assert list(received) == list(split)
+
+
+def test_what_was_received_may_be_changed_after_a_look() -> None:
+    received = ReceivedHeaders.from_block(b"A: 1\r\nB: 2\r\na: 3\r\n")
+    assert received.find("a") == "1"
+    assert None not in received
+    received.add("C", "4")
+    assert received.find("c") == "4"
+    assert received.remove("A")
+    assert received.find("a") == "3"
+    twin = received.copy()
+    received.clear()
+    assert list(twin) == [("B", "2"), ("a", "3"), ("C", "4")]
+    assert len(received) == 0
+    assert list(ReceivedHeaders([("A", "1")])) == [("A", "1")]
 
 
 def test_options_are_one_list_over_all_connection_lines() -> None:

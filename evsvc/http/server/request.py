@@ -15,7 +15,7 @@ from ...core.checks import require_callable
 from ..errors import LocalProtocolError
 from ..exchange import AbstractRequest
 from ..wire import writer
-from ..wire.headers import Headers
+from ..wire.headers import Headers, ReceivedHeaders
 from .compression import Compression, CompressionOptions
 from .event_stream import EventStream, EventStreamOptions
 
@@ -152,7 +152,7 @@ class ServerRequest(AbstractRequest):
         """The header that was received, split when first looked at."""
         headers = self._input_headers
         if headers is None:
-            headers = self._input_headers = Headers.from_block(self._block)
+            headers = self._input_headers = ReceivedHeaders.from_block(self._block)
         return headers
 
     @property
