@@ -35,7 +35,7 @@ def look(request: ServerRequest, arg: object) -> None:
 def echo(request: ServerRequest, arg: object) -> None:
     """Answer with the body of the request."""
     request.output_headers.add("Content-Type", "text/plain")
-    request.send_reply(200, "OK", request.input_buffer)
+    request.send_reply(200, "OK", request.take_body())
 
 
 def main(kind: str = "hello", file: str = "") -> None:

@@ -24,6 +24,7 @@ class AbstractRequest:
         "_input_headers",
         "_output_buffer",
         "_output_headers",
+        "_received",
         "method",
         "minor",
         "response_code",
@@ -33,6 +34,7 @@ class AbstractRequest:
     _input_headers: Headers | None
     _output_headers: Headers | None
     _input_buffer: EvBuffer | None
+    _received: bytes  # a body for which no buffer is made yet
     _output_buffer: EvBuffer | None
     method: str
     uri: str
@@ -90,14 +92,27 @@ class AbstractRequest:
     @property
     def input_buffer(self) -> EvBuffer:
         """The body that was received (evhttp_request_get_input_buffer)."""
-        if self._input_buffer is None:
-            self._input_buffer = EvBuffer()
-        return self._input_buffer
+        buffer = self._input_buffer
+        if buffer is None:
+            buffer = self._input_buffer = EvBuffer(self._received)
+            self._received = b""
+        return buffer
+
+    def take_body(self) -> bytes:
+        """Take all of the body that was received; `input_buffer` is empty then.
+
+        For who wants bytes: mostly nothing is copied, and no buffer made.
+        """
+        if self._input_buffer is not None:
+            return self._input_buffer.remove()
+        data, self._received = self._received, b""
+        return data
 
     @property
     def gathered_bytes(self) -> int:
         """How many bytes `input_buffer` has, which is not made for that."""
-        return 0 if self._input_buffer is None else len(self._input_buffer)
+        buffer = self._input_buffer
+        return len(self._received) if buffer is None else len(buffer)
 
     @property
     def output_buffer(self) -> EvBuffer:

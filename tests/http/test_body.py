@@ -64,7 +64,7 @@ def test_a_length_body_takes_its_bytes_and_no_more() -> None:
     assert body.read(intake) == b"de"
     assert body.done
     assert intake.buffered == 2
-    assert len(body.trailers) == 0
+    assert not body.trailers
 
 
 def test_an_eof_body_lasts_until_the_close_and_holds_its_limit() -> None:

@@ -145,7 +145,7 @@ def uphold_law(data: bytes) -> RequestHead | None:
     found = parse_request_head(data, 0)
     if found is None:
         return None
-    head, end = found
+    head, end = RequestHead(*found[0]), found[1]
     ending = re.search(rb"\r\n\r\n", data)
     assert ending is not None
     assert ending.end() == end

@@ -11,6 +11,7 @@ from evsvc.http.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
+from evsvc.http.wire.request_head import RequestHead
 from evsvc.http.wire.request_reader import ReaderLimits, RequestReader
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -50,7 +51,7 @@ class Log:
         piece = self.reader.read_body()
         if piece is None:
             self.in_body = False
-            self.seen.append(list(self.reader.trailers))
+            self.seen.append(list(self.reader.trailers or ()))
             return True
         entry = self.seen[-1]
         assert isinstance(entry, list)
@@ -111,7 +112,7 @@ def test_sixteen_pipelined_requests_come_in_order() -> None:
     reader.receive(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(16)))
     targets = []
     while head := reader.next_head():
-        targets.append(head.target)
+        targets.append(head[1])
         assert reader.read_body() is None
     assert targets == [f"/{n}" for n in range(16)]
     assert reader.buffered == 0
@@ -258,13 +259,55 @@ def test_trailers_belong_to_their_message() -> None:
     reader.receive(CHUNKED + GET)
     head = reader.next_head()
     assert head is not None
-    assert b"T: u" not in head.block
-    assert list(reader.trailers) == []
+    assert b"T: u" not in RequestHead(*head).block
+    assert list(reader.trailers or ()) == []
     assert reader.read_body() == b"abc"
     assert reader.read_body() is None
-    assert list(reader.trailers) == [("T", "u")]
+    assert list(reader.trailers or ()) == [("T", "u")]
     assert reader.next_head() is not None
-    assert list(reader.trailers) == []
+    assert reader.trailers is None
+
+
+def test_a_body_that_has_come_with_its_head_is_taken_at_once() -> None:
+    reader = RequestReader()
+    reader.receive(POST + GET)
+    assert reader.next_head() is not None
+    with pytest.raises(LocalProtocolError):
+        reader.next_head()
+    assert reader.whole_body() == b"hello"
+    assert reader.whole_body() == b""
+    assert reader.read_body() is None
+    assert reader.next_head() is not None
+    assert reader.whole_body() == b""
+
+
+def test_a_whole_body_may_be_read_as_any_other() -> None:
+    reader = RequestReader()
+    reader.receive(POST[:20])
+    assert reader.next_head() is None
+    assert reader.next_head(POST[20:]) is not None  # the intake is no bytes object then
+    body = reader.read_body()
+    assert (type(body), body) == (bytes, b"hello")
+    assert reader.read_body() is None
+
+
+@pytest.mark.parametrize("data", [POST[:-1], CHUNKED])
+def test_a_body_that_is_not_whole_is_not_taken(data: bytes) -> None:
+    reader = RequestReader()
+    assert reader.next_head(data) is not None
+    assert reader.whole_body() is None
+    assert reader.read_body()
+
+
+@pytest.mark.parametrize(("most", "asked"), [(5, 0), (4, 1)])
+def test_a_longer_body_than_any_may_be_is_judged_by_its_own_limits(most: int, asked: int) -> None:
+    limits = []
+    reader = RequestReader()
+    reader.max_whole_bytes = most
+    reader.limits_for = lambda head: limits.append(head) or ReaderLimits()
+    assert reader.next_head(POST) is not None
+    assert len(limits) == asked
+    assert (reader.whole_body() is None) == bool(asked)
 
 
 def test_rest_gives_the_bytes_of_the_next_protocol_away() -> None:
@@ -288,7 +331,7 @@ def test_next_head_may_receive_its_bytes_itself() -> None:
     assert not reader.exhausted
     head = reader.next_head(POST[9:])
     assert head is not None
-    assert head.content_length == 5
+    assert RequestHead(*head).content_length == 5
     assert reader.read_body() == b"hello"
     assert reader.exhausted
     assert reader.next_head(GET) is not None

@@ -15,7 +15,7 @@ def read(line: bytes, *fields: bytes, host: bool = True) -> RequestHead:
     reader.receive(b"\r\n".join([line, *fields, b"", b""]))
     head = reader.next_head()
     assert head is not None
-    return head
+    return RequestHead(*head)
 
 
 def status_of(line: bytes, *fields: bytes, host: bool = True) -> int:

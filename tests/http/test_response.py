@@ -59,7 +59,7 @@ def exchange(data: bytes, step: int, method: str = "GET") -> tuple[object, ...]:
                     body += piece
     except HttpError as fault:
         return type(fault), body
-    return head, body, list(reader.trailers)
+    return head, body, list(reader.trailers or ())
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,37 @@ def test_a_body_that_comes_byte_by_byte_is_the_same_body(peer, lines, body) -> N
     assert peer.read_message().body == b"GET /next 1 0 "
 
 
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_body_is_taken_as_bytes_or_lies_in_the_buffer(serve, pieces) -> None:
+    """However it came; and what is taken is there no more."""
+    taken = []
+
+    def handler(got, arg):
+        if got.uri == "/take":
+            taken.append((got.gathered_bytes, got.take_body(), bytes(got.input_buffer)))
+        else:
+            taken.append((bytes(got.input_buffer), got.gathered_bytes, got.take_body()))
+        taken.append((got.gathered_bytes, got.take_body(), got.trailers))
+        got.send_reply(200)
+
+    site = serve(handler)
+    for path in ("/take", "/look"):
+        peer = site.connect()
+        data = request(path, "Content-Length: 4", method="POST") + b"data"
+        for piece in (data,) if pieces == 1 else (data[:-2], data[-2:]):
+            peer.send(piece)
+        assert peer.read_message().status == 200
+    assert taken == [(4, b"data", b""), (0, b"", None), (b"data", 4, b"data"), (0, b"", None)]
+
+
+def test_what_is_pipelined_behind_a_whole_body_is_answered(peer) -> None:
+    post = request("/", "Content-Length: 4", method="POST") + b"data"
+    peer.send(post + post + request("/next"))
+    assert peer.read_message().body == b"POST / 1 4 data"
+    assert peer.read_message().body == b"POST / 1 4 data"
+    assert peer.read_message().body == b"GET /next 1 0 "
+
+
 def test_trailers_are_kept_apart_from_the_header(serve) -> None:
     site = serve()
     peer = site.connect()

@@ -101,8 +101,11 @@ class EvBuffer(Chain, Closing):
         self._max_read = MAX_READ_BYTES
         self._read_bytes = FIRST_READ_BYTES
         self._lock = self._space = None
-        if type(data) is not bytes or data:  # what is nothing, of another type, is refused, too
+        if type(data) is not bytes:  # what is nothing, of another type, is refused, too
             self.add(data)
+        elif data:
+            self.own_chunks().append(data)
+            self.length = len(data)
 
     def __bytes__(self) -> bytes:
         return self.copyout()

@@ -879,7 +879,7 @@ class HttpConnection(Closing):
             return False
         if piece is None:
             trailers = self._reader.trailers
-            if trailers.items:
+            if trailers:
                 request.trailers = trailers
             self._complete(request)
             return False

@@ -84,7 +84,6 @@ class HttpRequest(AbstractRequest):
 
     __slots__ = (
         "_block",
-        "_received",
         "arg",
         "asks_to_upgrade",
         "body",
@@ -128,27 +127,6 @@ class HttpRequest(AbstractRequest):
         if headers is None:
             headers = self._input_headers = Headers.from_block(self._block)
         return headers
-
-    @property
-    def input_buffer(self) -> EvBuffer:
-        """The body that was received (evhttp_request_get_input_buffer)."""
-        buffer = self._input_buffer
-        if buffer is None:
-            buffer = self._input_buffer = EvBuffer()
-            if self._received:
-                buffer.add(self._received)
-                self._received = b""
-        return buffer
-
-    def take_body(self) -> bytes:
-        """Take all of the body that was received; `input_buffer` is empty then.
-
-        For who wants bytes: mostly nothing is copied, and no buffer made.
-        """
-        if self._input_buffer is not None:
-            return self._input_buffer.remove()
-        data, self._received = self._received, b""
-        return data
 
     def set_chunked_cb(self, cb: CompletionCallback | None) -> None:
         """Call `cb(request, arg)` for each piece of the body, which `input_buffer` holds then.

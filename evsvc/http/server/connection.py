@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from ...core import AbstractBufferEvent
     from ..wire.limits import ReaderLimits
-    from ..wire.request_head import RequestHead
+    from ..wire.request_head import Head
     from .bound_socket import BoundSocket
     from .observers import Watch
     from .router import Route
@@ -171,6 +171,7 @@ class Connection:
         self.source = source
         self._reader = RequestReader(options.limits)
         self._reader.limits_for = self._limits_for
+        self._reader.max_whole_bytes = service.max_whole_bytes
         self._phase = _HEAD
         self._request: ServerRequest | None = None
         self._route: Route | None = None
@@ -391,7 +392,7 @@ class Connection:
             deadline.seconds = idle_s
             deadline.last = deadline.clock()
 
-    def _begin(self, head: RequestHead) -> None:
+    def _begin(self, head: Head) -> None:
         request = self._request = ServerRequest(self, head)
         method, _, _, _, content_length, keep_alive, _, expect_continue = head
         if self._head_is_timed:
@@ -418,10 +419,18 @@ class Connection:
             self._step(Step.REQUEST)
             request.send_error(501)
         elif content_length:
+            streams = route is not None and route.streams and _takes(route, method)
+            if not streams and (body := self._reader.whole_body()) is not None:
+                request.set_body(body)
+                if extras is not None and extras.watch is not None:
+                    extras.watch.received_bytes = len(body)
+                self._answer(request)
+                return
             self._step(Step.HEAD_WITH_BODY)
             if expect_continue:
                 self.extras().expects_continue = True
-            if route is not None and route.streams and _takes(route, method):
+            if streams:
+                assert route is not None
                 intake = self.extras().intake = BodyIntake(self._body_wanted, self._body_unwanted)
                 request.stream_body(intake)
                 self.carrier.disable(EV_READ)
@@ -438,7 +447,7 @@ class Connection:
         else:
             self._answer(request)
 
-    def _limits_for(self, head: RequestHead) -> ReaderLimits:
+    def _limits_for(self, head: Head) -> ReaderLimits:
         """Return the limits of the body behind a head: a stream's where its route streams."""
         service = self._service
         if service.hosts.streams and service.streams_body(head):
@@ -500,7 +509,7 @@ class Connection:
         except RemoteProtocolError as fault:
             self._refuse(fault)
             return
-        request.trailers = self._reader.trailers
+        request.trailers = self._reader.trailers  # None where the body was not chunked
         self._count_idle()
         if extras is not None:
             if extras.watch is not None and intake is None:

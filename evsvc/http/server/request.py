@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...core import AbstractBufferEvent
-    from ..wire.request_head import RequestHead
+    from ..wire.request_head import Head
     from ..wire.writer import DateLine
     from .body_intake import BodyIntake, DataCallback, EndCallback
     from .forwarded import Client
@@ -112,8 +112,8 @@ class ServerRequest(AbstractRequest):
     `_encoder`, and `_remaining`, what is left of the Content-Length that the program announced.
 
     host: the authority that the client addressed, or None.  trailers: the fields after a chunked
-    body, kept apart from the header.  bytes_sent: how long the body of the reply is, once there is
-    one.
+    body, kept apart from the header; None for any other.  bytes_sent: how long the
+    body of the reply is, once there is one.
     """
 
     __slots__ = (
@@ -129,12 +129,13 @@ class ServerRequest(AbstractRequest):
         "trailers",
     )
 
-    def __init__(self, path: ReplyPath, head: RequestHead) -> None:
+    def __init__(self, path: ReplyPath, head: Head) -> None:
         self.method, self.uri, self.minor, self._block, _, _, self.host, _ = head
         self._path = path
         self.response_code = 0
         self._input_headers = self._output_headers = None
         self._input_buffer = self._output_buffer = None
+        self._received = b""
         self._state = _PENDING
         self._intake: BodyIntake | None = None
         self.trailers: Headers | None = None
@@ -200,6 +201,10 @@ class ServerRequest(AbstractRequest):
             raise self._out_of_turn("set_on_gone_cb")
         if not self._path.gone:
             self._path.set_gone_cb(cb, arg)
+
+    def set_body(self, body: bytes) -> None:
+        """Have a body that has come whole; the connection says so, before the handler runs."""
+        self._received = body
 
     def stream_body(self, intake: BodyIntake) -> None:
         """Have the body come through `intake`; the connection says so, before the handler runs."""

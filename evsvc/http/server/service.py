@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from sys import maxsize
 from typing import TYPE_CHECKING, Any
 
 from ...core import EvBuffer
@@ -19,7 +20,7 @@ from .vhosts import HostTable
 if TYPE_CHECKING:
     from ...core import EventBase
     from ..options import ServerOptions
-    from ..wire.request_head import RequestHead
+    from ..wire.request_head import Head
     from .compression import Compression
     from .forwarded import TrustedProxies
     from .observers import FinishedExchange, Observer
@@ -47,7 +48,8 @@ class Service:
     host that it names; without any the router is asked at once.  newreq_cb, error_cb: the
     program's, or None.  observers: called when an exchange is over.  access_log: one more, which
     counts only while somebody reads the log; None for none.  proxies: whose word on their clients
-    is taken, or None.  compression: of replies, or None.
+    is taken, or None.  compression: of replies, or None.  max_whole_bytes: how long a body that has
+    come with its head may be, wherever it goes.
     """
 
     __slots__ = (
@@ -58,6 +60,7 @@ class Service:
         "error_cb",
         "find_route",
         "hosts",
+        "max_whole_bytes",
         "methods",
         "newreq_cb",
         "observers",
@@ -86,6 +89,8 @@ class Service:
         """Have other limits and time-outs for connections to come."""
         self.options = options
         self.stream_limits = replace(options.limits, max_body_bytes=options.max_stream_bytes)
+        bounds = (options.limits.max_body_bytes, options.max_stream_bytes)
+        self.max_whole_bytes = min((most for most in bounds if most is not None), default=maxsize)
 
     def add_host(self, pattern: str, hosts: HostTable) -> None:
         """Have a virtual host; raises as `HostTable.add`."""
@@ -98,11 +103,12 @@ class Service:
         if self.hosts.is_trivial:
             self.find_route = self.router.find
 
-    def streams_body(self, head: RequestHead) -> bool:
+    def streams_body(self, head: Head) -> bool:
         """Whether the body behind a head goes to a route that streams."""
+        _, target, _, _, _, _, host, _ = head
         request = AbstractRequest()
-        request.uri = head.target
-        router = self.router if self.hosts.is_trivial else self.hosts.find(head.host)
+        request.uri = target
+        router = self.router if self.hosts.is_trivial else self.hosts.find(host)
         route = router.find(request)
         return route is not None and route.streams
 

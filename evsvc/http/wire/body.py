@@ -38,7 +38,9 @@ _FRAMING_TRAILERS: Final = ("content-length", "transfer-encoding", "host")
 class Body(Protocol):
     """What is left of one message body."""
 
-    trailers: Headers
+    @property
+    def trailers(self) -> Headers | None:
+        """The trailer fields, once they have been read; None for a body that can have none."""
 
     @property
     def done(self) -> bool:
@@ -54,10 +56,11 @@ class Body(Protocol):
 class LengthBody:
     """A body of a known number of bytes."""
 
-    __slots__ = ("_remaining", "trailers")
+    __slots__ = ("_remaining",)
+
+    trailers = None
 
     def __init__(self, length: int) -> None:
-        self.trailers = Headers()
         self._remaining = length
 
     @property
@@ -79,10 +82,11 @@ class LengthBody:
 class EofBody:
     """A response body that lasts until the peer closes (RFC 9112 6.3, rule 8)."""
 
-    __slots__ = ("_closed", "_max_bytes", "_received", "trailers")
+    __slots__ = ("_closed", "_max_bytes", "_received")
+
+    trailers = None
 
     def __init__(self, max_bytes: int | None) -> None:
-        self.trailers = Headers()
         self._max_bytes = max_bytes
         self._received = 0
         self._closed = False
@@ -128,11 +132,11 @@ class ChunkedBody:
         "_received",
         "_remaining",
         "_scan",
-        "trailers",
+        "_trailers",
     )
 
     def __init__(self, limits: ReaderLimits, *, padded: bool = False) -> None:
-        self.trailers = Headers()
+        self._trailers = Headers()
         self._limits = limits
         self._match = _PADDED_CHUNK_LINE if padded else _CHUNK_LINE
         self._phase = _Phase.SIZE
@@ -140,6 +144,11 @@ class ChunkedBody:
         self._received = 0
         self._extension_bytes = 0
         self._scan = 0
+
+    @property
+    def trailers(self) -> Headers:
+        """The trailer fields; none before the end of the body."""
+        return self._trailers
 
     @property
     def done(self) -> bool:
@@ -253,7 +262,7 @@ class ChunkedBody:
         if size > most:
             raise RemoteProtocolError(f"the trailers are longer than {most} bytes", 431)
         if end >= 0:
-            self.trailers = self._judge_trailers(bytes(data[pos : end + 2]))
+            self._trailers = self._judge_trailers(bytes(data[pos : end + 2]))
             intake.pos = end + 4
             self._phase = _Phase.DONE
             return

@@ -60,9 +60,10 @@ class MessageReader:
         return intake.pos == len(intake.data)
 
     @property
-    def trailers(self) -> Headers:
-        """The trailer fields of the current message, once its chunked body is complete."""
-        return Headers() if self._body is None else self._body.trailers
+    def trailers(self) -> Headers | None:
+        """The trailer fields of the current message, once its chunked body is complete; None where
+        there is no chunked body."""
+        return None if self._body is None else self._body.trailers
 
     def rest(self) -> bytes:
         """Give away all unread bytes, for the protocol that takes over the connection."""

