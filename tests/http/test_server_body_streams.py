@@ -278,3 +278,45 @@ def test_a_request_without_body_comes_to_the_handler_as_any_other(serve) -> None
     site = serve()
     site.server.set_cb("/up", lambda got, arg: got.send_reply(200, None, b"none"), streams=True)
     assert site.connect().get("/up").body == b"none"
+
+
+class TestBadBodyBehindAReply:
+    """What comes of the body is found bad when the program has begun to answer."""
+
+    CHUNKED = request("/up", "Transfer-Encoding: chunked", method="POST") + b"3\r\nabc\r\n"
+
+    def start(self, serve, begin, end=None):
+        def take(got, arg):
+            got.set_body_cbs(lambda *args: None, end)
+            begin(got)
+
+        site = serve()
+        site.server.set_cb("/up", take, streams=True)
+        peer = site.connect()
+        peer.send(self.CHUNKED)
+        peer.send(b"zz\r\n")
+        return peer
+
+    def test_a_reply_that_has_begun_is_broken_off_and_has_no_page_in_it(self, serve) -> None:
+        def begin(got):
+            got.output_headers.add("Content-Length", "1000")
+            got.send_reply_start(200)
+            got.send_reply_chunk(b"begun")
+
+        received = self.start(serve, begin).read_to_end()
+        assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert received.endswith(b"\r\n\r\nbegun")
+
+    def test_a_reply_at_the_end_of_the_body_is_the_only_one(self, serve) -> None:
+        def end(got, is_whole, arg):
+            assert not is_whole
+            got.send_reply(422, None, b"not whole")
+
+        peer = self.start(serve, lambda got: None, end)
+        assert peer.read_message().status == 422
+        assert peer.read_to_end() == b""
+
+    def test_without_one_the_server_answers(self, serve) -> None:
+        peer = self.start(serve, lambda got: None)
+        assert peer.read_message().status == 400
+        assert peer.read_to_end() == b""

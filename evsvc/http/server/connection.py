@@ -596,8 +596,15 @@ class Connection:
             if self._phase is _CLOSED:
                 return
             extras.complete_cb = None
-        self._request = self._route = None
         self._linger = True
+        if request is not None and request.state is not ReplyState.PENDING:
+            # The program's own reply was first; within it a page would be a piece of the body.
+            if request.state is ReplyState.STREAMING:
+                self.break_off()
+            else:
+                self._close_after_output()
+            return
+        self._request = self._route = None
         self.send(final_page(fault.status, self.date, has_no_body))
         self._close_after_output()
         if extras is not None and extras.watch is not None:
