@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tracemalloc
+import zlib
 
 import pytest
 from hypothesis import given
@@ -49,15 +50,15 @@ def told(events, out: list, pieces: list) -> bool:
     return False
 
 
-def connection(side: ConnectionType, deflate: bool) -> Connection:
+def connection(side: ConnectionType, deflate: bool) -> tuple[Connection, Deflate | None]:
     extension = Deflate(LIMIT)
     if deflate:
         extension.accept("permessage-deflate")
-    return Connection(side, [extension])
+    return Connection(side, [extension]), extension if deflate else None
 
 
 def by_wsproto(chunks: list[bytes], side: ConnectionType, deflate: bool) -> list:
-    frames = connection(side, deflate)
+    frames, _ = connection(side, deflate)
     out, pieces = [], []
     for chunk in chunks:
         frames.receive_data(chunk)
@@ -67,13 +68,18 @@ def by_wsproto(chunks: list[bytes], side: ConnectionType, deflate: bool) -> list
 
 
 def by_us(chunks: list[bytes], side: ConnectionType, deflate: bool, limit: int = LIMIT) -> list:
-    reader = FrameReader(connection(side, deflate), limit)
+    reader = FrameReader(*connection(side, deflate), limit)
     out, pieces = [], []
     for chunk in chunks:
         reader.receive(chunk)
         if told(iter(reader.next, None), out, pieces):
             break
     return out
+
+
+def deflated(data: bytes) -> bytes:
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (deflater.compress(data) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 FIRST = st.one_of(
@@ -84,6 +90,8 @@ FIRST = st.one_of(
 PAYLOAD = st.one_of(
     st.binary(max_size=20),
     st.text(max_size=20).map(str.encode),
+    st.sampled_from([0, 5, 900, LIMIT, LIMIT + 1]).map(lambda size: deflated(b"x" * size)),
+    st.sampled_from([deflated(b"\xff"), b"\x01\0\0\xff\xff", b"\x03\0", b""]),
     st.sampled_from([b"x" * 125, b"x" * 126, b"x" * 2000, b"\x03\xe8bye", b"\xc3", b"\xa9"]),
 )
 FRAME = st.builds(
@@ -116,16 +124,39 @@ class TestSizes:
     def test_what_is_made_is_what_wsproto_makes(self, size, text) -> None:
         message = "x" * size if text else bytes(size)
         event = TextMessage(data=message) if text else BytesMessage(data=message)
-        made = b"".join(ordinary_frame(message, is_client=False))
+        made = b"".join(ordinary_frame(message, None, is_client=False))
         assert made == Connection(SERVER).send(event)
 
     @pytest.mark.parametrize("chunk", [1000, 65536, 1 << 20])
     def test_what_a_client_makes_a_server_reads(self, size, text, chunk) -> None:
         message = "x" * size if text else bytes(size)
-        data = b"".join(ordinary_frame(message, is_client=True)) * 2
+        data = b"".join(ordinary_frame(message, None, is_client=True)) * 2
         chunks = [data[at : at + chunk] for at in range(0, len(data), chunk)]
         assert by_us(chunks, SERVER, False, 1 << 20) == [message] * 2
         assert by_wsproto(chunks, SERVER, False) == [message] * 2
+
+
+def test_compressed_messages_are_those_of_wsproto(both) -> None:
+    for is_client in (True, False):
+        ours, theirs = both[is_client], both[not is_client]
+        for message in ("hello", b"\0" * 1000, "hello", "", "hello " * 100):
+            kind = TextMessage if isinstance(message, str) else BytesMessage
+            data = b"".join(ordinary_frame(message, ours[1], is_client=is_client))
+            assert ours[0].send(kind(data=message))[:2] == data[:2]
+            reader = FrameReader(*theirs, 10_000)
+            reader.receive(data)
+            assert list(iter(reader.next, None)) == [message]
+
+
+@pytest.fixture
+def both():
+    """A server's connection and its extension, and a client's."""
+    server, client = Deflate(10_000, takeover=False), Deflate(10_000, takeover=False)
+    client.finalize(f"{Deflate.name}; {server.accept(f'{Deflate.name}; {client.offer()}')}")
+    return [
+        (Connection(SERVER, [server]), server),
+        (Connection(CLIENT, [client]), client),
+    ]
 
 
 @pytest.mark.parametrize("size", [*range(10), 1499, 1500, 1501, 1502, 1503, 5000])
@@ -136,7 +167,7 @@ def test_masking_is_its_own_reverse(size) -> None:
 
 
 def test_keys_are_not_foreseen() -> None:
-    keys = {ordinary_frame(b"x", is_client=True)[0][-4:] for _ in range(20)}
+    keys = {ordinary_frame(b"x", None, is_client=True)[0][-4:] for _ in range(20)}
     assert len(keys) == 20
 
 
@@ -148,7 +179,7 @@ def test_a_text_that_is_none_is_refused_while_it_comes() -> None:
 @pytest.mark.parametrize("first", [0x81, 0x82])
 def test_a_frame_beyond_the_limit_is_not_kept(first) -> None:
     """wsproto gives it in pieces, and whoever counts them ends it."""
-    reader = FrameReader(connection(SERVER, False), LIMIT)
+    reader = FrameReader(*connection(SERVER, False), LIMIT)
     reader.receive(frame(first, b"x" * (LIMIT + 1))[:-1])
     (event,) = iter(reader.next, None)
     assert len(event.data) == LIMIT
@@ -158,7 +189,7 @@ def test_a_frame_beyond_the_limit_is_not_kept(first) -> None:
 def test_a_long_frame_in_small_pieces_costs_no_more_than_itself() -> None:
     size = 200_000
     data = frame(0x82, bytes(size))
-    reader = FrameReader(connection(SERVER, False), size)
+    reader = FrameReader(*connection(SERVER, False), size)
     tracemalloc.start()
     try:
         for at in range(0, len(data) - 1, 10):

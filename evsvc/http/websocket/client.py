@@ -161,7 +161,7 @@ class Opening(Closing):
             arg,
             self._options,
             rest,
-            compresses=self._extension.enabled(),
+            extension=self._extension,
             subprotocol=request.input_headers.find("sec-websocket-protocol"),
             on_end=_forget,
             on_callback_failed=partial(_callback_failed, self._base),

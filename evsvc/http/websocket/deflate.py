@@ -126,9 +126,21 @@ class Deflate(Extension):
         """Return the end of a message."""
         if self._is_control or not fin or not self._is_compressed:
             return None
+        return self._inflate_end(proto.client)
+
+    def unpack(self, payload: bytes, *, is_client: bool) -> bytes | CloseReason:
+        """Return what a message of one frame says; not within a message that wsproto has begun."""
+        self._left_bytes = self._max_bytes
+        data = self._inflate(payload)
+        if not isinstance(data, bytes):
+            return data
+        end = self._inflate_end(is_client)
+        return data + end if isinstance(end, bytes) else end
+
+    def _inflate_end(self, is_client: bool) -> bytes | CloseReason:
         data = self._inflate(_TAIL)
         inflater = self._decompressor
-        if self._forgets["server" if proto.client else "client"] or (inflater and inflater.eof):
+        if self._forgets["server" if is_client else "client"] or (inflater and inflater.eof):
             self._decompressor = None
         return data
 
@@ -158,18 +170,22 @@ class Deflate(Extension):
             return rsv, data
         if opcode is not Opcode.CONTINUATION:
             rsv = RsvBits(True, rsv.rsv2, rsv.rsv3)
-        side = "client" if proto.client else "server"
+        return rsv, self.pack(data, is_client=proto.client, is_last=fin)
+
+    def pack(self, data: bytes, *, is_client: bool, is_last: bool = True) -> bytes:
+        """Return the payload of a frame."""
+        side = "client" if is_client else "server"
         deflater = self._compressor
         if deflater is None:
             deflater = self._compressor = zlib.compressobj(
                 zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -self._bits[side]
             )
         data = deflater.compress(data) + deflater.flush(zlib.Z_SYNC_FLUSH)
-        if fin:
+        if is_last:
             data = data.removesuffix(_TAIL)
             if self._forgets[side]:
                 self._compressor = None
-        return rsv, data
+        return data
 
 
 def parse_parameters(text: str) -> dict[str, str | None] | None:

@@ -1,8 +1,8 @@
 """Frames as they come and go: a strict fast path in front of wsproto.
 
-Nearly every frame is an ordinary one: a whole message, text or binary, uncompressed.  Those are
-read and made here, by hand; whatever else there is (fragments, control frames, compressed messages,
-faults) goes to wsproto, frame by frame, so that it always stands where a frame begins.
+Nearly every frame is an ordinary one: a whole message, text or binary, compressed or not.  Those
+are read and made here, by hand; whatever else there is (fragments, control frames, faults) goes to
+wsproto, frame by frame, so that it always stands where a frame begins.
 
 The law: with this in front wsproto tells the same messages, and the same fault, as alone.
 
@@ -23,7 +23,10 @@ from wsproto.frame_protocol import CloseReason
 if TYPE_CHECKING:
     from wsproto.connection import Connection
 
+    from .deflate import Deflate
+
 _TEXT, _BINARY = 0x81, 0x82  # a whole message each: FIN, no reserved bit, the opcode
+_COMPRESSED = 0x40
 _FIN, _CONTROL, _MASKED, _SIZE = 0x80, 0x08, 0x80, 0x7F
 _MASK_BYTES = 4
 _LONG = 1500  # bytes, from which on a payload is masked in strides
@@ -36,13 +39,28 @@ Message = str | bytes
 class FrameReader:
     """What has been received, as messages and wsproto's events.
 
-    max_bytes: an ordinary message that is longer is left to wsproto, which gives it in pieces.
+    deflate: the extension, where it was agreed on.  max_bytes: an ordinary frame that is longer is
+    left to wsproto, which gives it in pieces.
     """
 
-    __slots__ = ("_at", "_data", "_events", "_frames", "_in_message", "_left", "_max_bytes")
+    __slots__ = (
+        "_at",
+        "_data",
+        "_deflate",
+        "_events",
+        "_frames",
+        "_in_message",
+        "_left",
+        "_max_bytes",
+        "_ordinary",
+    )
 
-    def __init__(self, frames: Connection, max_bytes: int) -> None:
+    def __init__(self, frames: Connection, deflate: Deflate | None, max_bytes: int) -> None:
         self._frames = frames
+        self._deflate = deflate
+        self._ordinary: tuple[int, ...] = (_TEXT, _BINARY)
+        if deflate is not None:
+            self._ordinary += (_TEXT | _COMPRESSED, _BINARY | _COMPRESSED)
         self._max_bytes = max_bytes
         self._data: bytes | bytearray = b""
         self._at = 0  # how much of `_data` is read
@@ -94,7 +112,7 @@ class FrameReader:
             if second & _MASKED:
                 head += _MASK_BYTES
             if (
-                (first in (_TEXT, _BINARY))
+                first in self._ordinary
                 and not self._in_message
                 and is_shortest
                 and size <= self._max_bytes
@@ -103,7 +121,7 @@ class FrameReader:
                 if here >= head + size:
                     return self._take(first, at + head, size)
                 if first == _BINARY:
-                    return None  # a text goes on to wsproto, which sees at once that it is none
+                    return None  # others go on to wsproto, which sees at once where one is bad
             if here < head:
                 return None
             self._left = head + size
@@ -117,7 +135,13 @@ class FrameReader:
         payload = data[begin : begin + size]
         if not self._frames.client:
             payload = masked(payload, bytes(data[begin - _MASK_BYTES : begin]))
-        if first == _BINARY:
+        if first & _COMPRESSED:
+            assert self._deflate is not None
+            unpacked = self._deflate.unpack(bytes(payload), is_client=self._frames.client)
+            if isinstance(unpacked, CloseReason):
+                return CloseConnection(unpacked, "a compressed message that is none, or too long")
+            payload = unpacked
+        if first & _BINARY == _BINARY:
             return bytes(payload)
         try:
             return payload.decode()
@@ -141,9 +165,12 @@ def masked(data: bytes | bytearray, mask: bytes) -> bytes:
     return bytes(out)
 
 
-def ordinary_frame(message: Message, *, is_client: bool) -> tuple[bytes, bytes]:
+def ordinary_frame(
+    message: Message, deflate: Deflate | None, *, is_client: bool
+) -> tuple[bytes, bytes]:
     """Return the frame of a whole message in two parts, its head and its payload.
 
+    deflate: compresses it; None where that was not agreed on.
     A client's is masked with a key that nobody can foresee.  Raises UnicodeEncodeError for a text
     that is none.
     """
@@ -151,6 +178,9 @@ def ordinary_frame(message: Message, *, is_client: bool) -> tuple[bytes, bytes]:
         first, payload = _TEXT, message.encode()
     else:
         first, payload = _BINARY, message
+    if deflate is not None:
+        first |= _COMPRESSED
+        payload = deflate.pack(payload, is_client=is_client)
     size = len(payload)
     bit = _MASKED if is_client else 0
     if size <= _SHORT:

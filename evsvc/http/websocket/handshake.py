@@ -104,7 +104,7 @@ def accept(
         arg,
         options,
         rest,
-        compresses=extension.enabled(),
+        extension=extension,
         subprotocol=subprotocol,
         on_end=server.forget_session,
         on_callback_failed=server.service.callback_failed,

@@ -47,6 +47,8 @@ from .frames import FrameReader, ordinary_frame
 if TYPE_CHECKING:
     from wsproto.connection import Connection
 
+    from .deflate import Deflate
+
 logger = logging.getLogger("evsvc.http")
 
 MAX_REASON_BYTES = 123
@@ -176,7 +178,7 @@ class WsConnection(Closing):
         "_arg",
         "_cb",
         "_closecb",
-        "_compresses",
+        "_deflate",
         "_drainedcb",
         "_fragments",
         "_frames",
@@ -211,15 +213,15 @@ class WsConnection(Closing):
         options: WebSocketOptions,
         rest: bytes,
         *,
-        compresses: bool,
+        extension: Deflate,
         subprotocol: str | None,
         on_end: Callable[[WsConnection], object],
         on_callback_failed: Callable[[Exception, object], object],
     ) -> None:
         self.bufferevent = bufferevent
         self._frames = frames
-        self._compresses = compresses
-        self._reader = FrameReader(frames, options.max_message_bytes)
+        self._deflate = deflate = extension if extension.enabled() else None
+        self._reader = FrameReader(frames, deflate, options.max_message_bytes)
         self._cb: MessageCallback | None = cb
         self._arg: Any = arg
         self._options = options
@@ -422,12 +424,9 @@ class WsConnection(Closing):
     def _send_message(self, message: str | bytes) -> None:
         if self._sending is not None:
             raise StateError("a message is not sent to its end: see send_fragment")
-        if self._compresses:
-            self._send_data(message, True)
-            return
         self._require_sending()
         try:
-            head, payload = ordinary_frame(message, is_client=self._frames.client)
+            head, payload = ordinary_frame(message, self._deflate, is_client=self._frames.client)
         except UnicodeEncodeError as exc:
             raise ArgumentError(f"a text message is Unicode: {exc}") from exc
         if len(payload) < _JOIN_BYTES:
