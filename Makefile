@@ -51,6 +51,7 @@ format: $(INSTALLED_DEV)
 
 bench: $(INSTALLED_BENCH)
 	$(BIN)/python -m bench.http_server_bench $(BENCH_ARGS)
+	$(BIN)/python -m bench.http_client_bench $(CLIENT_BENCH_ARGS)
 	$(BIN)/python -m bench.event_loop_bench $(LOOP_BENCH_ARGS)
 	$(BIN)/python -m bench.echo_bench $(ECHO_BENCH_ARGS)
 	$(BIN)/python -m bench.dns_server_bench $(DNS_BENCH_ARGS)
