@@ -134,7 +134,7 @@ class TestPage:
         assert found["connections_refused_total",] == 0
         assert found["requests_total", ("method", "GET"), ("status", "2xx")] == 1
         assert found["requests_total", ("method", "none"), ("status", "4xx")] == 1
-        assert found["endings_total", ("ending", "broken off")] == 0
+        assert found["endings_total", ("ending", "broken_off")] == 0
         assert found["requests_in_flight",] == 1, "this one"
         assert found["request_body_bytes_total",] == 3
         assert found["response_body_bytes_total",] == 10 + 93

@@ -106,7 +106,9 @@ class ServerMetrics:
             (f'method="{method}",status="{f"{status}xx" if status else "none"}"', count)
             for (method, status), count in sorted(self.requests.items())
         ]
-        endings = [(f'ending="{ending.value}"', count) for ending, count in self.endings.items()]
+        endings = [
+            (f'ending="{ending.name.lower()}"', count) for ending, count in self.endings.items()
+        ]
         held = [('what="received"', now.received_bytes), ('what="unsent"', now.unsent_bytes)]
         lines = [
             *_family("connections_open", "gauge", "Clients that are connected.", now.connections),
