@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import runpy
@@ -163,6 +164,27 @@ def test_live_files_tells_of_changes(tmp_path: Path) -> None:
                     assert reply.headers["Cache-Control"] == "no-cache"
         with urllib.request.urlopen(url, timeout=20) as reply:
             assert b"iframe" in reply.read()
+
+
+def test_event_clock_ticks_counts_and_says_when_it_stops() -> None:
+    with example_url("event_clock.py", "0") as (url, process):
+        ask = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
+        with urllib.request.urlopen(ask, timeout=20) as reply:
+            assert b"new EventSource" in gzip.decompress(reply.read())
+        again = urllib.request.Request(f"{url}events", headers={"Last-Event-ID": "1"})
+        with urllib.request.urlopen(again, timeout=20) as events:
+            assert events.headers["Content-Type"] == "text/event-stream"
+            assert events.readline() == b"retry: 2000\n"
+            assert events.readline() == b"\n"
+            assert re.fullmatch(rb": seconds missed: \d+\n", events.readline())
+            assert events.readline() == b"\n"
+            assert re.fullmatch(rb"id: \d+\n", events.readline())
+            assert re.fullmatch(rb"data: \d\d:\d\d:\d\d\n", events.readline())
+            with urllib.request.urlopen(f"{url}metrics", timeout=20) as reply:
+                assert b"evsvc_http_requests_in_flight 2\n" in reply.read()
+            process.send_signal(signal.SIGTERM)
+            assert b"event: stop\n" in events.readlines()
+        assert process.wait(20) == 0
 
 
 def test_live_files_wants_a_folder(tmp_path: Path) -> None:
@@ -426,6 +448,8 @@ def test_a_wrong_argument_ends_an_example_with_exit_code_1() -> None:
         ("echo_server.py", ["1", "2"], "2"),
         ("chat.py", ["port"], "'port'"),
         ("chat.py", ["70000"], "70000"),
+        ("event_clock.py", ["port"], "'port'"),
+        ("event_clock.py", ["70000"], "70000"),
         ("live_files.py", [".", "port"], "'port'"),
         ("live_files.py", [".", "70000"], "70000"),
         ("websocket_client.py", [], "url"),
