@@ -40,10 +40,24 @@ class ServerOptions:
     handshake_s:          how long TLS may take to be set up.
     proxy_header_s:       how long the header of the PROXY protocol may take.
     head_s:               from a request's first byte to the end of its head; then 408.
+    body_total_s:         from a body's beginning to its end, times aside in which the program holds
+                          the client back; then 408.  None is as long as the others allow.
+    body_min_bytes_per_s: a body that comes slower, all of its time but `body_grace_s` together, is
+                          408; None is as slow as it likes.
+    body_grace_s:         see there.
+    max_bodies_bytes:     bodies together that are gathered, or were and are in the program's hands
+                          until it has answered; who sends more gets 503.  What comes with a head,
+                          in one read, does not count.  None is without limit.
     body_s:               silence inside a request's body; then 408.
     idle_s:               a connection without a request is closed after this; so is one whose
                           client has ended its side, while the program has its request.
     write_s:              a client that takes nothing of a reply for so long is dropped.
+    write_min_bytes_per_s: a client that takes a reply slower, all of the time but `write_grace_s`
+                          together, is dropped; None lets it.  It is looked at when it has been at
+                          it for `idle_s`.
+    write_grace_s:        see there; no less than `write_s`, as the kernel takes bytes by bursts.
+    announces_keep_alive: tell clients `idle_s` by `Keep-Alive: timeout=`, so that a proxy does not
+                          send its next request into a connection that is just being closed.
     linger_s:             how long what a refused client still sends is read and thrown away, so
                           that the refusal reaches it (RFC 9112 9.6).
     """
@@ -62,8 +76,15 @@ class ServerOptions:
     proxy_header_s: float = 5.0
     head_s: float = 30.0
     body_s: float = 30.0
+    body_total_s: float | None = None
+    body_min_bytes_per_s: int | None = 100
+    body_grace_s: float = 30.0
+    max_bodies_bytes: int | None = 1024 * 1024 * 1024
     idle_s: float = 60.0
     write_s: float = 60.0
+    write_min_bytes_per_s: int | None = 100
+    write_grace_s: float = 60.0
+    announces_keep_alive: bool = False
     linger_s: float = 2.0
 
     def __post_init__(self) -> None:

@@ -44,6 +44,7 @@ from .extras import Extras
 from .forwarded import Client
 from .handle import ServerConnection
 from .observers import PROMPT_BYTES, Ending
+from .pace import BodyPace, OutputPace
 from .pages import error_page, final_page, not_found_page
 from .request import ReplyState, ServerRequest
 from .tls import tls_below
@@ -236,6 +237,8 @@ class Connection:
         """Be closed, and have it told; the carrier may have so long to say goodbye."""
         request, unsent_bytes = self._request, self.carrier.output.length
         self._unwatch_end()
+        if self._extras is not None:
+            self._extras.forget_output()
         if goodbye_s is None:
             self.carrier.close()
         else:
@@ -255,6 +258,7 @@ class Connection:
         self._reader.limits_for = None
         if self._extras is not None:
             self._extras.let_go()
+            self._end_pace(self._extras)
             self._end_intake(self._extras, False)
             self._tell_gone(self._extras)
         self._request = self._route = None
@@ -288,6 +292,7 @@ class Connection:
         extras = self._extras
         if extras is not None:
             extras.closecb = None
+            extras.forget_output()
         self._let_go()
         if not self.peer_is_done:
             carrier.enable(EV_READ | EV_WRITE)
@@ -443,7 +448,7 @@ class Connection:
             self._send_continue()
             self._read_body()
             if self._phase is _BODY:
-                self._deadline.start(self.options.body_s)
+                self._begin_pace(self.extras(), request)
         else:
             self._answer(request)
 
@@ -466,15 +471,51 @@ class Connection:
         way of a callback of the body."""
         if self._phase is _BODY:
             self._send_continue()
-            self._deadline.start(self.options.body_s)
+            extras, deadline = self.extras(), self._deadline
+            if extras.body_pace is None:
+                extras.body_pace = BodyPace(deadline.clock())
+            now = deadline.clock()
+            extras.body_pace.go_on(now)
+            deadline.start(max(extras.body_pace.left(now, self.options), 0.0))
             self._unwatch_end()
             self.carrier.enable(EV_READ)
             self._base.once(-1, EV_TIMEOUT, self._on_turn)
 
     def _body_unwanted(self) -> None:
         if self._phase is _BODY:
+            pace = self.extras().body_pace
+            if pace is not None:
+                pace.hold(self._deadline.clock())
             self.carrier.disable(EV_READ)
             self._watch_end()
+
+    def _begin_pace(self, extras: Extras, request: ServerRequest) -> None:
+        """Look from here on how a body comes that is gathered, and of which a part is here."""
+        deadline = self._deadline
+        now = deadline.clock()
+        pace = extras.body_pace = BodyPace(now)
+        deadline.start(pace.left(now, self.options))
+        try:
+            self._note_piece(pace, request.gathered_bytes, is_gathered=True)
+        except RemoteProtocolError as fault:
+            self._refuse(fault)
+
+    def _note_piece(self, pace: BodyPace, size: int, *, is_gathered: bool) -> None:
+        """A piece of a body has come.  Raises RemoteProtocolError when there is no room for it."""
+        pace.note(self._deadline.clock(), size)
+        if is_gathered:
+            service = self._service
+            pace.counted_bytes += size
+            service.bodies_bytes += size
+            most = self.options.max_bodies_bytes
+            if most is not None and service.bodies_bytes > most:
+                raise RemoteProtocolError(f"all bodies together are longer than {most} bytes", 503)
+
+    def _end_pace(self, extras: Extras) -> None:
+        """A request is over, and its body with it."""
+        pace, extras.body_pace = extras.body_pace, None
+        if pace is not None:
+            self._service.bodies_bytes -= pace.counted_bytes
 
     def _end_intake(self, extras: Extras, is_whole: bool) -> None:
         intake, extras.intake = extras.intake, None
@@ -499,7 +540,8 @@ class Connection:
                     if self.peer_is_done:
                         self.close()
                     return
-                self._deadline.touch()
+                if extras is not None and extras.body_pace is not None:
+                    self._note_piece(extras.body_pace, len(piece), is_gathered=intake is None)
                 if intake is None:
                     request.input_buffer.add(piece)
                 elif not self._give(self.extras(), intake, request, piece):
@@ -596,6 +638,7 @@ class Connection:
             if self._phase is _CLOSED:
                 return
             extras.complete_cb = None
+            self._end_pace(extras)
         self._linger = True
         if request is not None and request.state is not ReplyState.PENDING:
             # The program's own reply was first; within it a page would be a piece of the body.
@@ -653,6 +696,7 @@ class Connection:
         """A reply is whole: nobody hears of its body or its client any more."""
         if extras.intake is not None:
             self._end_intake(extras, False)
+        self._end_pace(extras)
         extras.gone_cb = None
         if extras.complete_cb is not None:
             extras.completed.append((request, extras.complete_cb))
@@ -748,12 +792,13 @@ class Connection:
 
     def _close_after_output(self) -> None:
         self._step(Step.LAST)
-        self._deadline.stop()
         if not self._reader.exhausted:
             self._linger = True
         if self.carrier.output.length or self._waits_for_output:
+            self._deadline.start(self.options.idle_s)
             self._watch_output()
         else:
+            self._deadline.stop()
             self._end_output()
 
     def _end_output(self) -> None:
@@ -826,22 +871,47 @@ class Connection:
             self._end_in_hand()
 
     def _on_deadline(self) -> None:
-        deadline, phase = self._deadline, self._phase
-        in_hand = phase is _REPLY or phase is _BACKLOG
-        if phase is _BODY and self._extras is not None and self._extras.intake is not None:
-            in_hand = not self._extras.intake.is_wanted  # the program holds the client back
-        if in_hand and not (self.peer_is_done and phase is _REPLY):
-            deadline.start(self.options.idle_s)
+        phase, extras = self._phase, self._extras
+        if phase is _BODY:
+            self._look_at_body(self.extras())
         elif phase is _SKIP:
             self._close_after_output()
-        elif phase is _BODY or (phase is _HEAD and not self._reader.exhausted):
+        elif phase is _HEAD and not self._reader.exhausted:
             self._refuse(RemoteProtocolError("the request did not come in time", 408))
-        elif self.carrier.output.length:
-            deadline.start(self.options.idle_s)  # not idle: it still takes a reply, in `write_s`
+        elif phase is Phase.LINGER or (self.peer_is_done and phase is _REPLY):
+            self.close()
+        elif self.carrier.output.length:  # not idle: it still takes a reply
+            self._look_at_output(self.extras())
         elif phase is _HEAD:
             self._close_after_output()
+        else:  # the program has its request
+            if extras is not None:
+                extras.forget_output()
+            self._deadline.start(self.options.idle_s)
+
+    def _look_at_body(self, extras: Extras) -> None:
+        """Time has passed in which a body should have come."""
+        pace, options, deadline = extras.body_pace, self.options, self._deadline
+        if pace is None or (extras.intake is not None and not extras.intake.is_wanted):
+            deadline.start(options.idle_s)  # the program holds the client back
+            return
+        left_s = pace.left(deadline.clock(), options)
+        if left_s > 0:
+            deadline.start(left_s)
         else:
+            self._refuse(RemoteProtocolError("the request's body did not come in time", 408))
+
+    def _look_at_output(self, extras: Extras) -> None:
+        """A client has been taking a reply for long: at what rate?"""
+        now, options = self._deadline.clock(), self.options
+        pace = extras.output_pace
+        if pace is None:
+            extras.output_pace = OutputPace(self.carrier.output, now)
+        elif pace.is_too_slow(now, options):
+            logger.info("%s port %d: takes its reply too slowly", *self.peer)
             self.close()
+            return
+        self._deadline.start(options.idle_s)
 
 
 def _takes(route: Route, method: str) -> bool:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..query import htmlescape
+from ..wire.headers import Headers
 from ..wire.status import reason_phrase
 from ..wire.writer import reply_head
 
 if TYPE_CHECKING:
     from ..wire.writer import DateLine
+
+
+RETRY_AFTER_S = 1
+"""When who was turned away because there was too much to do may come again."""
 
 
 def error_page(code: int, reason: str | None) -> bytes:
@@ -37,5 +42,6 @@ def final_page(code: int, date: DateLine, has_no_body: bool = False) -> bytes:
     has_no_body: the page is only announced, as HEAD asks (RFC 9110 9.3.2).
     """
     page = error_page(code, None)
-    head = reply_head(None, code, None, date, len(page), "text/html", False, 1)[0]
+    fields = Headers((("Retry-After", str(RETRY_AFTER_S)),)) if code == 503 else None
+    head = reply_head(fields, code, None, date, len(page), "text/html", False, 1)[0]
     return head if has_no_body else head + page

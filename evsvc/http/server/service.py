@@ -43,6 +43,7 @@ Callback = tuple["Callable[[Any, Any], object]", Any]
 class Service:
     """The settings of a server, as its connections see them; the server keeps them true.
 
+    bodies_bytes: what the bodies that are gathered take together; connections keep it.
     methods: the names of those that any callback takes.  date: the Date line of all replies.
     hosts: the virtual hosts.  find_route: returns the route for a request, or None, of the virtual
     host that it names; without any the router is asked at once.  newreq_cb, error_cb: the
@@ -55,6 +56,7 @@ class Service:
     __slots__ = (
         "access_log",
         "base",
+        "bodies_bytes",
         "compression",
         "date",
         "error_cb",
@@ -72,6 +74,7 @@ class Service:
 
     def __init__(self, base: EventBase, options: ServerOptions, methods: frozenset[str]) -> None:
         self.base = base
+        self.bodies_bytes = 0
         self.router = Router()
         self.hosts = HostTable(self.router)
         self.find_route: Callable[[ServerRequest], Route | None] = self.router.find
@@ -88,6 +91,8 @@ class Service:
     def set_options(self, options: ServerOptions) -> None:
         """Have other limits and time-outs for connections to come."""
         self.options = options
+        hint = f"Connection: keep-alive\r\nKeep-Alive: timeout={int(options.idle_s)}\r\n"
+        self.date.keep_alive = hint if options.announces_keep_alive else ""
         self.stream_limits = replace(options.limits, max_body_bytes=options.max_stream_bytes)
         bounds = (options.limits.max_body_bytes, options.max_stream_bytes)
         self.max_whole_bytes = min((most for most in bounds if most is not None), default=maxsize)

@@ -31,15 +31,17 @@ CHUNK_END: Final = b"\r\n"
 
 
 class DateLine:
-    """The `Date:` line, formatted when the second changes and not for each reply.
+    """The `Date:` line of a server's replies, formatted when the second changes.
+
+    keep_alive: lines for replies after which the connection lives on, or "".
 
     Read `line` while `begins <= time() < expires`; then `refresh`.  A wall clock may be set back.
     """
 
-    __slots__ = ("begins", "expires", "line")
+    __slots__ = ("begins", "expires", "keep_alive", "line")
 
     def __init__(self) -> None:
-        self.line = ""
+        self.line = self.keep_alive = ""
         self.begins = self.expires = 0.0
 
     def refresh(self, now: float) -> str:
@@ -99,6 +101,8 @@ def reply_head(
         keep_alive = False
     elif not keep_alive:
         text += "Connection: close\r\n"
+    elif date.keep_alive:
+        text += date.keep_alive
     elif not minor:
         text += "Connection: keep-alive\r\n"
     if content_type is not None:
