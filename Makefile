@@ -19,6 +19,7 @@ BENCH_ARGS ?=
 LOOP_BENCH_ARGS ?=
 ECHO_BENCH_ARGS ?=
 COMPARE_ARGS ?=
+RPC_BENCH_ARGS ?=
 
 .PHONY: help venv demo test lint format bench clean
 
@@ -55,6 +56,7 @@ bench: $(INSTALLED_BENCH)
 	$(BIN)/python -m bench.event_loop_bench $(LOOP_BENCH_ARGS)
 	$(BIN)/python -m bench.echo_bench $(ECHO_BENCH_ARGS)
 	$(BIN)/python -m bench.dns_server_bench $(DNS_BENCH_ARGS)
+	$(BIN)/python -m bench.rpc_bench $(RPC_BENCH_ARGS)
 	$(BIN)/python -m bench.compare $(COMPARE_ARGS)
 
 clean:
