@@ -48,7 +48,13 @@ WARM_UP_S = 1
 FILE_BYTES = 1 << 20
 
 OURS, LIBEVENT = "evsvc", "libevent C"
-PYTHON_PEERS = ("bjoern", "uvicorn", "aiohttp")
+# Each runs on what makes it fast.
+MODULES = {
+    "bjoern": ("bjoern",),
+    "uvicorn": ("uvicorn", "uvloop", "httptools"),
+    "aiohttp": ("aiohttp", "uvloop"),
+}
+PYTHON_PEERS = tuple(MODULES)
 SERVERS = (OURS, LIBEVENT, *PYTHON_PEERS)
 
 HELLO = b"Thanks for the request!"
@@ -181,7 +187,7 @@ class Bench:
             command = [self._python, PYTHON_PROGRAM]
         elif name == LIBEVENT:
             command = [build_c(C_SOURCE)]
-        elif importlib.util.find_spec(name) is None:
+        elif not all(importlib.util.find_spec(each) for each in MODULES[name]):
             raise BenchError("is not installed")
         else:
             command = [sys.executable, PEER_PROGRAM, name]
