@@ -163,6 +163,11 @@ TABLE_HEAD = """\
 | --- | --- | --- | --- | --- | --- |"""
 
 
+def is_installed(peer: str) -> bool:
+    """Tell whether a peer is there, with what it runs on."""
+    return all(importlib.util.find_spec(each) is not None for each in MODULES[peer])
+
+
 class Bench:
     """The commands of all servers, for this machine.
 
@@ -187,7 +192,7 @@ class Bench:
             command = [self._python, PYTHON_PROGRAM]
         elif name == LIBEVENT:
             command = [build_c(C_SOURCE)]
-        elif not all(importlib.util.find_spec(each) for each in MODULES[name]):
+        elif not is_installed(name):
             raise BenchError("is not installed")
         else:
             command = [sys.executable, PEER_PROGRAM, name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import os
@@ -68,7 +67,7 @@ def test_all_servers_answer_what_the_row_wants(
 ) -> None:
     """A peer that is not installed, or has not what the row wants, says so."""
     work = bench.ROWS[row]
-    if name in bench.PYTHON_PEERS and importlib.util.find_spec(name) is None:
+    if name in bench.PYTHON_PEERS and not bench.is_installed(name):
         with pytest.raises(BenchError, match=r"is not installed|has no TLS"):
             suite.command(name, work)
         return
