@@ -7,7 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from evsvc.core import EV_TIMEOUT, EventBase
-from evsvc.http import EventStreamOptions, HttpServer, ServerRequest
+from evsvc.http import (
+    CompressionOptions,
+    EventStream,
+    EventStreamOptions,
+    HttpServer,
+    ServerRequest,
+)
+from evsvc.http.server.compression import DEFAULT_TYPES
 from tests.interop.chromium import Browser, browser
 
 __all__ = ["browser"]  # the fixture
@@ -61,3 +68,41 @@ def test_events_come_and_a_lost_stream_is_taken_up_again(base: EventBase, browse
         ["stop", "", "2"],
     ]
     assert had == [None, "first \u20ac", "2"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_browser_unpacks_replies_and_events_as_they_come(
+    base: EventBase, browser: Browser, coding: str
+) -> None:
+    """Of a stream each event has to come through while the stream is open."""
+    script = """
+    async function read() {
+      const reply = await fetch("/page.txt");
+      const told = [reply.headers.get("content-encoding"), (await reply.text()).length];
+      const source = new EventSource("/events");
+      source.onmessage = event => {
+        told.push(event.data);
+        if (told.length == 3) fetch("/next");
+        if (told.length == 4) { source.close(); report(told); }
+      };
+    }
+    read();
+    """
+    streams: list[EventStream] = []
+
+    def serve(got: ServerRequest, arg: object) -> None:
+        streams.append(got.start_event_stream())
+        streams[0].send("first")
+
+    def send_next(got: ServerRequest, arg: object) -> None:
+        streams[0].send("second")
+        got.send_reply(204)
+
+    with HttpServer(base) as server:
+        types = (*DEFAULT_TYPES, "text/event-stream")
+        server.set_compression(CompressionOptions(codings=(coding,), content_types=types))
+        server.set_cb("/page.txt", lambda got, arg: got.send_reply(200, None, b"x" * 10_000))
+        server.set_cb("/events", serve)
+        server.set_cb("/next", send_next)
+        told = browser.run(base, server, script)
+    assert told == [coding, 10_000, "first", "second"]
