@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ...core import EvBuffer
+    from ...core import CallbackEntry, EvBuffer
     from ..options import ServerOptions
 
 
@@ -62,7 +62,7 @@ class OutputPace:
 
     def __init__(self, output: EvBuffer, now: float) -> None:
         self._output = output
-        self._entry = output.add_cb(self._on_change)
+        self._entry: CallbackEntry | None = output.add_cb(self._on_change)
         self._since = now
         self._taken_bytes = 0
 
@@ -76,5 +76,7 @@ class OutputPace:
         return rate is not None and self._taken_bytes < rate * counts_s
 
     def close(self) -> None:
-        """Listen no longer."""
-        self._output.remove_cb_entry(self._entry)
+        """Listen no longer.  Safe to repeat."""
+        entry, self._entry = self._entry, None  # which knows what it called, and that this
+        if entry is not None:
+            self._output.remove_cb_entry(entry)
