@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evsvc.dns.wire.fast import (
+    PlainSoa,
     is_ordinary_data,
     read_plain,
     write_plain,
@@ -98,16 +99,30 @@ records = st.lists(
 )
 
 
+def soa_above(name: bytes, up: int, primary: str, mailbox: str) -> PlainSoa | None:
+    """Make the SOA of a name that stands some labels above a name, and is not the root."""
+    owner = dns.name.from_wire(name, 0)[0]
+    owner = dns.name.Name(owner.labels[min(up, len(owner.labels) - 2) :])
+    numbers = bytes(range(20))
+    data = parse_name(primary).to_wire() + parse_name(mailbox).to_wire() + numbers
+    rrset = dns.rrset.from_rdata(owner, 77, dns.rdata.from_wire(1, 6, data, 0, len(data)))
+    return PlainSoa(len(owner.to_wire()), 77, primary, mailbox, numbers, rrset)
+
+
 @settings(max_examples=EXAMPLES)
 @given(
     ordinary_queries(),
     records,
     st.sampled_from([0, 0x400, 0x80, 0x480]),
     st.integers(0, 15),
+    st.one_of(st.none(), st.tuples(st.integers(0, 20), host_names, host_names)),
 )
-def test_what_is_written_by_hand_is_what_dnspython_writes(packet, answers, flags, rcode) -> None:
+def test_what_is_written_by_hand_is_what_dnspython_writes(
+    packet, answers, flags, rcode, negative
+) -> None:
     plain = read_plain(packet)
-    written = write_plain(plain, flags | rcode, answers, 1232)
+    soa = None if negative is None else soa_above(plain.packet[12 : plain.name_end], *negative)
+    written = write_plain(plain, flags | rcode, answers, 1232, soa)
     reply = start_reply(dns.message.from_wire(packet, keyring=False), flags | rcode, 1232)
     owner = reply.question[0].name
     for rdtype, ttl, data in answers:
@@ -118,6 +133,8 @@ def test_what_is_written_by_hand_is_what_dnspython_writes(packet, answers, flags
         else:
             rdata = dns.rdata.from_wire(1, rdtype, data, 0, len(data))
         reply.answer.append(dns.rrset.from_rdata(owner, ttl, rdata))
+    if soa is not None:
+        reply.authority.append(soa.rrset)
     whole = reply.to_wire(max_size=65535, want_shuffle=False)
     assert written == (whole if len(whole) <= 0x3FFF else None)
 

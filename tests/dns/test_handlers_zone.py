@@ -439,3 +439,17 @@ def test_a_zone_needs_an_origin_and_a_soa() -> None:
     zone.find_rdataset("@", "NS", create=True).add(dns.rdata.from_text("IN", "NS", "ns."))
     with pytest.raises(DnsArgumentError, match="SOA"):
         DnsZone(zone)
+
+
+@pytest.mark.parametrize("name", ["www", "none", "mail", "x.wild", "text", "a.b.c", "er.down"])
+@pytest.mark.parametrize("rdtype", ["A", "AAAA", "TXT"])
+def test_what_is_written_by_hand_is_what_the_long_way_writes(
+    make_server, zone, name, rdtype
+) -> None:
+    """An option in the query that is not aside sends it the long way."""
+    server = make_server(zone)
+    replies = []
+    for options in ([], [dns.edns.GenericOption(65001, b"")]):
+        packet = query(f"{name}.Example.com", rdtype, id=1, use_edns=0, options=options)
+        server.handle_message(packet, ("192.0.2.1", 1), replies.append)
+    assert replies[0] == replies[1]

@@ -22,7 +22,7 @@ from ...core.closing import Closing
 from ..errors import DNS_ERR_REFUSED, DnsArgumentError, DnsStateError
 from ..server.finished import ReplyGroup
 from ..wire.names import name_to_text, parse_name
-from .zone import NOT_AUTHORITATIVE, respond_found
+from .zone import NOT_AUTHORITATIVE, respond_from
 from .zone_data import ZoneData
 
 if TYPE_CHECKING:
@@ -249,9 +249,8 @@ class DnsRegistry(Closing):
             request.add_extended_error(NOT_AUTHORITATIVE)
             request.respond(DNS_ERR_REFUSED)
             return
-        found = self._data.find(request.message.question[0].name, question.type)
         request.keep_with(self._kept)
-        respond_found(request, found, self.options.keep_s)
+        respond_from(self._data, request, self.options.keep_s)
 
     def update(self, changed: Endpoint) -> None:
         """Answer by what an endpoint of ours has become."""

@@ -30,7 +30,7 @@ from ..resolver.sysconfig import read_file
 from ..server.finished import ReplyGroup
 from ..wire.names import parse_name
 from .networks import Networks
-from .zone_data import Found, ZoneData, read_zone
+from .zone_data import ZoneData, read_zone
 
 if TYPE_CHECKING:
     from ...core import EventBase
@@ -197,9 +197,8 @@ class DnsZone(Closing):
         elif question.type in (_AXFR, _IXFR):
             self._transfer(request)
         else:
-            found = data.find(request.message.question[0].name, question.type)
             request.keep_with(self._kept)
-            respond_found(request, found, self.options.keep_s)
+            respond_from(data, request, self.options.keep_s)
 
     def _transfer(self, request: DnsServerRequest) -> None:
         data = self._data
@@ -266,8 +265,15 @@ class DnsZone(Closing):
         return True
 
 
-def respond_found(request: DnsServerRequest, found: Found, keep_s: float) -> None:
-    """Answer a request with what a zone says; servers keep the reply for `keep_s` seconds."""
+def respond_from(data: ZoneData, request: DnsServerRequest, keep_s: float) -> None:
+    """Answer a request from a zone, to which it belongs; servers keep the reply for `keep_s`."""
+    rdtype = request.questions[0].type
+    plain = data.find_plain(request.name_key, rdtype)
+    if plain is not None and request.add_plain(plain.records, plain.soa):
+        request.set_flags(EVDNS_FLAGS_AA)
+        request.respond(plain.rcode, cache_s=keep_s)
+        return
+    found = data.find(request.message.question[0].name, rdtype)
     if found.is_authoritative:
         request.set_flags(EVDNS_FLAGS_AA)
     for section, rrsets in (

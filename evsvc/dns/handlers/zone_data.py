@@ -8,7 +8,7 @@ A node is there for each name that exists, an empty one for those that only have
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import dns.name
 import dns.rcode
@@ -28,6 +28,8 @@ import dns.zone
 from dns.rrset import RRset
 
 from ..errors import DnsArgumentError
+from ..wire.fast import PlainRecord, PlainSoa, is_ordinary_data
+from ..wire.names import name_to_text
 
 MAX_CHAIN_LINKS = 16
 """How many aliases of a zone are followed for one answer."""
@@ -35,14 +37,24 @@ MAX_CHAIN_LINKS = 16
 _A, _NS, _CNAME, _SOA, _AAAA = 1, 2, 5, 6, 28
 _DNAME, _DS, _ANY = 39, 43, 255
 _ADDRESSES = (_A, _AAAA)
+_PLAIN = frozenset({_A, _AAAA, dns.rdatatype.TXT})  # no names in them
 _OF_DNSSEC = frozenset({dns.rdatatype.RRSIG, dns.rdatatype.NSEC, dns.rdatatype.NSEC3})
 # What is not an alias's target's to answer.
 _NOT_ALIASED = frozenset({_CNAME, _ANY, dns.rdatatype.RRSIG, dns.rdatatype.NSEC})
 _WILDCARD = b"\1*"
 _make_alias: Callable[..., dns.rdata.Rdata] = dns.rdtypes.ANY.CNAME.CNAME
 
-Node: TypeAlias = dict[int, list[RRset]]
-"""The records of a name by type; several sets where RRSIG covers several types."""
+
+class Node(dict[int, list[RRset]]):
+    """The records of a name by type; several sets where RRSIG covers several types.
+
+    plain: those that were wanted ready to be written, by type.
+    """
+
+    __slots__ = ("plain",)
+
+    def __init__(self) -> None:
+        self.plain: dict[int, list[PlainRecord]] = {}
 
 
 class Found(NamedTuple):
@@ -55,10 +67,18 @@ class Found(NamedTuple):
     additional: Sequence[RRset] = ()
 
 
+class PlainFound(NamedTuple):
+    """What a zone says, as `DnsServerRequest.add_plain` takes it; it says it with authority."""
+
+    rcode: int
+    records: Sequence[PlainRecord] = ()
+    soa: PlainSoa | None = None
+
+
 class ZoneData:
     """The records of one zone.  Raises DnsArgumentError when there is not one SOA at its top."""
 
-    __slots__ = ("_negative_soa", "_nodes", "_origin_key", "origin", "soa")
+    __slots__ = ("_negative_soa", "_nodes", "_origin_key", "_plain_soa", "origin", "soa")
 
     def __init__(self, origin: dns.name.Name, rrsets: Iterable[RRset]) -> None:
         self.origin = origin
@@ -66,7 +86,7 @@ class ZoneData:
         self._nodes: dict[bytes, Node] = {}
         for rrset in rrsets:
             self._add(rrset)
-        soa = self._nodes.get(self._origin_key, {}).get(_SOA)
+        soa = self._nodes.get(self._origin_key, Node()).get(_SOA)
         if soa is None or len(soa[0]) != 1:
             raise DnsArgumentError(f"not a zone: {origin} has no SOA record, or several")
         self.soa: RRset
@@ -86,6 +106,7 @@ class ZoneData:
         self._negative_soa = dns.rrset.from_rdata(
             soa.name, min(soa.ttl, int(soa[0].minimum)), soa[0]
         )
+        self._plain_soa = _plain_soa_of(self._negative_soa, len(self._origin_key))
 
     def replace_node(
         self, name: dns.name.Name, rrsets: Iterable[RRset], *, exists: bool = False
@@ -96,7 +117,7 @@ class ZoneData:
         there for it alone go, too.
         """
         key = name.to_digestable()
-        self._nodes.get(key, {}).clear()
+        self._nodes[key] = Node()
         for rrset in rrsets:
             self._add(rrset)
         if exists:
@@ -113,8 +134,8 @@ class ZoneData:
     def _node_of(self, key: bytes) -> Node:
         """Return the node of a name, which exists from now on, and so do those above it."""
         for at in _label_starts(key[: len(key) - len(self._origin_key)]):
-            self._nodes.setdefault(key[at:], {})
-        return self._nodes.setdefault(key, {})
+            self._nodes.setdefault(key[at:], Node())
+        return self._nodes.setdefault(key, Node())
 
     def _drop_if_empty(self, key: bytes) -> None:
         while key != self._origin_key and not self._nodes.get(key, True):
@@ -137,6 +158,31 @@ class ZoneData:
             for rdtype, rrsets in list(node.items()):
                 if rdtype != _SOA:
                     yield from list(rrsets)
+
+    def find_plain(self, key: bytes, rdtype: int) -> PlainFound | None:
+        """Return what the zone says, for a name by its key at or below the origin.
+
+        None for whatever takes more than addresses or texts of the name itself, or the SOA.
+        """
+        walk = self._walk(key, rdtype)
+        node = walk.node
+        if walk.cut is not None or walk.dname is not None:
+            return None
+        if node is not None:
+            if _CNAME in node or rdtype == _ANY:
+                return None
+            rrsets = node.get(rdtype)
+            if rrsets:
+                if rdtype not in _PLAIN:
+                    return None
+                records = node.plain.get(rdtype)
+                if records is None:
+                    records = node.plain[rdtype] = _plain_records_of(rrsets)
+                return PlainFound(dns.rcode.NOERROR, records)
+        if self._plain_soa is None:
+            return None
+        rcode = dns.rcode.NXDOMAIN if node is None else dns.rcode.NOERROR
+        return PlainFound(rcode, (), self._plain_soa)
 
     def find(self, name: dns.name.Name, rdtype: int) -> Found:
         """Return what the zone says to a question about a name at or below its origin."""
@@ -215,7 +261,7 @@ class ZoneData:
             if key is None or key in seen:
                 continue
             seen.add(key)
-            node = self._nodes.get(key, {})
+            node = self._nodes.get(key, Node())
             for rdtype in _ADDRESSES:
                 found += node.get(rdtype, ())
         return found
@@ -228,6 +274,24 @@ class _Walk(NamedTuple):
     is_wildcard: bool = False
     cut: RRset | None = None
     dname: RRset | None = None
+
+
+def _plain_records_of(rrsets: Iterable[RRset]) -> list[PlainRecord]:
+    return [
+        (int(rrset.rdtype), rrset.ttl, rdata.to_wire() or b"")
+        for rrset in rrsets
+        for rdata in rrset
+    ]
+
+
+def _plain_soa_of(rrset: RRset, owner_bytes: int) -> PlainSoa | None:
+    soa = rrset[0]
+    primary, mailbox = name_to_text(soa.mname), name_to_text(soa.rname)
+    if owner_bytes == 1 or not (is_ordinary_data(primary) and is_ordinary_data(mailbox)):
+        return None
+    times = (soa.serial, soa.refresh, soa.retry, soa.expire, soa.minimum)
+    numbers = b"".join(int(number).to_bytes(4, "big") for number in times)
+    return PlainSoa(owner_bytes, rrset.ttl, primary, mailbox, numbers, rrset)
 
 
 def _label_starts(labels: bytes) -> list[int]:

@@ -24,6 +24,7 @@ import dns.rrset
 
 from ..constants import (
     EVDNS_ANSWER_SECTION,
+    EVDNS_AUTHORITY_SECTION,
     EVDNS_CLASS_INET,
     EVDNS_FLAGS_AA,
     EVDNS_FLAGS_AD,
@@ -46,7 +47,7 @@ from ..wire.edns import (
     add_options,
     options_bytes,
 )
-from ..wire.fast import PlainQuery, PlainRecord, is_ordinary_data, write_plain
+from ..wire.fast import PlainQuery, PlainRecord, PlainSoa, is_ordinary_data, write_plain
 from ..wire.names import name_to_text, parse_name
 from ..wire.queries import start_reply
 from ..wire.replies import HEADER_BYTES
@@ -148,6 +149,7 @@ class DnsServerRequest:
         "_phase",
         "_plain",
         "_plain_records",
+        "_plain_soa",
         "_questions",
         "_records",
         "_reply_flags",
@@ -171,6 +173,7 @@ class DnsServerRequest:
         self._plain: PlainQuery | None = None
         self._message: dns.message.Message | None = None
         self._plain_records: list[PlainRecord] | None = None
+        self._plain_soa: PlainSoa | None = None
         self._records: tuple[list[dns.rrset.RRset], ...] | None = None
         self._questions: list[ServerQuestion] | None = None
         self._groups: tuple[ReplyGroup, ...] = ()
@@ -346,6 +349,19 @@ class DnsServerRequest:
             raise DnsArgumentError(f"not a record: {type!r} {text!r} ({exc})") from None
         self.add_rrset(section, dns.rrset.from_rdata(owner, ttl, rdata))
 
+    def add_plain(self, records: Iterable[PlainRecord], soa: PlainSoa | None) -> bool:
+        """Add records of the asked name, or the SOA record of its absence, as they are written.
+
+        For handlers that have them ready.  Return False, and add nothing, when the reply cannot be
+        written by hand any more; they are to be added in another way then.
+        """
+        self._require_unanswered()
+        if self._plain_records is None or self._plain_soa is not None:
+            return False
+        self._plain_records += records
+        self._plain_soa = soa
+        return True
+
     def add_rrset(self, section: int, rrset: dns.rrset.RRset) -> None:
         """Add records as dnspython has them, whose names are absolute; it is not copied."""
         self._require_unanswered()
@@ -462,6 +478,7 @@ class DnsServerRequest:
             self._phase = _Phase.GIVEN_UP
             self._records = ([], [], [])
             self._plain_records = None if self._plain is None else []
+            self._plain_soa = None
             self._own_options = None
             self._send(DNS_ERR_SERVERFAILED, 0.0)
 
@@ -470,7 +487,9 @@ class DnsServerRequest:
         flags = self._reply_flags | rcode
         packet, whole = None, True
         if plain is not None and self._plain_records is not None:
-            packet = write_plain(plain, flags, self._plain_records, path.announced_bytes)
+            packet = write_plain(
+                plain, flags, self._plain_records, path.announced_bytes, self._plain_soa
+            )
         has_options = self._own_options is not None or self._server_options is not NO_OPTIONS
         # What is no longer than this fits everywhere.
         if packet is None or has_options or len(packet) > MIN_UDP_BYTES:
@@ -527,7 +546,9 @@ class DnsServerRequest:
             for rdtype, ttl, data in self._plain_records:
                 rdata = _make_rdata(rdtype, EVDNS_CLASS_INET, data)
                 self._records[EVDNS_ANSWER_SECTION].append(dns.rrset.from_rdata(owner, ttl, rdata))
-        self._plain_records = None
+        if self._plain_soa is not None:
+            self._records[EVDNS_AUTHORITY_SECTION].append(self._plain_soa.rrset)
+        self._plain_records = self._plain_soa = None
         return self._records
 
     def _require_unanswered(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
 import dns.name
+import dns.rrset
 
 from .names import name_to_text
 from .replies import HEADER_BYTES, QR
@@ -23,7 +24,7 @@ _MAX_NAME_BYTES = 255
 _MAX_LABEL_BYTES = 63
 _RD, _AD, _CD, _DO = 0x0100, 0x0020, 0x0010, 0x8000
 _COPIED = _RD | _CD
-_A, _AAAA, _OPT = 1, 28, 41
+_SOA, _OPT = 6, 41
 _OWN_NAME = 0xC000 | HEADER_BYTES  # a pointer to the question's name
 _QUESTION = struct.Struct("!HH")
 _QUESTION_AND_OPT = struct.Struct("!HHBHHIH")
@@ -111,10 +112,29 @@ def is_ordinary_data(data: bytes | str) -> bool:
     return isinstance(data, bytes) or _ORDINARY_NAME.match(data) is not None
 
 
+class PlainSoa(NamedTuple):
+    """The SOA record of a negative answer, whose owner is the question's name or above it.
+
+    owner_bytes: the length of the owner's wire form, which is no root;  primary, mailbox:
+    ordinary names;  numbers: the rest of its data;  rrset: the same as dnspython's.
+    """
+
+    owner_bytes: int
+    ttl: int
+    primary: str
+    mailbox: str
+    numbers: bytes
+    rrset: dns.rrset.RRset
+
+
 def write_plain(
-    query: PlainQuery, flags: int, records: Iterable[PlainRecord], announced_bytes: int
+    query: PlainQuery,
+    flags: int,
+    records: Iterable[PlainRecord],
+    announced_bytes: int,
+    soa: PlainSoa | None = None,
 ) -> bytes | None:
-    """Return the reply to a query, with its records in the answer section.
+    """Return the reply to a query, with records in the answer, and an SOA in the authority section.
 
     flags: what is set besides QR and what the query has of RD and CD; names in the records are
     ordinary ones.  None for a reply longer than MAX_REPLY_BYTES.
@@ -131,12 +151,26 @@ def write_plain(
             data = _compressed(names, data, at + 12)
         answers.append(_RECORD.pack(_OWN_NAME, rdtype, 1, ttl, len(data)) + data)
         at += 12 + len(data)
+    if soa is not None:
+        answers.append(_soa_record(query, soa, names, at))
     has_opt = query.edns_flags >= 0
-    head = _COUNTS.pack(QR | query.flags & _COPIED | flags, 1, len(answers), 0, has_opt)
+    counts = (len(answers), 0) if soa is None else (len(answers) - 1, 1)
+    head = _COUNTS.pack(QR | query.flags & _COPIED | flags, 1, *counts, has_opt)
     reply = packet[:2] + head + packet[HEADER_BYTES:end] + b"".join(answers)
     if has_opt:
         reply += _OPT_RECORD.pack(0, _OPT, announced_bytes, query.edns_flags & _DO, 0)
     return reply if len(reply) <= MAX_REPLY_BYTES else None
+
+
+def _soa_record(query: PlainQuery, soa: PlainSoa, names: dict[bytes, int] | None, at: int) -> bytes:
+    if names is None:
+        names = {}
+        _note_suffixes(names, query.packet[HEADER_BYTES : query.name_end].lower(), HEADER_BYTES)
+    data = _compressed(names, soa.primary, at + 12)
+    data += _compressed(names, soa.mailbox, at + 12 + len(data))
+    data += soa.numbers
+    owner = 0xC000 | query.name_end - soa.owner_bytes
+    return _RECORD.pack(owner, _SOA, 1, soa.ttl, len(data)) + data
 
 
 def _compressed(names: dict[bytes, int], text: str, at: int) -> bytes:
