@@ -1,13 +1,15 @@
-"""Measures evsvc's DNS server against libevent's C evdns: A queries over UDP, by dnsperf.
+"""Measures evsvc's DNS server against libevent's C evdns and others: A queries over UDP.
 
-Each round runs the C server, ours with a callback for each query, and ours with kept replies, one
-after the other, alone on one core, under dnsperf on another.  Speed decides nothing here: the exit
-status is 1 only when a program is missing or a server or a run is faulty.
+The queries come from dnsperf.  Each round runs the C server, ours with a callback for each query,
+with kept replies and with a zone, Twisted Names and dnslib, one after the other, alone on one
+core, under dnsperf on another.  What is not installed has no row.  Speed decides nothing here: the
+exit status is 1 only when a program is missing or a server or a run is faulty.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import re
 import statistics
 import subprocess
@@ -20,12 +22,14 @@ from bench.tools import ROOT, BenchError, build_c, cores, find_program, pinned, 
 
 C_SOURCE = ROOT / "bench" / "evdns_server.c"
 PYTHON_PROGRAM = ROOT / "bench" / "dns_server.py"
-C_NAME, CALLBACK_NAME, KEPT_NAME = "libevent C", "callback", "kept replies"
+PEERS_PROGRAM = ROOT / "bench" / "dns_peers.py"
+C_NAME = "libevent C"
+OURS = {"callback": "callback", "kept replies": "kept", "zone, not kept": "zone"}
+PEERS = {"Twisted Names": "twisted", "dnslib": "dnslib"}
 
 NAMES = 1000
 CLIENTS = 4
 IN_FLIGHT = 200
-KEPT_S = 3600
 MOST_LOST = 0.01
 
 
@@ -53,12 +57,14 @@ def measure(command: Sequence[str | Path], queries: Path, seconds: int) -> float
 
 def run(rounds: int, seconds: int) -> str:
     """Measure all servers in turn, and return the figures as a table."""
-    ours: list[str | Path] = [sys.executable, PYTHON_PROGRAM]
-    servers: dict[str, list[str | Path]] = {
-        C_NAME: [build_c(C_SOURCE)],
-        CALLBACK_NAME: [*ours],
-        KEPT_NAME: [*ours, str(KEPT_S)],
-    }
+    servers: dict[str, list[str | Path]] = {C_NAME: [build_c(C_SOURCE)]}
+    for name, kind in OURS.items():
+        servers[name] = [sys.executable, PYTHON_PROGRAM, kind]
+    for name, kind in PEERS.items():
+        if importlib.util.find_spec(kind) is None:
+            print(f"{name} is not installed", file=sys.stderr)
+        else:
+            servers[name] = [sys.executable, PEERS_PROGRAM, kind]
     figures: dict[str, list[float]] = {name: [] for name in servers}
     with tempfile.TemporaryDirectory() as folder:
         queries = Path(folder) / "queries"
@@ -66,11 +72,11 @@ def run(rounds: int, seconds: int) -> str:
         for _ in range(rounds):
             for name, command in servers.items():
                 figures[name].append(measure(command, queries, seconds))
-    lines = [f"{'server':<14}{'queries/s':>12}{'ratio':>8}   (medians of {rounds} rounds)"]
+    lines = [f"{'server':<16}{'queries/s':>12}{'ratio':>8}   (medians of {rounds} rounds)"]
     for name, speeds in figures.items():
         ratios = [own / c for own, c in zip(speeds, figures[C_NAME], strict=True)]
         speed, ratio = statistics.median(speeds), statistics.median(ratios)
-        lines.append(f"{name:<14}{speed:>12,.0f}{ratio:>8.2f}")
+        lines.append(f"{name:<16}{speed:>12,.0f}{ratio:>8.2f}")
     return "\n".join(lines)
 
 
@@ -78,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=positive, default=5)
-    parser.add_argument("--seconds", type=positive, default=5)
+    parser.add_argument("--seconds", type=positive, default=3)
     chosen = parser.parse_args(arguments)
     try:
         print(run(chosen.rounds, chosen.seconds))
