@@ -54,7 +54,11 @@ TLS_FINISH_S = 1.0
 
 
 class UdpServerPort:
-    """A UDP socket that is served; it belongs to the port (struct evdns_server_port)."""
+    """A UDP socket that is served; it belongs to the port (struct evdns_server_port).
+
+    address, port: where it is bound;  closed: whether `close` was called;  announced_bytes: the
+    largest datagram that EDNS tells clients to send.
+    """
 
     __slots__ = (
         "_handle",
@@ -66,6 +70,7 @@ class UdpServerPort:
         "_write_event",
         "address",
         "announced_bytes",
+        "closed",
         "port",
     )
 
@@ -78,6 +83,7 @@ class UdpServerPort:
         on_close: Callable[[UdpServerPort], object],
     ) -> None:
         sock.setblocking(False)
+        self.closed = False
         self.address: str
         self.port: int
         self.address, self.port = sock.getsockname()[:2]
@@ -92,11 +98,6 @@ class UdpServerPort:
         self._read_event = Event(base, sock, EV_READ | EV_PERSIST, on_readable)
         self._read_event.add()
 
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return not self._read_event.initialized
-
     def close(self) -> None:
         """Stop serving and close the socket; requests not answered yet get no reply.
 
@@ -104,6 +105,7 @@ class UdpServerPort:
         """
         if self.closed:
             return
+        self.closed = True
         self._read_event.close()
         self._write_event.close()
         self._replies.clear()

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 MAX_RDATA_BYTES = 65535
 MAX_TTL_S = 2**31 - 1  # RFC 2181 section 8
+MAX_RCODE = 15
 MAX_OPTIONS_BYTES = 1024
 """What the options that a program adds to a reply may have in all."""
 _SETTABLE_FLAGS = int(EVDNS_FLAGS_AA | EVDNS_FLAGS_RD | EVDNS_FLAGS_AD)
@@ -114,6 +115,9 @@ class _Phase(enum.Enum):
     GIVEN_UP = enum.auto()  # answered for the program, whose callback raised
 
 
+_OPEN = _Phase.OPEN  # looked at several times for each query
+
+
 class ServerOptions(NamedTuple):
     """What the server itself has to do with the EDNS options of a query.
 
@@ -167,7 +171,7 @@ class DnsServerRequest:
         options: ServerOptions = NO_OPTIONS,
     ) -> None:
         self._path = path
-        self._phase = _Phase.OPEN
+        self._phase = _OPEN
         self._reply_flags = 0
         # While the query and all records are ordinary they stay plain; `_sections` ends that.
         self._plain: PlainQuery | None = None
@@ -376,14 +380,14 @@ class DnsServerRequest:
     ) -> None:
         """Answer with IPv4 addresses, a record for each (evdns_server_request_add_a_reply)."""
         packed = [_pack(address, ipaddress.IPv4Address) for address in _each(addresses)]
-        self._answer(name, EVDNS_TYPE_A, ttl, packed)
+        self._answer(name, EVDNS_TYPE_A, ttl, packed, True)
 
     def add_aaaa_reply(
         self, name: str, addresses: Iterable[str | bytes | ipaddress.IPv6Address], ttl: int
     ) -> None:
         """Answer with IPv6 addresses, a record for each (evdns_server_request_add_aaaa_reply)."""
         packed = [_pack(address, ipaddress.IPv6Address) for address in _each(addresses)]
-        self._answer(name, EVDNS_TYPE_AAAA, ttl, packed)
+        self._answer(name, EVDNS_TYPE_AAAA, ttl, packed, True)
 
     def add_ptr_reply(
         self, address: str | None, arpa_name: str | None, hostname: str, ttl: int
@@ -408,11 +412,24 @@ class DnsServerRequest:
         """Answer that `name` is an alias of `target` (evdns_server_request_add_cname_reply)."""
         self._answer(name, EVDNS_TYPE_CNAME, ttl, [target])
 
-    def _answer(self, name: str, rdtype: int, ttl: int, each: Sequence[bytes | str]) -> None:
-        self._require_unanswered()
+    def _answer(
+        self,
+        name: str,
+        rdtype: int,
+        ttl: int,
+        each: Sequence[bytes | str],
+        is_ordinary: bool = False,
+    ) -> None:
+        if self._phase is not _OPEN:
+            self._require_unanswered()
         plain = self._plain_records
-        if plain is not None and self._is_asked(name) and all(map(is_ordinary_data, each)):
-            _check_number("ttl", ttl, MAX_TTL_S)
+        if (
+            plain is not None
+            and self._is_asked(name)
+            and (is_ordinary or all(map(is_ordinary_data, each)))
+        ):
+            if type(ttl) is not int or not 0 <= ttl <= MAX_TTL_S:
+                _check_number("ttl", ttl, MAX_TTL_S)
             plain += [(rdtype, ttl, data) for data in each]
             return
         for data in each:
@@ -429,10 +446,12 @@ class DnsServerRequest:
         of the additional section (RFC 2181 section 9).  Raises DnsArgumentError for another
         rcode or time, DnsStateError the second time.  Source: evdns_server_request_respond.
         """
-        if self._phase is _Phase.GIVEN_UP:
-            return
-        self._require_unanswered()
-        _check_number("rcode", rcode, 15)
+        if self._phase is not _OPEN:
+            if self._phase is _Phase.GIVEN_UP:
+                return
+            self._require_unanswered()
+        if type(rcode) is not int or not 0 <= rcode <= MAX_RCODE:
+            _check_number("rcode", rcode, MAX_RCODE)
         if not 0 <= cache_s < math.inf:
             raise DnsArgumentError(f"the time to keep a reply cannot be {cache_s!r}")
         self._phase = _Phase.ANSWERED
@@ -474,7 +493,7 @@ class DnsServerRequest:
 
     def give_up(self) -> None:
         """Answer SERVFAIL for a callback that raised; what the program does later is ignored."""
-        if self._phase is _Phase.OPEN:
+        if self._phase is _OPEN:
             self._phase = _Phase.GIVEN_UP
             self._records = ([], [], [])
             self._plain_records = None if self._plain is None else []

@@ -56,6 +56,7 @@ log = logging.getLogger("evsvc.dns")
 
 # Types that no record of an answer can have (RFC 6895 3.1), and zone transfers.
 _NO_DATA = frozenset({0, dns.rdatatype.OPT, dns.rdatatype.TKEY, dns.rdatatype.TSIG})
+_FIRST_UNUSUAL = int(dns.rdatatype.OPT)
 _TRANSFERS = frozenset({dns.rdatatype.IXFR, dns.rdatatype.AXFR})
 
 _KEEPALIVE_UNITS = 10  # a second in tenths (RFC 7828 section 3.1)
@@ -215,10 +216,11 @@ class DnsServer(Closing):
 
     def _handle_query(self, path: ReplyPath, packet: bytes, address: Any) -> None:
         """Answer what the program should not see, call back for the rest."""
-        reply = self._finished.find(packet, self._base.reactor.now)
-        if reply is not None:
-            path.send_reply(reply, address)
-            return
+        if self._finished:
+            reply = self._finished.find(packet, self._base.reactor.now)
+            if reply is not None:
+                path.send_reply(reply, address)
+                return
         plain = read_plain(packet) if len(packet) <= self._options.query_bytes else None
         if plain is not None:
             self._ask(path, plain, plain.rdtype, plain.rdclass, address)
@@ -318,7 +320,9 @@ class DnsServer(Closing):
     ) -> None:
         """Let the program answer, unless it is not to see such a question."""
         request = DnsServerRequest(path, query, address, self._keep, options)
-        if not self._serves(rdtype, rdclass, path):
+        # The usual ones are data, of the Internet.
+        is_usual = rdclass == 1 and 0 < rdtype < _FIRST_UNUSUAL
+        if not is_usual and not self._serves(rdtype, rdclass, path):
             self._refused += 1
             request.respond(DNS_ERR_REFUSED)
             return

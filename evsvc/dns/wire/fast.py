@@ -50,6 +50,7 @@ class PlainQuery(NamedTuple):
     name_end:   where its name ends; type and class follow.
     payload:    the largest datagram that the client takes, 0 without EDNS.
     edns_flags: the flags of EDNS, -1 without EDNS.
+    labels:     the name's, without the root's.
     """
 
     packet: bytes
@@ -59,15 +60,12 @@ class PlainQuery(NamedTuple):
     rdclass: int
     payload: int
     edns_flags: int
+    labels: list[bytes]
 
     @property
     def name(self) -> str:
         """The name as text, in the letters' case of the packet, without the last dot."""
-        packet, at = self.packet, HEADER_BYTES
-        labels = []
-        while length := packet[at]:
-            labels.append(packet[at + 1 : at + 1 + length])
-            at += 1 + length
+        labels = self.labels
         if b"".join(labels).translate(None, _LETTERS_OF_HOSTS):
             return name_to_text(dns.name.Name([*labels, b""]))
         return b".".join(labels).decode("ascii")
@@ -85,22 +83,25 @@ def read_plain(packet: bytes) -> PlainQuery | None:
     if not HEADER_BYTES < last < HEADER_BYTES + _MAX_NAME_BYTES:
         return None
     at = HEADER_BYTES
+    labels = []
     while at < last:
         length = packet[at]
         if not 0 < length <= _MAX_LABEL_BYTES:
             return None
-        at += 1 + length
+        start = at + 1
+        at = start + length
+        labels.append(packet[start:at])
     if at != last or packet[at]:
         return None
     if not has_opt:
         rdtype, rdclass = _QUESTION.unpack_from(packet, name_end)
-        return PlainQuery(packet, flags, name_end, rdtype, rdclass, 0, -1)
+        return PlainQuery(packet, flags, name_end, rdtype, rdclass, 0, -1, labels)
     rdtype, rdclass, root, opt, payload, ttl, length = _QUESTION_AND_OPT.unpack_from(
         packet, name_end
     )
     if root or opt != _OPT or ttl & ~_DO or length:
         return None
-    return PlainQuery(packet, flags, name_end, rdtype, rdclass, payload, ttl)
+    return PlainQuery(packet, flags, name_end, rdtype, rdclass, payload, ttl, labels)
 
 
 PlainRecord: TypeAlias = tuple[int, int, bytes | str]
