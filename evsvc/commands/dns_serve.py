@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..core import ArgumentError, EventBase, SocketError
 from ..dns import (
@@ -66,7 +68,7 @@ def serve(args: argparse.Namespace) -> int:
     chain = DnsChain()
     for zone in zones:
         chain.add(zone.origin, zone)
-    with EventBase() as base, Resolver(base, 0) as resolver:
+    with EventBase() as base, Resolver(base, 0) as resolver, _signals(base, zones):
         if args.forward is not None:
             resolver.nameserver_ip_add(args.forward)
             chain.add(".", DnsForwarder(resolver))
@@ -75,11 +77,34 @@ def serve(args: argparse.Namespace) -> int:
             for host in args.host or [DEFAULT_HOST]:
                 _listen(server, host, args.port)
             for zone in zones:
+                zone.follow(base)
                 print(f"serving {zone.origin}, serial {zone.serial}", flush=True)
-            _run(base, zones)
+            base.dispatch()
         for zone in zones:
             zone.close()
     return 0
+
+
+@contextmanager
+def _signals(base: EventBase, zones: list[DnsZone]) -> Iterator[None]:
+    """Have SIGHUP read the zones again, and SIGINT and SIGTERM end the loop."""
+
+    def reload(signum: int, what: int, arg: object) -> None:
+        for zone in zones:
+            zone.reload_aside(base)
+
+    def stop(signum: int, what: int, arg: object) -> None:
+        base.loopbreak()
+
+    events = [base.signal(signal.SIGHUP, reload)]
+    events += [base.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM)]
+    for event in events:
+        event.add()
+    try:
+        yield
+    finally:
+        for event in events:
+            event.close()
 
 
 def _listen(server: DnsServer, host: str, port: int) -> None:
@@ -98,22 +123,3 @@ def _listen(server: DnsServer, host: str, port: int) -> None:
                 raise
     where = f"[{host}]" if ":" in host else host
     print(f"listening on {where}:{tcp.port}, UDP and TCP", flush=True)
-
-
-def _run(base: EventBase, zones: list[DnsZone]) -> None:
-    def reload(signum: int, what: int, arg: object) -> None:
-        for zone in zones:
-            zone.reload_aside(base)
-
-    def stop(signum: int, what: int, arg: object) -> None:
-        base.loopbreak()
-
-    for zone in zones:
-        zone.follow(base)
-    events = [base.signal(signal.SIGHUP, reload)]
-    events += [base.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM)]
-    for event in events:
-        event.add()
-    base.dispatch()
-    for event in events:
-        event.close()
