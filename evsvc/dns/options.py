@@ -69,6 +69,7 @@ _RESOLVER_RANGES: dict[str, tuple[float, float]] = {
     "getaddrinfo_skew_s": (MIN_TIMEOUT_S, math.inf),
     "receive_buffer_bytes": (0, 2**31 - 1),
     "send_buffer_bytes": (0, 2**31 - 1),
+    "udp_port_uses": (1, 65535),
     "tcp_idle_s": (MIN_TIMEOUT_S, math.inf),
     "edns_udp_bytes": (MIN_UDP_BYTES, MAX_MESSAGE_BYTES),
     "cname_links": (0, 64),
@@ -107,6 +108,8 @@ class ResolverOptions:
     single_request: have `getaddrinfo` ask for AAAA when A is answered, not beside it.
     trust_ad:      ask whether nameservers have validated what they say, and believe them.
     receive_buffer_bytes, send_buffer_bytes: SO_RCVBUF and SO_SNDBUF of UDP sockets; 0 leaves them.
+    udp_port_uses: for how many queries, one after the other, a UDP port is used while more are on
+                   the wire; 1 is a new random port for each.
     tcp_idle_s:    how long a TCP connection to a nameserver is kept unused.
     use_vc:        ask over TCP only.
     ignore_tc:     report a truncated answer rather than ask again over TCP.
@@ -140,6 +143,7 @@ class ResolverOptions:
     trust_ad: bool = False
     receive_buffer_bytes: int = 0
     send_buffer_bytes: int = 0
+    udp_port_uses: int = 16
     tcp_idle_s: float = 5.0
     use_vc: bool = False
     ignore_tc: bool = False

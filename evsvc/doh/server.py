@@ -10,8 +10,9 @@ from typing import Any
 
 from ..core import ArgumentError
 from ..dns import DnsServer
+from ..dns.wire.framing import HEADER_BYTES
 from ..dns.wire.lifetime import lifetime_of
-from ..dns.wire.replies import HEADER_BYTES, QR
+from ..dns.wire.replies import QR
 from ..http import HttpServer, ServerRequest
 
 CONTENT_TYPE = "application/dns-message"

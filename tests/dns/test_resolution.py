@@ -22,7 +22,7 @@ from evsvc.dns.resolver.answer import Answer
 from evsvc.dns.resolver.nameservers import Nameserver
 from evsvc.dns.resolver.resolution import Resolution, Step
 from evsvc.dns.resolver.search import list_candidates, rank
-from evsvc.dns.wire.names import parse_name, randomize_case
+from evsvc.dns.wire.names import parse_name, randomize_case, wire_of
 from evsvc.dns.wire.records import Record
 from evsvc.dns.wire.replies import Query, Question, Reply, parse_reply
 
@@ -178,9 +178,9 @@ def test_aliases_are_followed_up_to_cname_links(links) -> None:
 def test_the_random_case_is_taken_out_of_names(make_reply, target, expected) -> None:
     """A server that compresses gives the ending of our own question back."""
     question = Question(NAME, dns.rdatatype.A)
-    query = Query(question, 1, asked=parse_name("wWw.eXaMpLe.CoM"))
+    query = Query(question, 1, exact=True)
     packet = make_reply(
-        query.to_packet(), f"wWw.eXaMpLe.CoM. 5 CNAME {target}", f"{target} 5 A 10.0.0.1"
+        query.to_packet(), f"{query.asked} 5 CNAME {target}", f"{target} 5 A 10.0.0.1"
     )
     reply = parse_reply(packet.to_wire(), query, 16)
     assert reply.canonical_name.to_text(True) == expected
@@ -232,7 +232,12 @@ def test_a_candidate_that_would_be_too_long_is_left_out(last, lengths) -> None:
 
 
 def test_random_case_changes_letters_alone() -> None:
-    name = parse_name("abcdefghijklmnopqrstuvwxyz0123456789-_.example.com")
-    seen = {randomize_case(name).labels for _ in range(8)}
+    wire = wire_of(parse_name("abcdefghijklmnopqrstuvwxyz0123456789-_.@[`{.example.com"))
+    seen = {randomize_case(wire) for _ in range(8)}
     assert len(seen) == 8
-    assert {tuple(label.lower() for label in labels) for labels in seen} == {name.labels}
+    assert {each.lower() for each in seen} == {wire}
+
+
+def test_random_case_leaves_bytes_beyond_ascii_alone() -> None:
+    wire = wire_of(dns.name.Name([bytes(range(0x80, 0xBF)), b""]))
+    assert randomize_case(wire) == wire

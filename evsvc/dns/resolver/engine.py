@@ -36,7 +36,7 @@ from ..errors import (
     DNS_ERR_SYSTEM,
 )
 from ..options import MIN_UDP_BYTES
-from ..wire.names import parse_name, randomize_case
+from ..wire.names import parse_name
 from ..wire.replies import Query, Question, parse_reply
 from .answer import Answer, answer_at_home
 from .cache import AnswerCache
@@ -44,6 +44,7 @@ from .flight import Flight, FlightKey, FlightState, Sent, Ticket, Way
 from .nameservers import NameserverPool, choose_id
 from .resolution import Resolution, Step
 from .transport import TcpTransport, UdpTransport
+from .waits import Waits
 
 if TYPE_CHECKING:
     from ...core import EventBase, EventFlag
@@ -78,7 +79,10 @@ class LookupEngine:
         "_suspended",
         "_tickets",
         "_transports",
+        "_wait_over_at",
+        "_wait_timer",
         "_waiting",
+        "_waits",
         "base",
         "cache",
         "pool",
@@ -104,6 +108,9 @@ class LookupEngine:
         self._closed = False
         self._silent = False
         self._probe_timer = base.timer(self._on_probe_time)
+        self._waits = Waits()
+        self._wait_timer = base.timer(self._on_wait_over)
+        self._wait_over_at = 0.0
 
     @property
     def options(self) -> ResolverOptions:
@@ -168,7 +175,6 @@ class LookupEngine:
             ignore_tc=way.ignore_tc,
         )
         flight = Flight(question, resolution, key)
-        flight.timer = self.base.timer(self._on_timeout, flight)
         self._flights[key] = flight
         self._waiting[flight] = None
         return flight
@@ -234,6 +240,7 @@ class LookupEngine:
         for flight in unfinished:
             self._release(flight)
         self._probe_timer.close()
+        self._wait_timer.close()
         with contextlib.suppress(StateError):  # a base closed before us calls nobody
             for flight in unfinished:
                 self._tell(flight, Answer(DNS_ERR_SHUTDOWN))
@@ -290,15 +297,14 @@ class LookupEngine:
             self._places_taken -= 1
         flight.state = FlightState.DONE
         self._leave_wire(flight)
-        if flight.timer is not None:
-            flight.timer.close()
 
     def _leave_wire(self, flight: Flight) -> None:
         """Give back the sockets and the ids of a question's queries."""
         for server in list(flight.sent):
             self._drop(flight, server)
-        if flight.timer is not None:
-            flight.timer.delete()
+        self._waits.stop(flight)
+        if not self._waits and not self._closed:
+            self._wait_timer.delete()
 
     def _drop(self, flight: Flight, server: Nameserver) -> None:
         """Wait no longer for one nameserver's reply."""
@@ -319,7 +325,6 @@ class LookupEngine:
         """Send to the nameserver that the resolution names; False when the system refuses to."""
         server = flight.resolution.server
         assert server is not None
-        assert flight.timer is not None
         transport = self._transport(server, flight.resolution.over_tcp)
         sent = flight.sent.get(server)
         if sent is None or sent.transport is not transport:
@@ -340,7 +345,12 @@ class LookupEngine:
                 return self._send(flight)
             self._blame(flight, server, is_last=False)
             return False
-        flight.timer.add(self._options.timeout_s)
+        timeout_s = self._options.timeout_s
+        due_at = self.base.now + timeout_s
+        self._waits.start(flight, due_at)
+        if due_at < self._wait_over_at or not self._wait_timer.timer_key:
+            self._wait_over_at = due_at
+            self._wait_timer.add(timeout_s)
         return True
 
     def _new_query(self, flight: Flight, server: Nameserver) -> Query:
@@ -352,7 +362,7 @@ class LookupEngine:
         return Query(
             question,
             query_id,
-            asked=randomize_case(question.name) if exact else None,
+            exact=exact,
             edns_udp_bytes=options.edns_udp_bytes if server.takes_edns else MIN_UDP_BYTES,
             authentic=options.trust_ad,
         )
@@ -371,8 +381,11 @@ class LookupEngine:
         reply = parse_reply(packet, sent.query, resolution.max_links)
         if reply is None:
             log.debug("ignored a packet from %s", format_sockaddr_port(server.address))
+            sent.suspect = True
             return False
         over_tcp = sent.transport is not self._transports.get((server, False))
+        if not reply.same_letters:
+            sent.suspect = True
         self._drop(flight, server)  # a copy of its reply must not count again
         if sent.query.exact and not reply.same_letters:
             if not over_tcp:
@@ -413,7 +426,17 @@ class LookupEngine:
         else:
             self._take_silence(flight, server)
 
-    def _on_timeout(self, fd: int, what: EventFlag, flight: Flight) -> None:
+    def _on_wait_over(self, fd: int, what: EventFlag, arg: object) -> None:
+        """Some questions may have waited for long enough."""
+        now = self.base.now
+        while (flight := self._waits.pop_due(now)) is not None:
+            self._on_timeout(flight)
+        due_at = self._waits.next_due()
+        if due_at is not None and not self._closed:
+            self._wait_over_at = due_at
+            self._wait_timer.add(max(due_at - self.base.now, 0.0))
+
+    def _on_timeout(self, flight: Flight) -> None:
         """No reply came in time.  A TCP connection that is silent is given up for all its users."""
         server = flight.resolution.server
         assert server is not None
@@ -474,7 +497,6 @@ class LookupEngine:
         question = Question(name, rdtype)
         resolution = Resolution(question, options, partial(_only, server))
         flight = Flight(question, resolution, None, probed=server)
-        flight.timer = self.base.timer(self._on_timeout, flight)
         flight.state = FlightState.ON_WIRE
         self._probes.add(flight)
         self._go_on(flight)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from ...core import Event
     from ..wire.replies import Query, Question, QuestionKey
     from .answer import Answer
     from .nameservers import Nameserver
@@ -53,7 +52,7 @@ class Flight:
     nameserver;  waiters: in the order of their coming.
     """
 
-    __slots__ = ("key", "probed", "question", "resolution", "sent", "state", "timer", "waiters")
+    __slots__ = ("key", "probed", "question", "resolution", "sent", "state", "waiters")
 
     def __init__(
         self,
@@ -69,13 +68,15 @@ class Flight:
         self.state = FlightState.WAITING
         self.sent: dict[Nameserver, Sent] = {}
         self.waiters: dict[Ticket, None] = {}
-        self.timer: Event | None = None
 
 
 class Sent:
-    """A query of a flight that is out at one nameserver."""
+    """A query of a flight that is out at one nameserver.
 
-    __slots__ = ("flight", "packet", "query", "server", "transport")
+    suspect: whether something came its way that was no reply to it, as when somebody guesses.
+    """
+
+    __slots__ = ("flight", "packet", "query", "server", "suspect", "transport")
 
     def __init__(
         self, flight: Flight, server: Nameserver, transport: Transport, query: Query
@@ -85,6 +86,7 @@ class Sent:
         self.transport = transport
         self.query = query
         self.packet = query.to_packet()
+        self.suspect = False
 
 
 class Transport(Protocol):

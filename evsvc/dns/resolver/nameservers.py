@@ -6,7 +6,7 @@ resolv.conf(5); evdns.c's nameserver_failed and nameserver_probe_failed.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Container
 from functools import partial
 
@@ -153,6 +153,6 @@ def choose_id(taken: Container[int]) -> int:
     `taken` must leave some free: lookups on the wire are limited to 65000.
     """
     while True:
-        query_id = secrets.randbelow(_UNUSED_ID)
-        if query_id not in taken:
+        query_id = int.from_bytes(os.urandom(2), "big")
+        if query_id != _UNUSED_ID and query_id not in taken:
             return query_id

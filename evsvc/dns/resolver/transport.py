@@ -1,9 +1,11 @@
-"""How queries reach a nameserver: a UDP socket for each query, one TCP connection per server.
+"""How queries reach a nameserver: a UDP port for each query, one TCP connection per server.
 
 RFC 5452 section 9.2 wants an unpredictable source port for every query, and different ones at the
 same time, so that a forger has to guess port and id together.  A socket per query costs a few
 system calls; it also lets the kernel drop what other hosts send, and report a port that is closed.
-libevent keeps one socket, and so one port, per nameserver.
+While there are others on the wire, a socket whose query was answered takes another, a few times; it
+has never two at once, and is closed with the last.  libevent keeps one socket, and so one port, per
+nameserver.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from ..wire.replies import id_of
 
 if TYPE_CHECKING:
     from ...core import BevEvent, EventBase, EventFlag
+    from ...core.reactor.event import EventCallback
     from .flight import Sent
     from .nameservers import Nameserver
 
@@ -96,10 +99,38 @@ def _bind_random_port(sock: socket.socket, local: SocketAddress) -> None:
     sock.bind(local)
 
 
-class UdpTransport:
-    """Queries over UDP to one nameserver, each from a socket of its own.  See `Transport`."""
+class _Port:
+    """A socket at a random port.  sent: the query that is out on it;  uses: how many were."""
 
-    __slots__ = ("_base", "_on_lost", "_on_packet", "_options", "_out", "_server")
+    __slots__ = ("event", "sent", "sock", "uses")
+
+    def __init__(self, base: EventBase, sock: socket.socket, on_readable: EventCallback) -> None:
+        self.sock = sock
+        self.sent: Sent | None = None
+        self.uses = 0
+        self.event = Event(base, sock, EV_READ | EV_PERSIST, on_readable, self)
+        self.event.add()
+
+    def close(self) -> None:
+        self.sent = None
+        self.event.close()
+        self.sock.close()
+
+
+class UdpTransport:
+    """Queries over UDP to one nameserver, each alone on a port.  See `Transport`."""
+
+    __slots__ = (
+        "_answered",
+        "_base",
+        "_free",
+        "_on_lost",
+        "_on_packet",
+        "_options",
+        "_out",
+        "_server",
+        "_uses",
+    )
 
     def __init__(
         self,
@@ -114,24 +145,39 @@ class UdpTransport:
         self._options = options
         self._on_packet = on_packet
         self._on_lost = on_lost
-        self._out: dict[Sent, tuple[socket.socket, Event]] = {}
+        self._out: dict[Sent, _Port] = {}
+        self._free: list[_Port] = []
+        self._answered: Sent | None = None
+        self._uses = options.udp_port_uses
 
     def send(self, sent: Sent) -> None:
         """Send a query; a full socket counts as sent and lost."""
-        if sent not in self._out:
-            sock = open_udp_socket(self._server.address, self._options)
-            event = Event(self._base, sock, EV_READ | EV_PERSIST, self._on_readable, sent)
-            event.add()
-            self._out[sent] = sock, event
+        port = self._out.get(sent)
+        if port is None:
+            if self._free:
+                port = self._free.pop()
+            else:
+                sock = open_udp_socket(self._server.address, self._options)
+                port = _Port(self._base, sock, self._on_readable)
+            port.sent = sent
+            port.uses += 1
+            self._out[sent] = port
         with contextlib.suppress(BlockingIOError):
-            self._out[sent][0].send(sent.packet)
+            port.sock.send(sent.packet)
 
     def forget(self, sent: Sent) -> None:
-        """Close a query's socket."""
-        sock, event = self._out.pop(sent, (None, None))
-        if sock is not None and event is not None:
-            event.close()
-            sock.close()
+        """Close a query's socket, or keep it for another if it was answered."""
+        port = self._out.pop(sent, None)
+        if port is None:
+            return
+        may_stay = sent is self._answered and not sent.suspect and bool(self._out)
+        if may_stay and port.uses < self._uses:
+            port.sent = None
+            self._free.append(port)
+        else:
+            port.close()
+        if self._free and not self._out:
+            self._close_free()
 
     def give_up(self) -> None:
         """The queries share nothing."""
@@ -141,22 +187,37 @@ class UdpTransport:
         for sent in list(self._out):
             self.forget(sent)
 
-    def _on_readable(self, fd: int, what: EventFlag, sent: Sent) -> None:
-        sock, _ = self._out[sent]
+    def _close_free(self) -> None:
+        """Nothing is out any more: a port that waits for nothing must not keep the loop alive."""
+        free, self._free = self._free, []
+        for port in free:
+            port.close()
+
+    def _on_readable(self, fd: int, what: EventFlag, port: _Port) -> None:
+        sock = port.sock
+        sent = port.sent
         for _ in range(PACKETS_PER_READ):
             try:
                 packet, source = sock.recvfrom(MAX_MESSAGE_BYTES)
             except BlockingIOError:
                 return
             except OSError:  # nobody listens there, or there is no way
-                self.forget(sent)
-                self._on_lost(sent, False)
+                if sent is None:
+                    self._free.remove(port)
+                    port.close()
+                else:
+                    self.forget(sent)
+                    self._on_lost(sent, False)
                 return
             # A stranger's datagram may have come between bind and connect.
-            if same_endpoint(source, self._server.address):
-                self._on_packet(sent, packet)
-            if sent not in self._out:
-                return
+            if sent is not None and same_endpoint(source, self._server.address):
+                self._answered = sent
+                try:
+                    self._on_packet(sent, packet)
+                finally:
+                    self._answered = None
+                if port.sent is not sent:
+                    return
 
 
 class TcpTransport:

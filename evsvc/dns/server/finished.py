@@ -7,7 +7,7 @@ from typing import NamedTuple
 from weakref import WeakSet
 
 from ..wire.fast import PlainQuery
-from ..wire.replies import HEADER_BYTES
+from ..wire.framing import HEADER_BYTES
 
 _RD_CD = (0x01, 0x10)  # in the two bytes of a header's flags
 

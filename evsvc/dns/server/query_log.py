@@ -12,8 +12,9 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
+from ..wire.framing import HEADER_BYTES
 from ..wire.names import name_to_text
-from ..wire.replies import HEADER_BYTES, RCODE_MASK, TC
+from ..wire.replies import RCODE_MASK, TC
 from .request import ReplyPath
 
 query_log = logging.getLogger("evsvc.dns.query")

@@ -48,9 +48,9 @@ from ..wire.edns import (
     options_bytes,
 )
 from ..wire.fast import PlainQuery, PlainRecord, PlainSoa, is_ordinary_data, write_plain
+from ..wire.framing import HEADER_BYTES
 from ..wire.names import name_to_text, parse_name
 from ..wire.queries import start_reply
-from ..wire.replies import HEADER_BYTES
 
 if TYPE_CHECKING:
     from .finished import ReplyGroup

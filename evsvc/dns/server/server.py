@@ -32,8 +32,9 @@ from ..wire.edns import (
     split_options,
 )
 from ..wire.fast import PlainQuery, read_plain
+from ..wire.framing import HEADER_BYTES
 from ..wire.queries import build_refusal, read_query
-from ..wire.replies import HEADER_BYTES, QR, TC
+from ..wire.replies import QR, TC
 from .binding import bind_socket
 from .cookies import CookieMaker
 from .counters import DnsServerCounters

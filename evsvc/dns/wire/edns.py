@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from .replies import HEADER_BYTES
+from .framing import HEADER_BYTES
 
 COOKIE, KEEPALIVE, PADDING, EXTENDED_ERROR = 10, 11, 12, 15
 """RFC 7873, RFC 7828, RFC 7830 and RFC 8914."""

@@ -15,8 +15,9 @@ from typing import NamedTuple, TypeAlias
 import dns.name
 import dns.rrset
 
+from .framing import HEADER_BYTES
 from .names import name_to_text
-from .replies import HEADER_BYTES, QR
+from .replies import QR
 
 MAX_REPLY_BYTES = 0x3FFF  # as far as a compression pointer reaches
 

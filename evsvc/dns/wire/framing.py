@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from ...core import EvBuffer
 
 LENGTH_BYTES = 2
+HEADER_BYTES = 12  # of every message
 
 
 def add_length(message: bytes) -> bytes:

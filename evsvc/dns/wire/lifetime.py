@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from .replies import HEADER_BYTES, RCODE_MASK
+from .framing import HEADER_BYTES
+from .replies import RCODE_MASK
 
 _POINTER = 0xC0
 _RECORD = struct.Struct("!HHIH")

@@ -8,6 +8,7 @@ with an underscore too.
 from __future__ import annotations
 
 import os
+import re
 
 import dns.exception
 import dns.name
@@ -17,6 +18,10 @@ from ..errors import DnsArgumentError
 
 MAX_NAME_CHARACTERS = 255
 MAX_LABEL_BYTES = 63
+
+# What is its own text, and needs no dnspython.
+_PLAIN_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+_PLAIN_NAME = re.compile(r"(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?\Z")
 
 
 class _Idna2008(dns.name.IDNACodec):
@@ -46,6 +51,8 @@ def parse_name(text: str) -> dns.name.Name:
     if len(text) > 4 * MAX_NAME_CHARACTERS:  # a byte may be written as \ddd
         raise DnsArgumentError(f"a name of {len(text)} characters is too long: {text[:64]!r}...")
     try:
+        if _PLAIN_NAME.match(text):
+            return dns.name.Name(text.encode("ascii").split(b".") + [b""][: text[-1] != "."])
         return dns.name.from_text(text, idna_codec=_CODEC)
     except (dns.exception.DNSException, UnicodeError) as exc:
         raise DnsArgumentError(f"not a domain name: {text!r} ({exc})") from None
@@ -53,6 +60,9 @@ def parse_name(text: str) -> dns.name.Name:
 
 def name_to_text(name: dns.name.Name) -> str:
     """Return a name as text without the trailing dot; the root is "."."""
+    labels = name.labels
+    if len(labels) > 1 and not labels[-1] and not b"".join(labels).translate(None, _PLAIN_LETTERS):
+        return b".".join(labels[:-1]).decode("ascii")
     return name.to_text(omit_final_dot=True)
 
 
@@ -61,15 +71,32 @@ def is_localhost(name: dns.name.Name) -> bool:
     return len(name.labels) > 1 and name.labels[-2].lower() == b"localhost"
 
 
-def randomize_case(name: dns.name.Name) -> dns.name.Name:
-    """Return the name with each letter in upper or lower case by chance (0x20)."""
-    return dns.name.Name([_randomize_label(label) for label in name.labels])
+def wire_of(name: dns.name.Name) -> bytes:
+    """Return an absolute name's bytes, without compression."""
+    return b"".join([bytes((len(label),)) + label for label in name.labels])
 
 
-def _randomize_label(label: bytes) -> bytes:
-    flips = int.from_bytes(os.urandom(8), "big")  # one bit for each of at most 63 bytes
-    lower, upper = label.lower(), label.upper()
-    return bytes((upper if flips >> index & 1 else lower)[index] for index in range(len(label)))
+def labels_of(wire: bytes) -> list[bytes]:
+    """Return the labels of the name, not compressed, with which `wire` begins."""
+    at, labels = 0, []
+    while length := wire[at]:
+        labels.append(wire[at + 1 : at + 1 + length])
+        at += 1 + length
+    return [*labels, b""]
+
+
+_CASE_BIT = bytes(0x20 if chr(byte).isalpha() and byte < 0x80 else 0 for byte in range(256))
+
+
+def randomize_case(wire: bytes) -> bytes:
+    """Return a name's bytes with each letter in upper or lower case by chance (0x20).
+
+    The lengths of labels are below the first letter, so they stay as they are.
+    """
+    size = len(wire)
+    flips = int.from_bytes(os.urandom(size), "big")
+    flips &= int.from_bytes(wire.translate(_CASE_BIT), "big")
+    return (int.from_bytes(wire, "big") ^ flips).to_bytes(size, "big")
 
 
 def restore_case(name: dns.name.Name, asked: dns.name.Name, plain: dns.name.Name) -> dns.name.Name:

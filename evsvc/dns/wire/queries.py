@@ -16,7 +16,8 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 
-from .replies import HEADER_BYTES, OPCODE_MASK, QR
+from .framing import HEADER_BYTES
+from .replies import OPCODE_MASK, QR
 
 MAX_LABEL_BYTES = 63
 MAX_NAME_BYTES = 255

@@ -34,15 +34,21 @@ from ..errors import (
     DnsResult,
 )
 from ..options import MIN_UDP_BYTES
-from .names import name_to_text, restore_case
+from .framing import HEADER_BYTES
+from .names import labels_of, name_to_text, randomize_case, restore_case, wire_of
+from .plain_answers import (
+    PlainAnswer,
+    read_gathered_addresses,
+    read_plain_answer,
+)
 from .records import Record, data_of
 
-HEADER_BYTES = 12
 QR, OPCODE_MASK, AA, TC, RD, RA, AD = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020
 RCODE_MASK = 0x000F
 
 _HEADER = struct.Struct("!6H")
 _QUESTION_END = struct.Struct("!HH")
+_IN = int(dns.rdataclass.IN)
 _OPT = struct.Struct("!BHHIH")  # the root, type, size, extended flags, no options (RFC 6891 6.1.2)
 _RCODES: dict[int, DnsResult] = {
     0: DNS_ERR_NONE,
@@ -73,28 +79,40 @@ class Question:
 class Query:
     """A question on its way to one nameserver.
 
-    asked: the name in the letters sent;  exact: whether the reply must have the same letters;
+    exact: whether its letters are in random case, and the reply must have the same;
     edns_udp_bytes: the largest reply wanted, told by EDNS when it is above 512;  authentic: ask
-    with the AD bit whether the data was validated (RFC 6840 section 5.7).
+    with the AD bit whether the data was validated (RFC 6840 section 5.7);  asked_bytes: the
+    question as it is sent.
     """
 
-    __slots__ = ("asked", "authentic", "edns_udp_bytes", "exact", "id", "question")
+    __slots__ = ("_asked", "asked_bytes", "authentic", "edns_udp_bytes", "exact", "id", "question")
 
     def __init__(
         self,
         question: Question,
         query_id: int,
         *,
-        asked: dns.name.Name | None = None,
+        exact: bool = False,
         edns_udp_bytes: int = MIN_UDP_BYTES,
         authentic: bool = False,
     ) -> None:
         self.question = question
         self.id = query_id
-        self.asked = question.name if asked is None else asked
-        self.exact = asked is not None
+        self.exact = exact
         self.edns_udp_bytes = edns_udp_bytes
         self.authentic = authentic
+        wire = wire_of(question.name)
+        if exact:
+            wire = randomize_case(wire)
+        self.asked_bytes = wire + _QUESTION_END.pack(question.rdtype, _IN)
+        self._asked: dns.name.Name | None = None if exact else question.name
+
+    @property
+    def asked(self) -> dns.name.Name:
+        """The name in the letters sent."""
+        if self._asked is None:
+            self._asked = dns.name.Name(labels_of(self.asked_bytes))
+        return self._asked
 
     @property
     def has_edns(self) -> bool:
@@ -116,11 +134,10 @@ class Query:
     def to_packet(self) -> bytes:
         """Return the query as it is sent, byte for byte what dnspython makes of it."""
         flags = RD | AD if self.authentic else RD
-        head = _HEADER.pack(self.id, flags, 1, 0, 0, 1 if self.has_edns else 0)
-        labels = b"".join(bytes((len(label),)) + label for label in self.asked.labels)
-        tail = _QUESTION_END.pack(self.question.rdtype, dns.rdataclass.IN)
-        opt = _OPT.pack(0, dns.rdatatype.OPT, self.edns_udp_bytes, 0, 0) if self.has_edns else b""
-        return head + labels + tail + opt
+        if not self.has_edns:
+            return _HEADER.pack(self.id, flags, 1, 0, 0, 0) + self.asked_bytes
+        opt = _OPT.pack(0, dns.rdatatype.OPT, self.edns_udp_bytes, 0, 0)
+        return _HEADER.pack(self.id, flags, 1, 0, 0, 1) + self.asked_bytes + opt
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +183,9 @@ def parse_reply(packet: bytes, query: Query, max_links: int) -> Reply | None:
     packet_id, flags, *counts = _HEADER.unpack_from(packet)
     if packet_id != query.id or not flags & QR or flags & OPCODE_MASK:
         return None
+    plain = read_plain_answer(packet, query.asked_bytes, query.question.rdtype)
+    if plain is not None:
+        return _from_plain(plain, query, True)
     if not any(counts):
         return _read_bare_error(flags & RCODE_MASK)
     try:
@@ -180,6 +200,10 @@ def parse_reply(packet: bytes, query: Query, max_links: int) -> Reply | None:
     if flags & TC:
         return Reply(DNS_ERR_TRUNCATED, same_letters=same_letters)
     if message.errors:
+        if not flags & RCODE_MASK:
+            gathered = read_gathered_addresses(packet, query.asked_bytes, query.question.rdtype)
+            if gathered is not None:
+                return _from_plain(gathered, query, same_letters)
         return Reply(DNS_ERR_UNKNOWN, same_letters=same_letters)
     result = _RCODES.get(message.rcode(), DNS_ERR_UNKNOWN)
     if result not in (DNS_ERR_NONE, DNS_ERR_NOTEXIST):
@@ -187,6 +211,15 @@ def parse_reply(packet: bytes, query: Query, max_links: int) -> Reply | None:
     if _only_refers(message, flags):
         return Reply(DNS_ERR_REFUSED, same_letters=same_letters)
     return _read_answer(message, query, result, max_links, same_letters)
+
+
+def _from_plain(plain: PlainAnswer, query: Query, same_letters: bool) -> Reply:
+    ttl_s, authentic, data, names = plain
+    if names:
+        data = [query.text_of(dns.name.Name(labels)) for labels in names]
+    name, rdtype = name_to_text(query.question.name), int(query.question.rdtype)
+    records = tuple([Record(name, rdtype, ttl_s, each) for each in data])
+    return Reply(DNS_ERR_NONE, records, ttl_s, same_letters=same_letters, authentic=authentic)
 
 
 def _read_bare_error(rcode: int) -> Reply | None:
