@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ..core import EvBuffer
 from .query import parse_query_str, uridecode
+from .uri import EVHTTP_URI_NONCONFORMANT, HttpUri
 from .wire.headers import Headers, KeyValues
 from .wire.status import Method, method_bit
 
@@ -64,6 +65,12 @@ class AbstractRequest:
         if not path.startswith("/") and "://" in path:
             path = "/" + path.split("://", 1)[1].partition("/")[2]
         return path
+
+    @property
+    def parsed_uri(self) -> HttpUri:
+        """The target in its parts, of CONNECT its authority (evhttp_request_get_evhttp_uri)."""
+        text = f"//{self.uri}" if self.method == "CONNECT" else self.uri
+        return HttpUri.parse(text, EVHTTP_URI_NONCONFORMANT)
 
     @property
     def query(self) -> str | None:

@@ -1,5 +1,6 @@
 """How much and how long a server lets a client: every limit and time-out of `HttpServer`."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from enum import IntFlag
 
@@ -9,7 +10,7 @@ from ..core.errors import ArgumentError, ArgumentTypeError
 from .wire.headers import Headers
 from .wire.limits import ReaderLimits
 from .wire.response_head import Leniency
-from .wire.status import Method
+from .wire.status import Method, method_names
 
 _DEFAULT_METHODS = (
     Method.EVHTTP_REQ_GET
@@ -24,10 +25,11 @@ _DEFAULT_METHODS = (
 class ServerOptions:
     """Limits for one HTTP server.
 
-    Raises ArgumentError when a number is not positive, or `default_content_type` no header value.
+    Raises ArgumentError when a number is not positive, `default_content_type` no header value, or
+    a name that of no method.
 
     limits:               what one request may be; see `ReaderLimits`.
-    allowed_methods:      EVHTTP_REQ_* bits; any other method is answered 501.
+    allowed_methods:      EVHTTP_REQ_* bits, or names, of your own, too; any other is answered 501.
     default_content_type: for a reply with a body and no Content-Type; None adds none.
     max_connections:      at once; one more is answered 503 and closed.
     max_connections_per_peer: of those, from one address, or one /64 of IPv6; None is without limit.
@@ -63,7 +65,7 @@ class ServerOptions:
     """
 
     limits: ReaderLimits = field(default_factory=ReaderLimits)
-    allowed_methods: int = _DEFAULT_METHODS
+    allowed_methods: int | Collection[str] = _DEFAULT_METHODS
     default_content_type: str | None = "text/html; charset=ISO-8859-1"
     max_connections: int = 10_000
     max_connections_per_peer: int | None = None
@@ -89,6 +91,7 @@ class ServerOptions:
 
     def __post_init__(self) -> None:
         _check_positive(self)
+        method_names(self.allowed_methods)
         if self.default_content_type is not None:
             Headers((("Content-Type", self.default_content_type),))
 

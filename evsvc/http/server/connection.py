@@ -597,7 +597,9 @@ class Connection:
     def _answer(self, request: ServerRequest) -> None:
         self._phase = _REPLY  # by Step.REQUEST; a look into the table is 0.1 of 8 us
         route = self._route
-        if route is None:
+        if route is None and request.uri == "*" and request.method == "OPTIONS":
+            self._tell_methods(request, self._service.methods)
+        elif route is None:
             page = self.error_page(request, 404, None) if self._service.error_cb else b""
             request.send_page(404, page or not_found_page(request.uri))
         elif route.methods is None or request.method in route.methods:
@@ -605,11 +607,18 @@ class Connection:
                 route.callback(request, route.arg)
             except Exception as exc:
                 self._callback_failed(request, exc)
+        elif request.method == "OPTIONS":
+            self._tell_methods(request, route.methods)
         else:
-            allow = ", ".join(sorted(route.methods))
-            request.send_error(405, None, ("Allow", allow))
+            request.send_error(405, None, ("Allow", ", ".join(sorted(route.methods))))
         if self.peer_is_done and self._phase is _REPLY:
             self._end_in_hand()
+
+    def _tell_methods(self, request: ServerRequest, methods: frozenset[str]) -> None:
+        """Answer OPTIONS where the program does not (RFC 9110 9.3.7)."""
+        allow = ", ".join(sorted(methods | {"OPTIONS"}))
+        request.output_headers.add("Allow", allow)
+        request.send_reply(204)
 
     def error_page(self, request: ServerRequest, code: int, reason: str | None) -> bytes:
         """Return the page for an error, the program's where it makes one."""

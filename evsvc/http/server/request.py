@@ -327,6 +327,22 @@ class ServerRequest(AbstractRequest):
         self._output_headers = Headers((("Content-Type", "text/html"), *fields))
         self.send_reply(code, None, page)
 
+    def send_information(self, code: int, *fields: tuple[str, str]) -> bool:
+        """Send an interim response before the reply, such as 103 Early Hints with Link fields.
+
+        It may be called several times.  Returns whether it was sent: an HTTP/1.0 client gets none,
+        nor does one that has gone.  Raises ArgumentError for a code outside 102..199, as 100 and
+        101 are the server's, and for a field that is none or speaks of a body;
+        LocalProtocolError when the reply has begun.  Source: RFC 9110 section 15.2, RFC 8297.
+        """
+        if self._state is not _PENDING:
+            raise self._out_of_turn("send_information")
+        head = writer.interim_head(code, Headers(fields))
+        if self._path.gone or not self.minor:
+            return False
+        self._path.send(head)
+        return True
+
     def send_reply_start(self, code: int, reason: str | None = None) -> None:
         """Begin a reply whose body comes in pieces (evhttp_send_reply_start).
 

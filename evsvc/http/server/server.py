@@ -27,7 +27,6 @@ from ...core.checks import check_timeout, require_callable
 from ...core.closing import Closing
 from ..files import DirectoryOptions, FileHandler
 from ..options import ServerOptions
-from ..wire.status import Method, method_name
 from .access_log import AccessLog, AccessLogOptions
 from .admission import Admission
 from .bound_socket import BoundSocket, ListenTerms, listening_socket
@@ -92,7 +91,7 @@ class HttpServer(Closing):
 
     def __init__(self, base: EventBase, options: ServerOptions | None = None) -> None:
         options = options or ServerOptions()
-        self.service = Service(base, options, _method_names(options.allowed_methods))
+        self.service = Service(base, options)
         self.closing = self._is_virtual = False
         self._carriers = CarrierMaker()
         self._drained_cb: Callable[[HttpServer], object] | None = None
@@ -326,12 +325,13 @@ class HttpServer(Closing):
         """Set the Content-Type of replies that name none (evhttp_set_default_content_type)."""
         self.service.set_options(replace(self.options, default_content_type=content_type))
 
-    def set_allowed_methods(self, methods: int) -> None:
-        """Answer 501 to all but these EVHTTP_REQ_* bits, and what a path takes by name.
+    def set_allowed_methods(self, methods: int | Collection[str]) -> None:
+        """Answer 501 to all but these methods, and what a path takes by name.
 
-        Source: evhttp_set_allowed_methods.
+        methods: EVHTTP_REQ_* bits, or names, which may be extensions of your own.  Raises
+        ArgumentError for none, or what is no name.
+        Source: evhttp_set_allowed_methods, evhttp_set_ext_method_cmp.
         """
-        self.service.methods = _method_names(methods)
         self.service.set_options(replace(self.options, allowed_methods=methods))
 
     def set_tls(self, tls: Tls | None) -> None:
@@ -719,10 +719,3 @@ def _holdings(
         sum(received for _, received, _ in held),
         sum(unsent for _, _, unsent in held),
     )
-
-
-def _method_names(bits: int) -> frozenset[str]:
-    names = {name for method in Method if bits & method and (name := method_name(method))}
-    if not names:
-        raise ArgumentError(f"no method is allowed: {bits:#x}")
-    return frozenset(names)

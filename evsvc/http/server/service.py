@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core import EvBuffer
 from ..exchange import AbstractRequest
+from ..wire.status import method_names
 from ..wire.writer import DateLine
 from .access_log import AccessLog, AccessLogOptions
 from .observers import Watch
@@ -72,13 +73,12 @@ class Service:
         "stream_limits",
     )
 
-    def __init__(self, base: EventBase, options: ServerOptions, methods: frozenset[str]) -> None:
+    def __init__(self, base: EventBase, options: ServerOptions) -> None:
         self.base = base
         self.bodies_bytes = 0
         self.router = Router()
         self.hosts = HostTable(self.router)
         self.find_route: Callable[[ServerRequest], Route | None] = self.router.find
-        self.methods = methods
         self.date = DateLine()
         self.newreq_cb: Callback | None = None
         self.error_cb: tuple[ErrorCallback, Any] | None = None
@@ -91,6 +91,7 @@ class Service:
     def set_options(self, options: ServerOptions) -> None:
         """Have other limits and time-outs for connections to come."""
         self.options = options
+        self.methods = method_names(options.allowed_methods)
         hint = f"Connection: keep-alive\r\nKeep-Alive: timeout={int(options.idle_s)}\r\n"
         self.date.keep_alive = hint if options.announces_keep_alive else ""
         self.stream_limits = replace(options.limits, max_body_bytes=options.max_stream_bytes)

@@ -13,6 +13,7 @@ from typing import Final
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 VALUE: Final = rb"[\t -~\x80-\xff]"
 
+_TOKEN: Final = re.compile(rb"%b++" % TOKEN).fullmatch
 _FIELD_LINES: Final = re.compile(rb"(?:%b++:%b*+\r\n)*" % (TOKEN, VALUE)).fullmatch
 _FIELD_LINE: Final = re.compile(rb"%b++:%b*+" % (TOKEN, VALUE)).fullmatch
 
@@ -34,6 +35,11 @@ def any_case(*names: str) -> bytes:
         for name in names
     )
     return "|".join(patterns).encode()
+
+
+def is_token(text: str) -> bool:
+    """Whether a text is a token (RFC 9110 5.6.2), such as the name of a method or a field."""
+    return _TOKEN(text.encode("latin-1", "replace")) is not None
 
 
 def are_field_lines(block: bytes) -> bool:

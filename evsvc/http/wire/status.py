@@ -1,10 +1,13 @@
 """Status codes, reason phrases and request methods under libevent's names."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import IntFlag
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final
+
+from ...core.errors import ArgumentError, ArgumentTypeError
+from .grammar import is_token
 
 HTTP_CONTINUE: Final = 100
 HTTP_SWITCH_PROTOCOLS: Final = 101
@@ -99,6 +102,27 @@ _BY_BIT: Final[Mapping[int, str]] = MappingProxyType({bit: name for name, bit in
 def method_bit(name: str) -> Method | None:
     """The bit of a method name (case-sensitive, RFC 9110 9.1), or None for an unknown one."""
     return _BY_NAME.get(name)
+
+
+def method_names(methods: int | Collection[str]) -> frozenset[str]:
+    """The names of methods that are given as bits, or by any names of the program's own.
+
+    Raises ArgumentError for none, or what is no method name (RFC 9110 9.1), ArgumentTypeError for
+    one text instead of several.
+    """
+    if isinstance(methods, int):
+        names = frozenset(name for bit, name in _BY_BIT.items() if bit & methods)
+    elif isinstance(methods, str) or not isinstance(methods, Collection):
+        raise ArgumentTypeError(f"methods are bits or several names, not {methods!r}")
+    else:
+        names = frozenset(methods)
+    for name in names:
+        if not isinstance(name, str) or not is_token(name):
+            raise ArgumentError(f"not the name of a method: {name!r}")
+    if not names:
+        shown = f"{methods:#x}" if isinstance(methods, int) else repr(methods)
+        raise ArgumentError(f"no method is allowed: {shown}")
+    return names
 
 
 def method_name(bit: int) -> str | None:

@@ -65,6 +65,19 @@ def status_line(code: int, reason: str | None) -> str:
     return f"HTTP/1.1 {code} {reason}\r\n"
 
 
+def interim_head(code: int, fields: Headers) -> bytes:
+    """Return a complete interim response (RFC 9110 15.2).
+
+    Raises ArgumentError for a code outside 102..199, or a field that speaks of a body.
+    """
+    if not 102 <= code <= 199:
+        raise ArgumentError(f"the status of an interim response is 102..199: {code!r}")
+    if "content-length" in fields.keys or "transfer-encoding" in fields.keys:
+        raise ArgumentError(f"an interim response has no body: {fields!r}")
+    line = f"HTTP/1.1 {code} {reason_phrase(code)}\r\n"
+    return line.encode() + fields.to_block() + b"\r\n"
+
+
 def reply_head(
     headers: Headers | None,
     code: int,
