@@ -188,6 +188,14 @@ class TestBrokenOff:
         site.requests[0].send_reply(200)
         assert site.told == []
 
+    def test_a_client_that_leaves_within_its_body(self, watched) -> None:
+        site = watched()
+        peer = site.connect()
+        peer.send(request("/", "Content-Length: 10", method="POST") + b"1234")
+        peer.reset()
+        exchange = told_once(site)
+        assert (exchange.received_bytes, exchange.ending) == (4, Ending.BROKEN_OFF)
+
     def test_a_stream_that_is_not_finished(self, watched) -> None:
         site = watched()
         peer = site.connect()
@@ -250,9 +258,10 @@ class TestRefused:
     def test_a_body_beyond_the_limit(self, watched) -> None:
         site = watched(max_body_bytes=3)
         chunked = request(method="POST", target="/")[:-2] + b"Transfer-Encoding: chunked\r\n\r\n"
-        site.connect().ask(chunked + b"4\r\nabcd\r\n0\r\n\r\n")
+        site.connect().ask(chunked + b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n")
         exchange = told_once(site)
         assert (exchange.status, exchange.request.method) == (413, "POST")
+        assert exchange.received_bytes == 2
 
     def test_a_request_that_the_program_does_not_want(self, watched) -> None:
         site = watched()

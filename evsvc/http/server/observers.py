@@ -123,7 +123,7 @@ class Watch:
         if request is None:
             self.begin(peer)
         duration_s = self._base.gettime_monotonic() - self._started
-        measured = (sent_bytes, self.received_bytes, self._started_at, duration_s)
+        measured = (sent_bytes, self._received(request), self._started_at, duration_s)
         self._tell(FinishedExchange(request, self._peer, status, *measured, Ending.REFUSED))
 
     def cut(self, request: ServerRequest | None, unsent_bytes: int) -> None:
@@ -142,7 +142,11 @@ class Watch:
             self._finish(begun, size, ending)
 
     def _begun(self, request: ServerRequest) -> _Begun:
-        return _Begun(request, self.received_bytes, self._started_at, self._started)
+        return _Begun(request, self._received(request), self._started_at, self._started)
+
+    def _received(self, request: ServerRequest | None) -> int:
+        """Return what has come of a body: one that is gathered is counted when it is whole."""
+        return self.received_bytes or (0 if request is None else request.gathered_bytes)
 
     def _finish(self, begun: _Begun, sent_bytes: int, ending: Ending) -> None:
         request, received_bytes, started_at, started = begun
