@@ -168,6 +168,43 @@ class TestCallbacks:
         origin.accept().send(response())
         assert client[-1] == ("/b", client.made["/b"])
 
+    @pytest.mark.parametrize("where", ["done", "idle", "header", "chunk", "error", "closed"])
+    def test_without_an_exception_handler_it_is_logged_and_the_loop_goes_on(
+        self, client, origin, caplog, where
+    ) -> None:
+        def fail(*args):
+            raise ValueError("the program's own")
+
+        request = HttpRequest(fail if where == "done" else lambda *args: None)
+        if where in ("header", "chunk", "error"):
+            setters = {"header": "set_header_cb", "chunk": "set_chunked_cb"}
+            getattr(request, setters.get(where, "set_error_cb"))(fail)
+        elif where != "done":
+            getattr(client.connection, "set_idle_cb" if where == "idle" else "set_closecb")(fail)
+        client.connection.make_request(request, "GET", "/a")
+        good = response("Connection: close", body=b"x")
+        origin.accept().send(b"nonsense" if where == "error" else good)
+        assert [record.exc_info[0] for record in caplog.records] == [ValueError]
+        assert caplog.records[0].name == "evsvc.http"
+        assert client.connection.is_available
+        client.connection.set_idle_cb(None)
+        client.connection.set_closecb(None)
+        client.make("/b")
+        origin.accept().send(response())
+        assert client == [("/b", client.made["/b"])]
+
+    def test_what_the_exception_handler_raises_leaves_the_loop(self, base, client, origin) -> None:
+        def stop(exc):
+            raise KeyError("stop") from exc
+
+        base.exception_handler = stop
+        client.connection.make_request(HttpRequest(lambda *args: 1 / 0), "GET", "/a")
+        client.make("/b")
+        with pytest.raises(KeyError, match="stop"):
+            origin.accept().send(response())
+        origin.accept().send(response())
+        assert client == [("/b", client.made["/b"])]
+
     def test_a_completion_callback_may_make_the_next_request(self, client, origin) -> None:
         results = []
 

@@ -103,6 +103,31 @@ class TestWire:
             ).encode()
         )
 
+    def test_a_body_of_bytes(self, client, origin) -> None:
+        request = HttpRequest(lambda got, arg: client.append(("/", got)))
+        request.set_body(b"data")
+        client.connection.make_request(request, "POST", "/")
+        peer = origin.accept()
+        message = peer.read_message()
+        assert (message.all("Content-Length"), message.body) == (["4"], b"data")
+        peer.send(response())
+        assert client.given == [("/", 200)]
+        with pytest.raises(LocalProtocolError):
+            request.set_body(b"again")
+
+    def test_bytes_beside_a_buffer_are_no_body(self) -> None:
+        request = HttpRequest()
+        with pytest.raises(ArgumentTypeError, match="str"):
+            request.set_body("text")
+        request.output_buffer.add(b"x")
+        with pytest.raises(LocalProtocolError):
+            request.set_body(b"data")
+
+    def test_a_method_of_the_programs_own(self, client, origin) -> None:
+        client.make("/", "CUSTOM", body=b"data")
+        message = origin.accept().read_message()
+        assert (message.line, message.body) == ("CUSTOM / HTTP/1.1", b"data")
+
     @pytest.mark.parametrize(
         ("method", "length"), [("GET", None), ("HEAD", None), ("POST", "0"), ("PUT", "0")]
     )

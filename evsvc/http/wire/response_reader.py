@@ -166,7 +166,10 @@ class ResponseReader(MessageReader):
         length = self._whole
         if length:
             self._whole = 0
-            return self._intake.take(length)
+            intake = self._intake  # as `take`, without what is known here already
+            data, pos = intake.data, intake.pos
+            end = intake.pos = pos + length
+            return data[pos:end] if type(data) is bytes else bytes(data[pos:end])
         return b"" if self._body is None else None
 
     def read_body(self) -> bytes | None:
