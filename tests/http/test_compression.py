@@ -263,14 +263,28 @@ class TestHead:
 class TestNotModified:
     """A 304 has the fields that the 200 would have (RFC 9110 15.4.5)."""
 
-    def test_it_has_the_tag_and_vary_of_the_200(self, reply_to) -> None:
-        reply = reply_to(code=304, fields=[("ETag", '"a"')], body=None)
-        assert (reply.field("ETag"), reply.field("Vary")) == ('W/"a"', "Accept-Encoding")
+    @pytest.mark.parametrize(
+        ("known", "etag"),
+        [
+            ('W/"a"', 'W/"a"'),
+            ('"x", W/"a"', 'W/"a"'),
+            ('"a"', '"a"'),
+            ('W/"aa"', '"a"'),
+        ],
+    )
+    def test_it_has_vary_and_the_tag_that_the_client_knows(self, reply_to, known, etag) -> None:
+        lines = (ALL, f"If-None-Match: {known}")
+        reply = reply_to(*lines, code=304, fields=[("ETag", '"a"')], body=None)
+        assert (reply.field("ETag"), reply.field("Vary")) == (etag, "Accept-Encoding")
         assert reply.field("Content-Encoding") is None
 
-    def test_plain_the_tag_is_strong(self, reply_to) -> None:
-        reply = reply_to("Accept: */*", code=304, fields=[("ETag", '"a"')], body=None)
-        assert (reply.field("ETag"), reply.field("Vary")) == ('"a"', "Accept-Encoding")
+    def test_it_may_have_no_fields_of_its_own(self, reply_to) -> None:
+        assert reply_to(code=304, body=None).field("Vary") == "Accept-Encoding"
+
+    def test_that_of_an_image_stays(self, reply_to) -> None:
+        fields = [("Content-Type", "image/png"), ("ETag", '"a"')]
+        reply = reply_to(ALL, 'If-None-Match: W/"a"', code=304, fields=fields, body=None)
+        assert (reply.field("ETag"), reply.field("Vary")) == ('"a"', None)
 
 
 class TestBuffers:

@@ -403,6 +403,13 @@ class TestStop:
         assert stream.end is StreamEnd.STOPPED
         assert b"event: stop" in peer.read_to_end()
 
+    def test_it_is_told_once(self, streaming) -> None:
+        site = streaming(heartbeat_s=None)
+        listener = Listener(site)
+        site.server.shutdown()
+        site.server.shutdown()
+        assert listener.events() == [("stop", "", "")]
+
     def test_closing_the_server_ends_it_at_once(self, streaming) -> None:
         site = streaming()
         Listener(site)

@@ -165,7 +165,7 @@ class Compression:
         rule = self._rule_for(request)
         if rule is None:
             return unchanged
-        if code == 304 and headers is not None:
+        if code == 304:
             return Packed(body, _of_304(request, rule, headers), size)
         is_head = request.method == "HEAD"
         if is_head and not size and headers is not None:
@@ -251,15 +251,19 @@ def _changed(headers: Headers | None, coding: str) -> Headers:
     return changed
 
 
-def _of_304(request: ServerRequest, rule: _Rule, headers: Headers) -> Headers:
-    """Return the fields of a 304 as the 200 would have them (RFC 9110 15.4.5)."""
-    if "etag" not in headers.keys:
-        return headers
-    changed = headers.copy()
-    _add_vary(changed)
-    coding = negotiate(request.input_headers.get_all("Accept-Encoding"), rule.codings)
-    if coding is not None and coding != IDENTITY:
-        _weaken_etag(changed)
+def _of_304(request: ServerRequest, rule: _Rule, headers: Headers | None) -> Headers:
+    """Return the fields of a 304 as the 200 would have them (RFC 9110 15.4.5).
+
+    Whether that was compressed shows in the tag that the client has of it.
+    """
+    changed = Headers() if headers is None else headers.copy()
+    content_type = changed.find("Content-Type")
+    if content_type is None or rule.takes_type(content_type):
+        _add_vary(changed)
+        etag = changed.find("ETag")
+        known = ",".join(request.input_headers.get_all("If-None-Match"))
+        if etag is not None and _WEAK + etag in known:
+            _weaken_etag(changed)
     return changed
 
 
