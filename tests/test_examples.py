@@ -64,14 +64,16 @@ def next_line(process: subprocess.Popen[str], stream: IO[str] | None) -> str:
 
 
 @contextmanager
-def serving(name: str) -> Iterator[tuple[str, int]]:
+def serving(name: str, *args: str) -> Iterator[tuple[str, int]]:
     """Start an example that serves on a free port; give its first line, and the port in it.
+
+    args: what stands before the port.
 
     One that serves on two sockets may find that somebody has the number of the second, and is then
     started again.
     """
     for _ in range(ATTEMPTS):
-        with started(name, "0") as process:
+        with started(name, *args, "0") as process:
             assert process.stdout is not None
             if line := process.stdout.readline():
                 yield line, int(re.findall(r"\d+", line.split("127.0.0.1")[-1])[0])
@@ -99,7 +101,10 @@ def lines_of(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def test_every_example_has_a_test() -> None:
-    tested = set(re.findall(r'"(\w+\.py)"', Path(__file__).read_text("utf-8")))
+    here = Path(__file__)
+    others = "test_http_examples.py"
+    texts = [path.read_text("utf-8") for path in (here, here.with_name(others))]
+    tested = set(re.findall(r'"(\w+\.py)"', "".join(texts))) - {others}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -403,6 +408,9 @@ def test_timing_histogram_of_a_single_tick() -> None:
         ("becat.py", ["127.0.0.1", "70000"], "70000"),
         ("tls_echo.py", ["0"], "a port and a certificate"),
         ("tls_echo.py", ["port", "/nowhere/cert"], "/nowhere/cert"),
+        ("https_server.py", ["0"], "a port and a certificate"),
+        ("https_server.py", ["0", "/nowhere/cert"], "/nowhere/cert"),
+        ("sqlite_db.py", ["/nowhere/database"], "unable to open"),
         ("le_proxy.py", ["-x"], "-x"),
         ("le_proxy.py", ["127.0.0.1"], "an address to listen on"),
         ("le_proxy.py", ["localhost", "localhost:1"], "'localhost'"),
