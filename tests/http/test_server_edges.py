@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from evsvc.core import ArgumentTypeError, EvBuffer
+from evsvc.core import ArgumentError, ArgumentTypeError, EvBuffer
 from evsvc.http.server.connection import NEXT, PIPELINE_BYTES, Phase, Step
 from evsvc.http.wire.writer import DateLine
 from tests.http.peers import request
@@ -281,3 +281,14 @@ class TestBodiesFromBuffers:
         reply = serve(answer).connect().ask(request("/", method="HEAD"), has_body=False)
         assert reply.field("Content-Length") == "100"
         assert released == [100]
+
+
+@pytest.mark.parametrize("head", [b"", b"101 Switching Protocols\r\n\r\n", b"HTTP/2 101 x\r\n\r\n"])
+def test_a_connection_is_not_taken_over_with_what_is_no_head(serve, head) -> None:
+    site = serve()
+    peer = site.connect()
+    peer.send(request("/"))
+    with pytest.raises(ArgumentError, match="not the head of a response"):
+        site.requests[0].take_over(head)
+    site.requests[0].send_reply(200)
+    assert peer.read_message().status == 200

@@ -8,6 +8,7 @@ present state is the program's mistake.
 from __future__ import annotations
 
 import enum
+import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...core import ArgumentError, ArgumentTypeError, EvBuffer
@@ -41,6 +42,8 @@ NO_BODY = frozenset((204, 205, 304))
 _NO_BODY_METHODS = frozenset(("HEAD", "CONNECT"))
 
 _UNKNOWN = -1
+
+_starts_response = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}[ \r]").match
 
 
 class ReplyPath(Protocol):
@@ -446,10 +449,13 @@ class ServerRequest(AbstractRequest):
         head: sent first; None is 101 Switching Protocols, or 200 to CONNECT, with
         `output_headers`.  HTTP has nothing to do with the bufferevent from here on: it has no
         callbacks and no time-outs, and reads.  Raises LocalProtocolError when the request is
-        answered already, or the client has gone.  Source: RFC 9110 section 7.8.
+        answered already, or the client has gone, ArgumentError for a head without a status line.
+        Source: RFC 9110 section 7.8.
         """
         if self._state is not _PENDING or self._path.gone:
             raise self._out_of_turn("take_over")
+        if head is not None and _starts_response(head) is None:
+            raise ArgumentError(f"not the head of a response: {head[:80]!r}")
         if head is None:
             code, phrase = (200, "OK") if self.method == "CONNECT" else (101, "Switching Protocols")
             fields = b"" if self._output_headers is None else self._output_headers.to_block()
