@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import dns.message
+import dns.query
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync import client as websocket_client
@@ -450,6 +452,12 @@ def test_a_wrong_argument_ends_an_example_with_exit_code_1() -> None:
         ("connect_by_name.py", ["localhost", "80", "nowhere"], "nowhere"),
         ("connect_by_name.py", ["localhost", "80", "127.0.0.1", "more"], "more"),
         ("dns_server.py", ["port"], "'port'"),
+        ("split_horizon.py", ["port"], "'port'"),
+        ("split_horizon.py", ["70000"], "70000"),
+        ("service_registry.py", ["port"], "'port'"),
+        ("service_registry.py", ["70000"], "70000"),
+        ("ad_blocker.py", [], "blocklist"),
+        ("ad_blocker.py", ["--nameserver", "nowhere", "list"], "nowhere"),
         ("dns_server.py", ["70000"], "70000"),
         ("echo_server.py", ["port"], "'port'"),
         ("echo_server.py", ["70000"], "70000"),
@@ -489,6 +497,70 @@ def test_hello_http_takes_a_flag_in_the_query() -> None:
         urllib.request.urlopen(f"{line.strip()}greet?loud", timeout=20) as reply,
     ):
         assert reply.read() == b"Good morning, nobody!\n"
+
+
+def ask_dns(
+    port: int, name: str, rdtype: str = "A", source: str = "127.0.0.1"
+) -> dns.message.Message:
+    query = dns.message.make_query(name, rdtype, use_edns=0)
+    return dns.query.udp(query, "127.0.0.1", 30, port, source=source)
+
+
+def data_of(reply: dns.message.Message) -> list[str]:
+    return [str(rdata) for rrset in reply.answer for rdata in rrset]
+
+
+def test_split_horizon_shows_another_face_to_the_own_network() -> None:
+    with serving("split_horizon.py") as (_, port):
+        for _ in range(2):
+            assert data_of(ask_dns(port, "www.example.com")) == ["10.0.0.80"]
+            outside = ask_dns(port, "www.example.com", source="127.0.0.2")
+            assert data_of(outside) == ["192.0.2.80"]
+        assert ask_dns(port, "intranet.example.com", source="127.0.0.2").rcode() == 3
+
+
+def test_ad_blocker_knows_no_advertisers(tmp_path: Path) -> None:
+    blocklist = tmp_path / "blocklist"
+    blocklist.write_text("# advertisers\nads.example\nmany.example  # and this\n\n")
+    with serving("dns_server.py") as (_, upstream):
+        options = ["--port", "0", "--nameserver", f"127.0.0.1:{upstream}"]
+        for _ in range(ATTEMPTS):
+            with started("ad_blocker.py", *options, str(blocklist)) as process:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                if not line and "in use" in process.communicate(timeout=30)[1]:
+                    continue
+                assert "(2 names are blocked)" in line
+                port = int(re.findall(r"-p (\d+)", line)[0])
+                for name in ("ads.example", "x.Ads.Example", "many.example"):
+                    blocked = ask_dns(port, name)
+                    assert (blocked.rcode(), blocked.options[0].code) == (3, 15)
+                assert data_of(ask_dns(port, "one.example")) == ["192.0.2.1"]
+                blocklist.write_text("ads.example\none.example\n")
+                process.send_signal(signal.SIGHUP)
+                assert next_line(process, process.stdout) == "2 names are blocked\n"
+                assert ask_dns(port, "one.example").rcode() == 3
+                assert data_of(ask_dns(port, "many.example")) == ["192.0.2.2", "192.0.2.3"]
+                return
+    pytest.fail(f"{ATTEMPTS} ports in a row were in use by others")
+
+
+def test_service_registry_tells_of_the_servers_that_are_well() -> None:
+    with started("service_registry.py", "0") as process:
+        urls = [next_line(process, process.stdout).split()[1] for _ in range(2)]
+        port = int(next_line(process, process.stdout).split()[3])
+
+        def found() -> list[str]:
+            return data_of(ask_dns(port, "_web._tcp.svc.test", "SRV"))
+
+        ports = [url.rpartition(":")[2].strip("/") for url in urls]
+        both = [f"0 1 {ports[0]} first.web.svc.test.", f"0 1 {ports[1]} second.web.svc.test."]
+        assert found() == both
+        for health, known in (("ill", both[1:]), ("well", both)):
+            with urllib.request.urlopen(urls[0] + health, timeout=20) as reply:
+                assert reply.read() == b"I am first.\n"
+            assert found() == known
+        assert data_of(ask_dns(port, "first.web.svc.test")) == ["127.0.0.1"]
 
 
 @pytest.mark.interop

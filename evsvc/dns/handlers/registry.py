@@ -160,12 +160,11 @@ class DnsRegistry(Closing):
     Raises DnsArgumentError for what is no name.
     """
 
-    __slots__ = ("_data", "_endpoints", "_kept", "_number", "_timer", "options", "zone")
+    __slots__ = ("_data", "_endpoints", "_kept", "_number", "_timer", "options")
 
     def __init__(self, zone: str, *, options: RegistryOptions | None = None) -> None:
         self.options = options or RegistryOptions()
         origin = parse_name(zone)
-        self.zone = name_to_text(origin)
         self._endpoints: dict[tuple[str, str], list[Endpoint]] = {}
         self._number = 0
         self._timer: Event | None = None
@@ -175,6 +174,11 @@ class DnsRegistry(Closing):
             names = [parse_name(name).to_text() for name in self.options.nameservers]
             records.append(self._rrset(origin, "NS", names))
         self._data = ZoneData(origin, records)
+
+    @property
+    def origin(self) -> str:
+        """The name of the zone, without the last dot."""
+        return name_to_text(self._data.origin)
 
     @property
     def serial(self) -> int:
