@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from evsvc.http.errors import RemoteProtocolError
 from evsvc.http.wire import request_reader
 from evsvc.http.wire.headers import Headers
-from evsvc.http.wire.request_head import RequestHead, judge_request_head, parse_request_head
+from evsvc.http.wire.request_head import Head, RequestHead, judge_request_head, parse_request_head
 from evsvc.http.wire.request_reader import RequestReader
 
 # Thousands of examples of what other tests go through, too.
@@ -189,21 +189,25 @@ def read_by_ours(data: bytes, cuts: list[int]) -> tuple[list[Read], int | None]:
     """All whole messages in `data`, which comes cut at `cuts`, and the status of a fault."""
     reader = RequestReader()
     found: list[Read] = []
-    head: RequestHead | None = None
+    head: Head | None = None
     body = b""
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     try:
         for start, end in pairwise(edges):
-            reader.receive(data[start:end])
-            while head is not None or (head := reader.next_head()) is not None:
+            arrived = data[start:end]
+            if head is not None:
+                reader.receive(arrived)
+                arrived = b""
+            while head is not None or (head := reader.next_head(arrived)) is not None:
+                arrived = b""
                 piece = reader.read_body()
                 if piece:
                     body += piece
                 elif piece is None:
-                    fields = list(Headers.from_block(head.block))
-                    found.append(
-                        Read(head.method, head.target, fields, body, list(reader.trailers))
-                    )
+                    method, target, _, block, *_ = head
+                    fields = list(Headers.from_block(block))
+                    trailers = list(reader.trailers or ())
+                    found.append(Read(method, target, fields, body, trailers))
                     head, body = None, b""
                 else:
                     break
