@@ -492,6 +492,14 @@ class BufferEvent(AbstractBufferEvent):
         except OSError as exc:
             self._cannot_write(exc)
             return
+        if (
+            sent == output.length
+            and not (self._write_armed or self._ends)
+            and limiter is None
+            and self._writecb is None
+        ):
+            output.drop(sent)  # the usual case: all is sent, and nobody waits for that
+            return
         raised = True
         try:
             output.drop(sent)

@@ -352,7 +352,7 @@ class Connection:
                 if head is None:
                     break
                 self._begin(head)
-                if reader.exhausted:
+                if not reader.has_more:
                     break
         finally:
             self._pumping = False

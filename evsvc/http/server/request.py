@@ -297,13 +297,13 @@ class ServerRequest(AbstractRequest):
             _drop_body(body)
             body = b""
             length, content_type = self._announced_without_body(code, length, content_type)
-        if headers is not None and headers.keys:
+        if headers is not None and headers.keys != writer.TYPE_ALONE:
             self._check_headers(headers, code, length)
         head, keep_alive = writer.reply_head(
             headers, code, reason, path.date, length, content_type, path.keep_alive, self.minor
         )
-        self.bytes_sent = len(body)
-        if type(body) is bytes and len(body) < JOIN_BYTES:
+        size = self.bytes_sent = len(body)
+        if size < JOIN_BYTES and type(body) is bytes:
             path.send(head + body)
         elif isinstance(body, EvBuffer):
             path.send(head)

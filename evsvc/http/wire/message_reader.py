@@ -3,6 +3,7 @@
 Invariants
     * After a fault a reader is dead: every further call raises an equal error.
     * A body, once complete, stays until the next head is asked for, and its trailers with it.
+    * `_settled`: neither a body nor a fault stands before the next head.
 """
 
 from ..errors import BodyTooLong, LocalProtocolError, RemoteProtocolError
@@ -28,6 +29,7 @@ class MessageReader:
         "_failure",
         "_intake",
         "_limits",
+        "_settled",
         "_surely_within_limits_bytes",
         "receive",
     )
@@ -38,6 +40,7 @@ class MessageReader:
         self._intake = Intake()
         # Adds bytes that have arrived; judges nothing and raises nothing.
         self.receive = self._intake.receive
+        self._settled = True
         self._body: Body | None = None
         self._failure: tuple[type[RemoteProtocolError], str, int] | None = None
         # A head of this size cannot break a limit, so the common case is one comparison.
@@ -90,8 +93,10 @@ class MessageReader:
         if self._body is not None and not self._body.done:
             raise LocalProtocolError("next_head() before the body was read to its end")
         self._body = None
+        self._settled = True
 
     def _start_body(self, content_length: int, limits: ReaderLimits) -> None:
+        self._settled = False
         if content_length == CHUNKED:
             self._body = self._make_chunked_body(limits)
         elif content_length == UNTIL_EOF:
@@ -110,6 +115,7 @@ class MessageReader:
     def _die(self, fault: RemoteProtocolError) -> RemoteProtocolError:
         # Kept in parts: the exception itself would tie its traceback, and us, into a cycle.
         self._failure = (type(fault), str(fault), fault.status)
+        self._settled = False
         return fault
 
     def _stay_dead(self) -> None:

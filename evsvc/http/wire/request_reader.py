@@ -40,6 +40,7 @@ class RequestReader(MessageReader):
 
     limits_for: called with the head of each body that is not here yet, or is longer than
     `max_whole_bytes`; returns that body's limits, none of which may be lower.
+    has_more: whether bytes may wait behind what was read last.
     """
 
     __slots__ = (
@@ -48,8 +49,10 @@ class RequestReader(MessageReader):
         "_last_bytes",
         "_last_head",
         "_line_is_judged",
+        "_remembered_bytes",
         "_searched",
         "_whole",
+        "has_more",
         "limits_for",
         "max_whole_bytes",
     )
@@ -61,7 +64,9 @@ class RequestReader(MessageReader):
         self._blank_lines = 0
         self._last_head: Head | None = None
         self._last_bytes = b""
+        self._remembered_bytes = min(self._surely_within_limits_bytes, MAX_REMEMBERED_BYTES)
         self._whole = 0
+        self.has_more = False
         most = self._limits.max_body_bytes
         self.max_whole_bytes = maxsize if most is None else most
         self.limits_for: Callable[[Head], ReaderLimits] | None = None
@@ -76,7 +81,7 @@ class RequestReader(MessageReader):
         beyond a limit; BodyTooLong for a Content-Length beyond one; LocalProtocolError when the
         body of the request before is not read to its end.
         """
-        if self._body is not None or self._whole or self._failure is not None:
+        if not self._settled:
             self._leave_body()
         intake = self._intake
         pos = intake.pos
@@ -86,12 +91,23 @@ class RequestReader(MessageReader):
                 return self._last_head
             if not data:
                 return None
+            found = parse_request_head(data)
+            if found is not None:
+                head, end = found
+                if end == len(data) and end <= self._remembered_bytes and not head[4]:
+                    # All of a request, and nothing else: the intake does not get to see it.
+                    self._last_head = head
+                    self._last_bytes = data
+                    self._blank_lines = 0
+                    return head
             intake.data = data
             intake.pos = pos = 0
-        elif data:
-            intake.receive(data)
-            pos = 0
-        found = parse_request_head(intake.data, pos) if self._searched < 0 else None
+        else:
+            if data:
+                intake.receive(data)
+                pos = 0
+            found = parse_request_head(intake.data, pos) if self._searched < 0 else None
+        self.has_more = True
         try:
             if found is None:
                 found = self._search_head()
@@ -107,13 +123,13 @@ class RequestReader(MessageReader):
             if length:
                 if 0 < length <= len(intake.data) - end and length <= self.max_whole_bytes:
                     self._whole = length
+                    self._settled = False
                 else:
                     limits_for = self.limits_for
                     limits = self._limits if limits_for is None else limits_for(head)
                     self._start_body(length, limits)
-            elif end == len(data) <= MAX_REMEMBERED_BYTES and intake.data is data:
-                self._last_head = head
-                self._last_bytes = data
+            else:
+                self.has_more = end != len(intake.data)
         except RemoteProtocolError as fault:
             self._fault_at = pos
             raise self._die(fault) from None
@@ -125,10 +141,12 @@ class RequestReader(MessageReader):
         if not length:
             return b"" if self._body is None else None
         self._whole = 0
+        self._settled = True
         intake = self._intake
-        pos = intake.pos
+        data, pos = intake.data, intake.pos
         end = intake.pos = pos + length
-        body = intake.data[pos:end]
+        self.has_more = end != len(data)
+        body = data[pos:end]
         return body if type(body) is bytes else bytes(body)
 
     def read_body(self) -> bytes | None:
@@ -142,6 +160,7 @@ class RequestReader(MessageReader):
         if self._whole:
             raise LocalProtocolError("next_head() before the body was read to its end")
         super()._leave_body()
+        self.has_more = not self.exhausted
 
     @property
     def asks_for_head(self) -> bool:

@@ -29,6 +29,10 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 CHUNK_END: Final = b"\r\n"
 
+TYPE_ALONE: Final = ["content-type"]
+"""The keys of headers that say nothing else, as most do: one look instead of one for each field
+that would steer the reply."""
+
 
 class DateLine:
     """The `Date:` line of a server's replies, formatted when the second changes.
@@ -102,14 +106,17 @@ def reply_head(
         for name, value in headers.items:
             text = f"{text}{name}: {value}\r\n"
         keys = headers.keys
-        if "content-type" in keys:
+        if keys == TYPE_ALONE:
             content_type = None
-        if "content-length" in keys:
-            length = None
-        if "date" in keys:
-            date_line = ""
-        if "connection" in keys:
-            says_close = "close" in headers.tokens("connection")
+        else:
+            if "content-type" in keys:
+                content_type = None
+            if "content-length" in keys:
+                length = None
+            if "date" in keys:
+                date_line = ""
+            if "connection" in keys:
+                says_close = "close" in headers.tokens("connection")
     if says_close:
         keep_alive = False
     elif not keep_alive:
