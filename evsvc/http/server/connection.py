@@ -175,7 +175,7 @@ class Connection:
         self._reader.max_whole_bytes = service.max_whole_bytes
         self._phase = _HEAD
         self._request: ServerRequest | None = None
-        self._route: Route | None = None
+        self._route: Route | None = None  # of a request whose body is read
         self.keep_alive = True
         self.gone = self.peer_is_done = False
         self._requests_left = options.max_requests
@@ -406,10 +406,10 @@ class Connection:
         extras = self._extras
         if extras is not None and extras.watch is not None:
             extras.watch.begin(self.peer)
-        self._requests_left -= 1
-        self.keep_alive = keep_alive and self._requests_left > 0
+        left = self._requests_left = self._requests_left - 1
+        self.keep_alive = keep_alive and left > 0
         service = self._service
-        route = self._route = service.find_route(request)
+        route = service.find_route(request)
         if service.newreq_cb is not None and not service.admits(request):
             if extras is not None and extras.watch is not None:
                 extras.watch.ending = Ending.REFUSED
@@ -429,9 +429,10 @@ class Connection:
                 request.set_body(body)
                 if extras is not None and extras.watch is not None:
                     extras.watch.received_bytes = len(body)
-                self._answer(request)
+                self._answer(request, route)
                 return
             self._step(Step.HEAD_WITH_BODY)
+            self._route = route
             if expect_continue:
                 self.extras().expects_continue = True
             if streams:
@@ -450,7 +451,7 @@ class Connection:
             if self._phase is _BODY:
                 self._begin_pace(self.extras(), request)
         else:
-            self._answer(request)
+            self._answer(request, route)
 
     def _limits_for(self, head: Head) -> ReaderLimits:
         """Return the limits of the body behind a head: a stream's where its route streams."""
@@ -560,7 +561,7 @@ class Connection:
                 self._phase = _REPLY
                 self._end_intake(extras, True)
                 return
-        self._answer(request)
+        self._answer(request, self._route)
 
     def _give(
         self, extras: Extras, intake: BodyIntake, request: ServerRequest, piece: bytes
@@ -594,9 +595,8 @@ class Connection:
         if not self._pumping:
             self._go_on()
 
-    def _answer(self, request: ServerRequest) -> None:
+    def _answer(self, request: ServerRequest, route: Route | None) -> None:
         self._phase = _REPLY  # by Step.REQUEST; a look into the table is 0.1 of 8 us
-        route = self._route
         if route is None and request.uri == "*" and request.method == "OPTIONS":
             self._tell_methods(request, self._service.methods)
         elif route is None:
