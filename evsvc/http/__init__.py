@@ -46,16 +46,16 @@ from .query import (
     uriencode,
 )
 from .server.access_log import AccessLogOptions
-from .server.bound_socket import BoundSocket
 from .server.compression import CompressionOptions
 from .server.event_stream import EventStream, EventStreamOptions, StreamEnd
 from .server.forwarded import Client, TrustedProxies
 from .server.handle import ServerConnection
+from .server.listening.bound_socket import BoundSocket
+from .server.listening.tls import TlsContexts, TlsInfo
 from .server.metrics import Holdings, ServerMetrics
 from .server.observers import Ending, FinishedExchange
 from .server.request import ServerRequest
 from .server.server import HttpServer
-from .server.tls import TlsContexts, TlsInfo
 from .uri import (
     EVHTTP_URI_HOST_STRIP_BRACKETS,
     EVHTTP_URI_NONCONFORMANT,

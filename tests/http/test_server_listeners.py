@@ -16,7 +16,7 @@ from evsvc.core import (
     ConnListener,
     SocketError,
 )
-from evsvc.http.server.admission import Admission, peer_key
+from evsvc.http.server.listening.admission import Admission, peer_key
 from tests.core.tls_ends import contexts
 from tests.http.conftest import echo
 from tests.http.peers import Peer, request

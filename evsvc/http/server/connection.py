@@ -43,11 +43,11 @@ from .body_intake import BodyIntake
 from .extras import Extras
 from .forwarded import Client
 from .handle import ServerConnection
+from .listening.tls import tls_below
 from .observers import PROMPT_BYTES, Ending
 from .pace import BodyPace, OutputPace
 from .pages import error_page, final_page, not_found_page
 from .request import ReplyState, ServerRequest
-from .tls import tls_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from ...core import AbstractBufferEvent
     from ..wire.limits import ReaderLimits
     from ..wire.request_head import Head
-    from .bound_socket import BoundSocket
+    from .listening.bound_socket import BoundSocket
     from .observers import Watch
     from .router import Route
     from .server import HttpServer

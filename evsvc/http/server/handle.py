@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .tls import tls_info
+from .listening.tls import tls_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...core import AbstractBufferEvent, EventBase
     from ..wire.proxy_protocol import ProxyHeader
-    from .bound_socket import BoundSocket
     from .connection import Connection
+    from .listening.bound_socket import BoundSocket
+    from .listening.tls import TlsInfo
     from .server import HttpServer
-    from .tls import TlsInfo
 
 
 class ServerConnection:

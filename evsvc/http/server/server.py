@@ -28,13 +28,13 @@ from ...core.closing import Closing
 from ..files import DirectoryOptions, FileHandler
 from ..options import ServerOptions
 from .access_log import AccessLog, AccessLogOptions
-from .admission import Admission
-from .bound_socket import BoundSocket, ListenTerms, listening_socket
-from .carriers import BevCallback, CarrierMaker, Tls, plain
 from .compression import Compression, CompressionOptions
 from .connection import Connection
+from .listening.admission import Admission
+from .listening.bound_socket import BoundSocket, ListenTerms, listening_socket
+from .listening.carriers import BevCallback, CarrierMaker, Tls, plain
+from .listening.proxy_intake import ProxyIntake
 from .metrics import Holdings, ServerMetrics
-from .proxy_intake import ProxyIntake
 from .router import RequestCallback
 from .service import ErrorCallback, Service
 

@@ -9,13 +9,13 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ...core import EV_PERSIST, EV_READ, Event
-from ...core.bufferevent.timeouts import Deadline
-from ..errors import RemoteProtocolError
-from ..wire.proxy_protocol import MAX_V2_BYTES, ProxyHeader, ProxyHeaderReader
+from ....core import EV_PERSIST, EV_READ, Event
+from ....core.bufferevent.timeouts import Deadline
+from ...errors import RemoteProtocolError
+from ...wire.proxy_protocol import MAX_V2_BYTES, ProxyHeader, ProxyHeaderReader
 
 if TYPE_CHECKING:
-    from ...core import EventBase
+    from ....core import EventBase
 
 _LOOK_BYTES = 16 + MAX_V2_BYTES
 

@@ -6,13 +6,13 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from ...core import ArgumentError, ArgumentTypeError, SocketError
-from ...core.checks import whole_number
+from ....core import ArgumentError, ArgumentTypeError, SocketError
+from ....core.checks import whole_number
+from ..forwarded import TrustedProxies
 from .carriers import BevCallback, CarrierMaker, Tls
-from .forwarded import TrustedProxies
 
 if TYPE_CHECKING:
-    from ...core import ConnListener
+    from ....core import ConnListener
 
 
 class ListenTerms:

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...core import (
+from ....core import (
     BEV_OPT_CLOSE_ON_FREE,
     BUFFEREVENT_SSL_ACCEPTING,
     AbstractBufferEvent,
@@ -15,11 +15,11 @@ from ...core import (
     BufferEvent,
     TlsBufferEvent,
 )
-from ...core.checks import require_callable
+from ....core.checks import require_callable
 from .tls import TlsContexts, server_side
 
 if TYPE_CHECKING:
-    from ...core import EventBase
+    from ....core import EventBase
 
 BevCallback = Callable[["EventBase", socket.socket, Any], "AbstractBufferEvent | None"]
 """Called as `cb(base, sock, arg)`: the bufferevent for a connection, or None for the usual one."""

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from ..options import ServerOptions
+    from ...options import ServerOptions
 
 # A household, or a machine with changing addresses, has a /64 of IPv6.
 _PREFIX_BYTES = 8

@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...core import (
+from ....core import (
     ArgumentError,
     ArgumentTypeError,
     TlsBufferEvent,
@@ -14,8 +14,8 @@ from ...core import (
 )
 
 if TYPE_CHECKING:
-    from ...core import AbstractBufferEvent
-    from ...core.tls import FilePath, Password
+    from ....core import AbstractBufferEvent
+    from ....core.tls import FilePath, Password
 
 # Where an SSLObject keeps the name that its client asked for: on the server's side it has no
 # attribute of its own for it.
