@@ -38,7 +38,7 @@ from .version import __version__, version_number
 
 try:
     from .dns import DnsServer, Resolver
-    from .http import HttpConnection, HttpRequest, HttpServer
+    from .http import HttpClient, HttpConnection, HttpRequest, HttpServer
     from .rpc import Rpc, RpcPool, RpcServer
 except ModuleNotFoundError as exc:
     if (exc.name or "").partition(".")[0] not in ("h11", "dns", "msgpack"):
@@ -74,6 +74,7 @@ __all__ = [
     "EvBuffer",
     "Event",
     "EventBase",
+    "HttpClient",
     "HttpConnection",
     "HttpRequest",
     "HttpServer",

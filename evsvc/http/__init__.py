@@ -3,9 +3,16 @@
 Everything public is here; the modules inside are private.
 """
 
+from .client.authorization import BasicAuth, BearerAuth
+from .client.bodies import Multipart
+from .client.client import ClientExchange, HttpClient, HttpClientOptions
 from .client.connection import HttpConnection
 from .client.dialer import ConnectProxy
+from .client.pool import PoolOptions
+from .client.proxies import Proxies
+from .client.redirects import RedirectPolicy, RedirectRefused
 from .client.request import HttpRequest
+from .client.response import ClientResponse, StatusError
 from .errors import (
     EVREQ_HTTP_BUFFER_ERROR,
     EVREQ_HTTP_DATA_TOO_LONG,
@@ -174,10 +181,14 @@ __all__ = [
     "HTTP_SWITCH_PROTOCOLS",
     "HTTP_UNAUTHORIZED",
     "AccessLogOptions",
+    "BasicAuth",
+    "BearerAuth",
     "BodyTooLong",
     "BoundSocket",
     "Client",
+    "ClientExchange",
     "ClientOptions",
+    "ClientResponse",
     "CompressionOptions",
     "ConnectFailed",
     "ConnectProxy",
@@ -191,6 +202,8 @@ __all__ = [
     "FinishedExchange",
     "Headers",
     "Holdings",
+    "HttpClient",
+    "HttpClientOptions",
     "HttpConnection",
     "HttpError",
     "HttpRequest",
@@ -202,9 +215,14 @@ __all__ = [
     "Leniency",
     "LocalProtocolError",
     "Method",
+    "Multipart",
+    "PoolOptions",
+    "Proxies",
     "ProxyHeader",
     "QueryFlag",
     "ReaderLimits",
+    "RedirectPolicy",
+    "RedirectRefused",
     "RemoteProtocolError",
     "RequestCancelled",
     "RequestError",
@@ -214,6 +232,7 @@ __all__ = [
     "ServerMetrics",
     "ServerOptions",
     "ServerRequest",
+    "StatusError",
     "StreamEnd",
     "TlsContexts",
     "TlsFailed",

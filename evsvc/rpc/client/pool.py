@@ -25,6 +25,7 @@ from ...core.closing import Closing
 from ...core.errors import ArgumentError, Error, StateError
 from ...core.util import check_port
 from ...http import ClientOptions, HttpConnection, HttpRequest
+from ...http.client.timeouts import Timeouts
 from ...http.errors import ConnectFailed, ConnectionClosed, ResolveFailed, TlsFailed
 from ..codecs.msgpack import MsgpackCodec
 from ..definition import DEADLINE_FIELD, Rpc
@@ -40,7 +41,6 @@ from .call import ReplyCallback, RpcCall, judge_response
 from .endpoints import Endpoint, Lane, choose
 from .names import FollowedName, Following, NameOptions, NameSource, Server
 from .retries import RetryBudget, RetryPolicy
-from .timeouts import CallTimeouts
 
 if TYPE_CHECKING:
     from ...core import EventBase
@@ -118,7 +118,7 @@ class RpcPool(Closing):
         self._added: dict[HttpConnection, Lane] = {}  # by the program, not made here
         self._waiting: deque[RpcCall[Any, Any]] = deque()
         self._resting: set[RpcCall[Any, Any]] = set()  # until they go once more
-        self._timeouts = CallTimeouts(base, self._expire)
+        self._timeouts: Timeouts[RpcCall[Any, Any]] = Timeouts(base, self._expire)
         self._closed = False
         self._timeout = _checked_timeout(timeout)
         self.hooks = HookList()
@@ -346,7 +346,7 @@ class RpcPool(Closing):
         call.payload = self._codec.encode(call.rpc.request_shape, call.request)
         call.timeout_s = timeout_s
         if timeout_s is not None:
-            self._timeouts.add(call)
+            call.ends_at = self._timeouts.add(call, timeout_s)
         self._budget.earn()
         self._waiting.append(call)
         self._schedule()
@@ -356,7 +356,7 @@ class RpcPool(Closing):
 
     def cancel(self, call: RpcCall[Any, Any]) -> None:
         """Give a call up; see `RpcCall.cancel`."""
-        self._timeouts.discard(call)
+        self._unlimit(call)
         call.forget()
         self._drop(call)
 
@@ -562,8 +562,12 @@ class RpcPool(Closing):
         if not call.finished and not self._closed:
             self._finish(call, status, None)
 
+    def _unlimit(self, call: RpcCall[Any, Any]) -> None:
+        if call.timeout_s is not None:
+            self._timeouts.discard(call, call.timeout_s)
+
     def _finish(self, call: RpcCall[Any, Any], status: RpcStatus, reply: object) -> None:
-        self._timeouts.discard(call)
+        self._unlimit(call)
         call.finish(status, reply)
 
 

@@ -1,0 +1,93 @@
+"""ClientResponse: what came of a request, with all that it led to."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from ..errors import HttpError
+from ..wire.headers import Headers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_CHARSET = re.compile(r'(?i);\s*charset\s*=\s*"?([^\s";]+)')
+
+
+class StatusError(HttpError):
+    """The answer is an error of the client's (4xx) or the server's (5xx).
+
+    response: the answer.
+    """
+
+    def __init__(self, response: ClientResponse) -> None:
+        super().__init__(f"{response.url}: {response.status} {response.reason}")
+        self.response = response
+
+
+class ClientResponse:
+    """What came of a request; `error` tells whether there is an answer at all.
+
+    method, url: of the request that was answered, the last one where there were redirects.
+    status, reason, headers: of the answer; 0, "" and none where there is none.
+    body:    what came, unpacked; b"" where a callback took it as it came.
+    error:   why there is no answer, or not all of it; None where there is.
+    history: the redirects that led here, the first one first.
+    elapsed_s: seconds from the call to the end, redirects and waiting in line included.
+    trailers: the fields behind a chunked body, or None.
+    """
+
+    __slots__ = (
+        "body",
+        "elapsed_s",
+        "error",
+        "headers",
+        "history",
+        "method",
+        "reason",
+        "status",
+        "trailers",
+        "url",
+    )
+
+    def __init__(self, method: str, url: str, history: Sequence[ClientResponse] = ()) -> None:
+        self.method = method
+        self.url = url
+        self.history = tuple(history)
+        self.status = 0
+        self.reason = ""
+        self.headers = Headers()
+        self.trailers: Headers | None = None
+        self.body = b""
+        self.error: Exception | None = None
+        self.elapsed_s = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is an answer, and no error in it: 1xx to 3xx."""
+        return self.error is None and 0 < self.status < 400
+
+    def raise_for_error(self) -> None:
+        """Raise why there is no answer, or StatusError for a status from 400 on."""
+        if self.error is not None:
+            raise self.error
+        if not self.ok:
+            raise StatusError(self)
+
+    def text(self, errors: str = "replace") -> str:
+        """Return the body as text: in the charset of Content-Type, or UTF-8."""
+        found = _CHARSET.search(self.headers.find("Content-Type") or "")
+        charset = found[1] if found else "utf-8"
+        try:
+            return self.body.decode(charset, errors)
+        except LookupError:
+            return self.body.decode("utf-8", errors)
+
+    def json(self) -> Any:
+        """Return the body's JSON.  Raises ValueError when it is none."""
+        return json.loads(self.body)
+
+    def __repr__(self) -> str:
+        outcome = self.status or self.error
+        return f"<{type(self).__name__} {self.method} {self.url} {outcome}>"
