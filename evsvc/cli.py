@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import demo
-from .commands import dns_serve, fetch, rpc_call, rpc_describe, rpc_gen
+from .commands import dns_serve, fetch, resolve, rpc_call, rpc_describe, rpc_gen
 from .core import Error
 from .version import __version__
 
@@ -35,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
         commands.add_parser("demo", help="run HTTP, DNS and RPC services in one process")
     )
     fetch.add_arguments(commands.add_parser("fetch", help="get a URL and print the body"))
+    resolve.add_arguments(commands.add_parser("resolve", help="ask nameservers for records"))
     dns = commands.add_parser("dns", help="serve DNS").add_subparsers(
         required=True, metavar="ACTION"
     )

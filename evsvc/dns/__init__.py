@@ -95,7 +95,17 @@ from .server.finished import ReplyGroup
 from .server.ports import TcpServerPort, UdpServerPort
 from .server.request import DnsServerRequest, ServerQuestion
 from .server.server import DnsServer, ServerCallback
-from .wire.records import Caa, Mx, Record, RecordData, Soa, Srv, Svcb
+from .wire.records import (
+    Caa,
+    Mx,
+    Record,
+    RecordData,
+    Soa,
+    Srv,
+    Svcb,
+    record_to_text,
+    type_to_text,
+)
 
 __all__ = [
     "DNS_CNAME",
@@ -204,4 +214,6 @@ __all__ = [
     "UdpServerPort",
     "ZoneOptions",
     "err_to_string",
+    "record_to_text",
+    "type_to_text",
 ]

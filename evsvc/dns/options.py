@@ -30,11 +30,12 @@ MAX_MESSAGE_BYTES = 65535
 MIN_TIMEOUT_S = 0.001
 MAX_PROBE_TIMEOUT_S = 3600.0
 DNS_PORT = 53
+TLS_PORT = 853
 EDNS_UDP_BYTES = 1232  # passes every network unfragmented (DNS flag day 2020)
 
 
-def parse_nameserver(text: str) -> SocketAddress:
-    """Return the socket address of a nameserver, port 53 unless it says another.
+def parse_nameserver(text: str, default_port: int = DNS_PORT) -> SocketAddress:
+    """Return the socket address of a nameserver, at `default_port` unless it says another.
 
     Raises DnsArgumentError for what `parse_sockaddr_port` refuses.
     """
@@ -42,7 +43,7 @@ def parse_nameserver(text: str) -> SocketAddress:
         host, port, *more = parse_sockaddr_port(text)
     except ArgumentError as exc:
         raise DnsArgumentError(f"not an IP address with an optional port: {text!r}") from exc
-    return (host, port or DNS_PORT, *more)
+    return (host, port or default_port, *more)
 
 
 def _check_range(owner: object, name: str, low: float, high: float) -> None:

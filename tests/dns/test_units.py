@@ -32,7 +32,7 @@ from evsvc.dns.options import parse_nameserver
 from evsvc.dns.resolver.answer import Answer
 from evsvc.dns.resolver.cache import AnswerCache
 from evsvc.dns.resolver.hosts import HostsTable
-from evsvc.dns.resolver.nameservers import NameserverPool, choose_id
+from evsvc.dns.resolver.nameservers import Nameserver, NameserverPool, choose_id
 from evsvc.dns.resolver.transport import same_endpoint
 from evsvc.dns.wire.framing import add_length, take_message
 from evsvc.dns.wire.names import parse_name
@@ -202,7 +202,7 @@ def test_a_ttl_of_zero_removes_and_a_cache_of_zero_keeps_nothing() -> None:
 def make_pool(count: int, **options) -> NameserverPool:
     pool = NameserverPool(ResolverOptions(**options))
     for index in range(count):
-        pool.add((f"10.0.0.{index}", 53))
+        pool.add(Nameserver((f"10.0.0.{index}", 53)))
     return pool
 
 
@@ -275,9 +275,9 @@ def test_the_delay_of_probes_never_overflows() -> None:
 def test_a_nameserver_is_added_once_and_up_to_the_limit() -> None:
     pool = make_pool(2, nameservers=2)
     with pytest.raises(DnsArgumentError, match="there already"):
-        pool.add(("10.0.0.1", 53))
+        pool.add(Nameserver(("10.0.0.1", 53)))
     with pytest.raises(DnsArgumentError, match="more than 2"):
-        pool.add(("10.0.0.1", 54))
+        pool.add(Nameserver(("10.0.0.1", 54)))
 
 
 def test_ids_are_unused_and_never_ffff() -> None:

@@ -29,7 +29,6 @@ import dns.name
 import dns.rdatatype
 
 from ...core import StateError
-from ...core.util import format_sockaddr_port
 from ..errors import (
     DNS_ERR_SERVERFAILED,
     DNS_ERR_SHUTDOWN,
@@ -41,7 +40,7 @@ from ..wire.replies import Query, Question, parse_reply
 from .answer import Answer, answer_at_home
 from .cache import AnswerCache
 from .flight import Flight, FlightKey, FlightState, Sent, Ticket, Way
-from .nameservers import NameserverPool, choose_id
+from .nameservers import Nameserver, NameserverPool, choose_id
 from .resolution import Resolution, Step
 from .transport import TcpTransport, UdpTransport
 from .waits import Waits
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from ...core.resolver import SocketAddress
     from ..options import ResolverOptions
     from .flight import Transport
-    from .nameservers import Nameserver
+    from .transport import TransportMaker
 
 log = logging.getLogger("evsvc.dns")
 
@@ -219,7 +218,7 @@ class LookupEngine:
         suspended = self._suspended
         self.suspend()
         for address in addresses:
-            self.pool.add(address)
+            self.pool.add(Nameserver(address))
         self._suspended = suspended
         self._pump()
 
@@ -334,7 +333,7 @@ class LookupEngine:
         try:
             transport.send(sent)
         except OSError as exc:
-            name = format_sockaddr_port(server.address)
+            name = server.name
             self._drop(flight, server)
             if exc.errno in _OUR_LACK:
                 log.warning("cannot ask nameserver %s: %s", name, exc)
@@ -358,7 +357,7 @@ class LookupEngine:
         query_id = choose_id(self._ids)
         self._ids.add(query_id)
         question = flight.resolution.question
-        exact = options.randomize_case and not server.changes_letters
+        exact = options.randomize_case and server.maker is None and not server.changes_letters
         return Query(
             question,
             query_id,
@@ -368,11 +367,13 @@ class LookupEngine:
         )
 
     def _transport(self, server: Nameserver, over_tcp: bool) -> Transport:
-        transport = self._transports.get((server, over_tcp))
+        key = server, over_tcp or server.maker is not None
+        transport = self._transports.get(key)
         if transport is None:
-            kind = TcpTransport if over_tcp else UdpTransport
-            transport = kind(self.base, server, self._options, self._on_packet, self._on_lost)
-            self._transports[server, over_tcp] = transport
+            maker: TransportMaker = TcpTransport if over_tcp else UdpTransport
+            maker = server.maker or maker
+            transport = maker(self.base, server, self._options, self._on_packet, self._on_lost)
+            self._transports[key] = transport
         return transport
 
     def _on_packet(self, sent: Sent, packet: bytes) -> bool:
@@ -380,7 +381,7 @@ class LookupEngine:
         flight, server, resolution = sent.flight, sent.server, sent.flight.resolution
         reply = parse_reply(packet, sent.query, resolution.max_links)
         if reply is None:
-            log.debug("ignored a packet from %s", format_sockaddr_port(server.address))
+            log.debug("ignored a packet from %s", server.name)
             sent.suspect = True
             return False
         over_tcp = sent.transport is not self._transports.get((server, False))
@@ -441,7 +442,7 @@ class LookupEngine:
         server = flight.resolution.server
         assert server is not None
         sent = flight.sent.get(server)
-        if sent is not None and flight.resolution.over_tcp:
+        if sent is not None and (flight.resolution.over_tcp or server.maker is not None):
             self._drop(flight, server)
             sent.transport.give_up()
         self._take_silence(flight, server)
@@ -466,8 +467,7 @@ class LookupEngine:
         now = self.base.now
         down = self.pool.mark_down(server, now) if is_last else self.pool.note_timeout(server, now)
         if down:
-            name = format_sockaddr_port(server.address)
-            log.warning("nameserver %s is down: it does not answer", name)
+            log.warning("nameserver %s is down: it does not answer", server.name)
 
     def _close_transports(self) -> None:
         for transport in self._transports.values():

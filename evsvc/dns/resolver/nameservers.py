@@ -9,10 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Container
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ...core.resolver import SocketAddress
+from ...core.util import format_sockaddr_port
 from ..errors import DnsArgumentError
 from ..options import ResolverOptions
+
+if TYPE_CHECKING:
+    from .transport import TransportMaker
 
 _UNUSED_ID = 0xFFFF  # libevent's mark for "no id"; never sent
 
@@ -20,8 +25,9 @@ _UNUSED_ID = 0xFFFF  # libevent's mark for "no id"; never sent
 class Nameserver:
     """One nameserver and its health.
 
-    address: its socket address;  up: whether it is believed to answer;  probe_at: when it is
-    probed next, None while it is up or a probe is under way;  takes_edns: False once it has
+    address: its socket address;  name: what it is called in messages;  maker: how it is reached,
+    None is UDP, and TCP for what was cut;  up: whether it is believed to answer;  probe_at: when
+    it is probed next, None while it is up or a probe is under way;  takes_edns: False once it has
     refused EDNS;  changes_letters: True once it was found not to repeat the letters of a name.
     """
 
@@ -29,14 +35,20 @@ class Nameserver:
         "address",
         "changes_letters",
         "failed_probes",
+        "maker",
+        "name",
         "probe_at",
         "takes_edns",
         "timeouts",
         "up",
     )
 
-    def __init__(self, address: SocketAddress) -> None:
+    def __init__(
+        self, address: SocketAddress, name: str = "", maker: TransportMaker | None = None
+    ) -> None:
         self.address = address
+        self.name = name or format_sockaddr_port(address)
+        self.maker = maker
         self.up = True
         self.timeouts = 0
         self.failed_probes = 0
@@ -58,19 +70,17 @@ class NameserverPool:
         self.servers: list[Nameserver] = []
         self._first = 0
 
-    def add(self, address: SocketAddress) -> Nameserver:
-        """Add a nameserver.  Raises DnsArgumentError for a second one of the same address and
-        port, or one beyond the limit.
+    def add(self, server: Nameserver) -> None:
+        """Add a nameserver.  Raises DnsArgumentError for a second one of the same name, which is
+        its address and port, or one beyond the limit.
         """
-        if any(server.address == address for server in self.servers):
-            raise DnsArgumentError(f"the nameserver is there already: {address!r}")
+        if any(known.name == server.name for known in self.servers):
+            raise DnsArgumentError(f"the nameserver is there already: {server.name}")
         if len(self.servers) >= self.options.nameservers:
             raise DnsArgumentError(
-                f"more than {self.options.nameservers} nameservers, with {address!r}"
+                f"more than {self.options.nameservers} nameservers, with {server.name}"
             )
-        server = Nameserver(address)
         self.servers.append(server)
-        return server
 
     def clear(self) -> None:
         """Forget all nameservers."""

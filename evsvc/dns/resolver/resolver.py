@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,10 +16,11 @@ import dns.exception
 import dns.name
 import dns.rdatatype
 
-from ...core import AddrInfoHints
+from ...core import AddrInfoHints, ArgumentTypeError
 from ...core.closing import Closing
 from ...core.resolver import SocketAddress
-from ...core.util import endpoint_of
+from ...core.tls import client_context
+from ...core.util import endpoint_of, format_sockaddr_port
 from ..constants import (
     DNS_CNAME,
     DNS_OPTION_HOSTSFILE,
@@ -46,7 +48,7 @@ from ..errors import (
     DnsResult,
     DnsStateError,
 )
-from ..options import ResolverOptions, parse_nameserver
+from ..options import DNS_PORT, TLS_PORT, ResolverOptions, parse_nameserver
 from ..wire.names import parse_name
 from .addrinfo import AddrInfoResolver
 from .answer import Answer
@@ -54,6 +56,7 @@ from .engine import LookupEngine
 from .flight import Way
 from .hosts import LOCALHOST_LINES, HostsTable
 from .lookup import Lookup
+from .nameservers import Nameserver
 from .search import Answers, Search, Wish, call_program, list_candidates
 from .sysconfig import (
     FollowedFiles,
@@ -62,6 +65,7 @@ from .sysconfig import (
     parse_resolv_conf,
     read_file,
 )
+from .transport import TcpTransport, TlsPeer, TransportMaker
 
 if TYPE_CHECKING:
     from ...core import EventBase, ResolveCallback
@@ -151,24 +155,66 @@ class Resolver(Closing):
         """Add a nameserver at port 53 (evdns_base_nameserver_add); see `nameserver_ip_add`."""
         self.nameserver_ip_add(str(address))
 
-    def nameserver_ip_add(self, text: str) -> None:
+    def nameserver_ip_add(
+        self,
+        text: str,
+        *,
+        tls: bool | ssl.SSLContext = False,
+        server_hostname: str | None = None,
+    ) -> None:
         """Add a nameserver from "ip", "ip:port", "[ip6]:port" or "ip6"; port 53 by default.
 
-        Raises ArgumentError for what is none of these, for one that is there already, and for one
-        too many.  Source: evdns_base_nameserver_ip_add.
-        """
-        self.nameserver_sockaddr_add(parse_nameserver(text))
+        tls: ask over TLS alone, and by default at port 853 (RFC 7858).  True trusts whom the system
+        trusts; or give a context, as `core.tls.client_context` makes it.  server_hostname: the name
+        that the certificate must have; without it, the address.  One connection serves all
+        questions, and is kept for `tcp_idle_s`.
 
-    def nameserver_sockaddr_add(self, address: SocketAddress) -> None:
+        Raises ArgumentError for what is none of these, for one that is there already, for one too
+        many, and for a name without TLS; ArgumentTypeError for a `tls` that is none.
+        Source: evdns_base_nameserver_ip_add.
+        """
+        address = parse_nameserver(text, TLS_PORT if tls else DNS_PORT)
+        self.nameserver_sockaddr_add(address, tls=tls, server_hostname=server_hostname)
+
+    def nameserver_sockaddr_add(
+        self,
+        address: SocketAddress,
+        *,
+        tls: bool | ssl.SSLContext = False,
+        server_hostname: str | None = None,
+    ) -> None:
         """Add a nameserver by socket address (evdns_base_nameserver_sockaddr_add).
 
-        Raises as `nameserver_ip_add`, and ArgumentTypeError for what is no address.
+        tls, server_hostname: as for `nameserver_ip_add`.  Raises as that, and ArgumentTypeError for
+        what is no address.
         """
         self._require_open()
         endpoint = endpoint_of(address)
         if endpoint.family == socket.AF_UNIX or endpoint.sockaddr[1] == 0:
             raise DnsArgumentError(f"a nameserver has an IP address and a port: {address!r}")
-        self._engine.pool.add(endpoint.sockaddr)
+        if tls is False:
+            if server_hostname is not None:
+                raise DnsArgumentError(f"without TLS nobody checks a name: {server_hostname!r}")
+            self._engine.pool.add(Nameserver(endpoint.sockaddr))
+            return
+        if tls is True:
+            tls = client_context(alpn=["dot"])
+        elif not isinstance(tls, ssl.SSLContext):
+            raise ArgumentTypeError(f"tls is True, False or an ssl.SSLContext, not {tls!r}")
+        peer = TlsPeer(tls, server_hostname or endpoint.sockaddr[0])
+        name = f"{format_sockaddr_port(endpoint.sockaddr)} ({peer.server_hostname})"
+        self.nameserver_transport_add(endpoint.sockaddr, name, partial(TcpTransport, tls=peer))
+
+    def nameserver_transport_add(
+        self, address: SocketAddress, name: str, maker: TransportMaker
+    ) -> None:
+        """Add a nameserver that is asked in a way of your own.
+
+        address: what `nameserver_addr` returns;  name: what it is called in messages;  maker: makes
+        the `Transport` to it when there is something to ask.  Raises as `nameserver_ip_add`.
+        """
+        self._require_open()
+        self._engine.pool.add(Nameserver(address, name, maker))
 
     def count_nameservers(self) -> int:
         """Return how many nameservers are configured, up or down."""

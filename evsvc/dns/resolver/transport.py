@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import secrets
 import socket
+import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...core import (
     BEV_EVENT_CONNECTED,
     BEV_OPT_CLOSE_ON_FREE,
+    BUFFEREVENT_SSL_CONNECTING,
     EV_PERSIST,
     EV_READ,
     BufferEvent,
     Event,
+    TlsBufferEvent,
 )
 from ...core.bufferevent.timeouts import Deadline
 from ...core.resolver import SocketAddress
@@ -34,8 +38,10 @@ from ..wire.replies import id_of
 if TYPE_CHECKING:
     from ...core import BevEvent, EventBase, EventFlag
     from ...core.reactor.event import EventCallback
-    from .flight import Sent
+    from .flight import Sent, Transport
     from .nameservers import Nameserver
+
+log = logging.getLogger("evsvc.dns")
 
 FIRST_PORT, LAST_PORT = 1024, 65535
 BIND_ATTEMPTS = 8
@@ -44,6 +50,10 @@ PACKETS_PER_READ = 16  # then other events have their turn
 
 OnPacket = Callable[["Sent", bytes], bool]
 OnLost = Callable[["Sent", bool], object]
+TransportMaker = Callable[
+    ["EventBase", "Nameserver", ResolverOptions, OnPacket, OnLost], "Transport"
+]
+"""Makes the way to one nameserver; `Transport` says what the last two are for."""
 
 
 def _family_of(address: SocketAddress) -> int:
@@ -220,10 +230,18 @@ class UdpTransport:
                     return
 
 
+class TlsPeer(NamedTuple):
+    """A nameserver behind TLS: whom to trust, and which name its certificate must have."""
+
+    context: ssl.SSLContext
+    server_hostname: str | None
+
+
 class TcpTransport:
     """One connection to a nameserver, shared by the queries under way (RFC 7766).  See `Transport`.
 
     It is made when there is something to send, and closed when nothing was for `tcp_idle_s`.
+    tls: who is meant and whom to trust, for DNS over TLS (RFC 7858).
     """
 
     __slots__ = (
@@ -236,6 +254,7 @@ class TcpTransport:
         "_on_packet",
         "_out",
         "_server",
+        "_tls",
     )
 
     def __init__(
@@ -245,14 +264,17 @@ class TcpTransport:
         options: ResolverOptions,
         on_packet: OnPacket,
         on_lost: OnLost,
+        *,
+        tls: TlsPeer | None = None,
     ) -> None:
         self._base = base
         self._server = server
         self._on_packet = on_packet
         self._on_lost = on_lost
+        self._tls = tls
         self._out: dict[int, Sent] = {}
         self._answered = False
-        self._bev: BufferEvent | None = None
+        self._bev: BufferEvent | TlsBufferEvent | None = None
         self._idle_s = options.tcp_idle_s
         self._idle = Deadline(base, self._disconnect)
 
@@ -282,8 +304,8 @@ class TcpTransport:
         self._disconnect()
         self._idle.close()
 
-    def _connect(self) -> BufferEvent:
-        bev = BufferEvent(self._base, None, BEV_OPT_CLOSE_ON_FREE)
+    def _connect(self) -> BufferEvent | TlsBufferEvent:
+        bev = self._new_bufferevent()
         try:
             bev.connect(self._server.address)
         except OSError:
@@ -296,13 +318,25 @@ class TcpTransport:
         self._answered = False
         return bev
 
+    def _new_bufferevent(self) -> BufferEvent | TlsBufferEvent:
+        if self._tls is None:
+            return BufferEvent(self._base, None, BEV_OPT_CLOSE_ON_FREE)
+        return TlsBufferEvent.socket_new(
+            self._base,
+            None,
+            self._tls.context,
+            BUFFEREVENT_SSL_CONNECTING,
+            BEV_OPT_CLOSE_ON_FREE,
+            server_hostname=self._tls.server_hostname,
+        )
+
     def _disconnect(self) -> None:
         self._idle.stop()
         bev, self._bev = self._bev, None
         if bev is not None:
             bev.close()
 
-    def _on_readable(self, bev: BufferEvent, ctx: object) -> None:
+    def _on_readable(self, bev: BufferEvent | TlsBufferEvent, ctx: object) -> None:
         while self._bev is bev:
             packet = take_message(bev.input)
             if packet is None:
@@ -314,6 +348,10 @@ class TcpTransport:
             if sent is not None and self._on_packet(sent, packet):
                 self._answered = True
 
-    def _on_event(self, bev: BufferEvent, what: BevEvent, ctx: object) -> None:
-        if not what & BEV_EVENT_CONNECTED and self._bev is bev:
-            self.give_up()
+    def _on_event(self, bev: BufferEvent | TlsBufferEvent, what: BevEvent, ctx: object) -> None:
+        if what & BEV_EVENT_CONNECTED or self._bev is not bev:
+            return
+        error = bev.get_openssl_error() if isinstance(bev, TlsBufferEvent) else None
+        if error is not None:
+            log.warning("nameserver %s: %s", self._server.name, error)
+        self.give_up()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import dns.name
+import dns.rdatatype
 import dns.rdtypes.ANY.CAA
 import dns.rdtypes.ANY.MX
 import dns.rdtypes.ANY.SOA
@@ -25,6 +26,8 @@ import dns.rdtypes.IN.SRV
 import dns.rdtypes.nsbase
 import dns.rdtypes.svcbbase
 from dns.rdata import Rdata
+
+from ..errors import DnsArgumentError
 
 
 class Mx(NamedTuple):
@@ -141,3 +144,60 @@ def _wire_of(param: dns.rdtypes.svcbbase.Param) -> bytes:
     file = io.BytesIO()
     param.to_wire(file)  # type: ignore[attr-defined]  # all its kinds have it
     return file.getvalue()
+
+
+def record_to_text(record: Record) -> str:
+    """Return the data of a record as a zone file has it, names with their last dot.
+
+    Types without a shape here are written as RFC 3597 section 5 says.
+    """
+    data = record.data
+    if isinstance(data, str):
+        return data if record.type in (_A, _AAAA) else _absolute(data)
+    if isinstance(data, Mx):
+        return f"{data.preference} {_absolute(data.host)}"
+    if isinstance(data, Srv):
+        return f"{data.priority} {data.weight} {data.port} {_absolute(data.target)}"
+    if isinstance(data, Soa):
+        names = f"{_absolute(data.primary)} {_absolute(data.mailbox)}"
+        return " ".join([names, *map(str, data[2:])])
+    if isinstance(data, Caa):
+        return f"{data.flags} {data.tag} {_quoted(data.value.encode('latin-1'))}"
+    if isinstance(data, Svcb):
+        params = [_param_to_text(key, value) for key, value in data.params]
+        return " ".join([str(data.priority), _absolute(data.target), *params])
+    if isinstance(data, tuple):
+        return " ".join([_quoted(each) for each in data if isinstance(each, bytes)])
+    return f"\\# {len(data)} {data.hex()}".rstrip()
+
+
+def type_to_text(rdtype: int) -> str:
+    """Return the name of a type of records, "TYPE65280" for one that has none.
+
+    Raises DnsArgumentError for what is no number from 0 to 65535.
+    """
+    if not 0 <= rdtype <= 65535:
+        raise DnsArgumentError(f"not a type of records: {rdtype!r}")
+    return dns.rdatatype.to_text(dns.rdatatype.RdataType.make(rdtype))
+
+
+_A, _AAAA = 1, 28
+
+
+def _absolute(name: str) -> str:
+    return name if name.endswith(".") else f"{name}."
+
+
+def _quoted(data: bytes) -> str:
+    """Return a character string as RFC 1035 section 5.1 writes it."""
+    parts = []
+    for byte in data:
+        if byte in b'"\\':
+            parts.append(f"\\{chr(byte)}")
+        else:
+            parts.append(chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03d}")
+    return f'"{"".join(parts)}"'
+
+
+def _param_to_text(key: int, value: bytes) -> str:
+    return f"key{key}={_quoted(value)}" if value else f"key{key}"
