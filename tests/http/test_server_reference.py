@@ -1,4 +1,4 @@
-"""What libevent's own suite insists on of an HTTP server, line by line, over plain sockets.
+"""What libevent's own suite insists on of an HTTP server, line by line, in the clear and over TLS.
 
 Where we differ on purpose the test says so; docs/libevent-map.md has the reasons.
 """
@@ -7,10 +7,53 @@ from __future__ import annotations
 
 import pytest
 
-from evsvc.core import EV_READ, EVLOOP_NONBLOCK
+from evsvc.core import (
+    BEV_OPT_CLOSE_ON_FREE,
+    BUFFEREVENT_SSL_ACCEPTING,
+    EV_READ,
+    EVLOOP_NONBLOCK,
+    BufferEvent,
+    TlsBufferEvent,
+)
 from evsvc.http import HttpServer
+from tests.core.tls_ends import contexts
 from tests.http.conftest import echo
 from tests.http.peers import request
+from tests.http.tls_peers import tls_peer
+
+
+@pytest.fixture(params=["plain", "tls", "tls filter"])
+def serve(request, serve, base):
+    """Return `serve(cb=None, **options)`, whose clients are connected by one way or another."""
+    client, context = contexts()
+    peers = []
+
+    def make(base, sock, arg):
+        below = BufferEvent(base, sock, BEV_OPT_CLOSE_ON_FREE)
+        state = BUFFEREVENT_SSL_ACCEPTING
+        made = TlsBufferEvent.filter_new(below, context, state, BEV_OPT_CLOSE_ON_FREE)
+        made.allow_dirty_shutdown = True
+        return made
+
+    def start(cb=None, **options):
+        site = serve(cb, **options)
+        if request.param == "tls":
+            site.server.set_tls(context)
+        elif request.param == "tls filter":
+            site.server.set_bevcb(make)
+
+        def connect():
+            peers.append(tls_peer(base, site.bound.port, client))
+            peers[-1].settle()
+            return peers[-1]
+
+        if request.param != "plain":
+            site.connect = connect
+        return site
+
+    yield start
+    for peer in peers:
+        peer.close()
 
 
 class TestRequests:

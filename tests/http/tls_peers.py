@@ -6,6 +6,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from evsvc.core import EVLOOP_NONBLOCK, EventBase
@@ -47,7 +48,10 @@ class TlsSocket:
         return self._try(lambda: self.ssl.send(data))
 
     def recv(self, size: int) -> bytes:
-        return self._try(lambda: self.ssl.recv(size))
+        try:
+            return self._try(lambda: self.ssl.recv(size))
+        except ssl.SSLZeroReturnError:
+            return b""  # of a server that ends, too, behind our own end
 
     def _try(self, call: Callable[[], T]) -> T:
         try:
@@ -73,7 +77,9 @@ class TlsSocket:
         self.ssl.setblocking(blocking)
 
     def shutdown(self, how: int) -> None:
-        self.ssl.shutdown(how)
+        """End our side alone, as TLS does: by a close_notify."""
+        with suppress(ssl.SSLWantReadError):
+            self.ssl.unwrap()
 
     def setsockopt(self, level: int, option: int, value: bytes) -> None:
         self.ssl.setsockopt(level, option, value)

@@ -831,13 +831,13 @@ class Connection:
             self._deadline.touch()
             return
         if what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT):
-            if bev.says_goodbye:
+            if tls_below(bev) is not None:
                 why = bev.error if what & BEV_EVENT_ERROR else "its time is over"
                 logger.info("%s port %d: TLS ends: %s", *self.peer, why)
             self.close()
             return
         self.peer_is_done = True
-        if bev.says_goodbye and not bev.carries_bytes:
+        if tls_below(bev) is not None and not bev.carries_bytes:
             logger.info("%s port %d: TLS ends: the client has gone", *self.peer)
         if self._phase is Phase.LINGER:
             self.close()
