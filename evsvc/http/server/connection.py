@@ -7,9 +7,9 @@ PIPELINE_BYTES no more is read.
 Invariants
     * `_phase` moves as `NEXT` says, and no other way.
     * `_request` is the request in hand in BODY and REPLY, and None otherwise.
-    * `_deadline` counts in every phase but DRAIN and CLOSED, and counts `idle_s` whenever a whole
-      request is in hand or none has begun: a request moves it with one store.  What it means when
-      its time is over depends on the phase.
+    * `_deadline` counts in every phase but CLOSED, and counts `idle_s` whenever a whole request is
+      in hand or none has begun: a request moves it with one store.  What it means when its time is
+      over depends on the phase; a client that is slow, but not silent, is looked at then.
     * Nothing here knows what the carrier is: a socket, TLS, half of a pair in memory.
     * The client's end is looked for in every phase, also while the program has its request; it is
       told, and not acted on while the request may still be answered.
@@ -804,7 +804,7 @@ class Connection:
         if not self._reader.exhausted:
             self._linger = True
         if self.carrier.output.length or self._waits_for_output:
-            self._deadline.start(self.options.idle_s)
+            self._count_idle()
             self._watch_output()
         else:
             self._deadline.stop()
