@@ -202,9 +202,9 @@ class TestBufferevent:
         bev.close()
 
 
-def make_tls_origin(base, authority):  # noqa: F811
+def make_tls_origin(base, authority, host=HOST):  # noqa: F811
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(HOST).configure_cert(context)
+    authority.issue_cert(host).configure_cert(context)
     return TlsOrigin(base, context)
 
 
@@ -293,6 +293,50 @@ class TestProxy:
             assert client.connection.is_idle
             assert not client.connection.has_expired
         served.close()
+
+    @pytest.mark.parametrize("inside", [False, True], ids=["plain", "tls"])
+    def test_a_proxy_that_is_spoken_to_in_tls(
+        self,
+        base,
+        over,
+        authority,  # noqa: F811
+        trusting,  # noqa: F811
+        inside,
+    ) -> None:
+        """And TLS with the server inside of that."""
+        proxied = make_tls_origin(base, authority, "proxy.test")
+        got, behind = [], []
+
+        def grant(outer, ctx):
+            got.append(outer.read())
+            outer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            served = outer
+            if inside:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                authority.issue_cert(HOST).configure_cert(context)
+                served = TlsBufferEvent.filter_new(outer, context, BUFFEREVENT_SSL_ACCEPTING)
+            served.setcb(lambda bev, ctx: got.append(bev.read()), None, lambda *args: None)
+            served.enable(EV_READ)
+            behind.append(served)
+
+        proxied.read = grant
+        proxy = ConnectProxy(address="proxy.test", port=proxied.port, tls=trusting)
+        tls = trusting if inside else False
+        client = over(HttpConnection(base, Names(), HOST, 443, tls=tls, proxy=proxy))
+        client.make()
+        for _ in range(MOST_PASSES):
+            if len(got) > 1:
+                break
+            client.settle()
+        assert got[0].startswith(f"CONNECT {HOST}:443 HTTP/1.1\r\n".encode())
+        assert got[1].startswith(b"GET / HTTP/1.1\r\n")
+        served = behind[0]
+        served.write(response())
+        client.wait(1)
+        assert client.given == [("/", 200)]
+        client.connection.close()
+        served.close()
+        proxied.close()
 
     def test_bad_arguments(self, base) -> None:
         with pytest.raises(ArgumentError, match="0"):

@@ -23,10 +23,8 @@ Invariants
 
 from __future__ import annotations
 
-import enum
 import logging
 import re
-import select
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -64,6 +62,8 @@ from ..options import ClientOptions, ConnectionFlag
 from ..wire.headers import Headers
 from ..wire.response_reader import ResponseReader
 from .dialer import HTTP_PORT, HTTPS_PORT, ConnectProxy, Dialer, check_host, tls_context
+from .looking import look_into, sees_nothing
+from .phases import AT_REST, CONNECTED, NEXT, UNDER_WAY, Phase, Step
 from .request import HttpRequest, host_field
 from .upload import MAX_WAITING_BYTES, Upload, UploadState
 
@@ -87,55 +87,8 @@ _TICK_S: Final = 1e-6
 _hinted_idle_s: Final = re.compile(r"(?i)(?:^|[,;\s])timeout\s*=\s*([0-9]{1,6})\b").search
 
 
-class Phase(enum.Enum):
-    """What the connection is about to do."""
-
-    IDLE = enum.auto()  # not connected
-    CONNECTING = enum.auto()
-    RETRYING = enum.auto()  # no connection was to be had: wait before the next attempt
-    READY = enum.auto()  # connected, nothing under way
-    HELD = enum.auto()  # a head is sent, and its body waits for 100 Continue
-    WAITING = enum.auto()  # for the head of a response; the request may still be on its way
-    BODY = enum.auto()
-    CLOSED = enum.auto()
-
-
-class Step(enum.Enum):
-    """What takes a connection from one phase to another."""
-
-    CONNECT = enum.auto()
-    NO_CONNECTION = enum.auto()  # and another attempt is to follow
-    CONNECTED = enum.auto()
-    SEND = enum.auto()
-    HOLD = enum.auto()  # send, all but the body
-    SEND_BODY = enum.auto()
-    HEAD = enum.auto()  # of a final response
-    DONE = enum.auto()  # and the connection lives on
-    LOSE = enum.auto()  # the connection, if there is one
-    CLOSE = enum.auto()
-
-
-NEXT: dict[tuple[Phase, Step], Phase] = {
-    (Phase.IDLE, Step.CONNECT): Phase.CONNECTING,
-    (Phase.CONNECTING, Step.CONNECTED): Phase.READY,
-    (Phase.CONNECTING, Step.NO_CONNECTION): Phase.RETRYING,
-    (Phase.RETRYING, Step.CONNECT): Phase.CONNECTING,
-    (Phase.READY, Step.SEND): Phase.WAITING,
-    (Phase.READY, Step.HOLD): Phase.HELD,
-    (Phase.HELD, Step.SEND_BODY): Phase.WAITING,
-    (Phase.HELD, Step.HEAD): Phase.BODY,
-    (Phase.WAITING, Step.HEAD): Phase.BODY,
-    (Phase.BODY, Step.DONE): Phase.READY,
-    (Phase.WAITING, Step.DONE): Phase.READY,  # head and body have come in one
-    **{(phase, Step.LOSE): Phase.IDLE for phase in Phase if phase is not Phase.CLOSED},
-    **{(phase, Step.CLOSE): Phase.CLOSED for phase in Phase},
-}
-
 _READY, _HELD, _WAITING, _BODY = Phase.READY, Phase.HELD, Phase.WAITING, Phase.BODY
 _CLOSED = Phase.CLOSED
-_CONNECTED = frozenset((Phase.READY, Phase.HELD, Phase.WAITING, Phase.BODY))
-_AT_REST = frozenset((Phase.IDLE, Phase.READY))
-_UNDER_WAY = frozenset(Phase) - _AT_REST - {Phase.CLOSED}
 # Asking for one of these twice is as asking once (RFC 9110 9.2.2).
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 
@@ -250,7 +203,7 @@ class HttpConnection(Closing):
         self._tries = 0  # attempts to connect that have failed since the last one that has not
         self._idle_s = inf  # how long the server, and the options, let it be kept
         self._last_head: ResponseHead | None = None
-        self._look: Callable[[float], object] = _sees_nothing  # into an idle socket
+        self._look: Callable[[float], object] = sees_nothing  # into an idle socket
         self._closecb: Callback | None = None
         self._idle_cb: Callback | None = None
         self._frees = False
@@ -319,7 +272,7 @@ class HttpConnection(Closing):
 
         Where there is no connection yet, or none any more, it is made first.
         """
-        return not self._queue and self._phase in _AT_REST
+        return not self._queue and self._phase in AT_REST
 
     @property
     def is_idle(self) -> bool:
@@ -435,6 +388,8 @@ class HttpConnection(Closing):
 
         Holds from the next request on.  Source: evhttp_connection_set_timeout.
         """
+        if seconds == self.options.read_s == self.options.write_s:
+            return
         self.options = replace(self.options, read_s=seconds, write_s=seconds)
         if self._bev is not None:
             self._bev.set_timeouts(None, seconds)
@@ -518,7 +473,7 @@ class HttpConnection(Closing):
         if request.connection is not self:
             return
         if request in self._queue:
-            under_way = self._queue[0] is request and self._phase in _UNDER_WAY
+            under_way = self._queue[0] is request and self._phase in UNDER_WAY
             reset = self._take_out(request)
             if under_way:
                 self._settle(request, RequestCancelled(f"cancelled: {request!r}"), reset=reset)
@@ -938,14 +893,14 @@ class HttpConnection(Closing):
     # Ends.
 
     def _is_under_way(self, request: HttpRequest) -> bool:
-        return bool(self._queue) and self._queue[0] is request and self._phase in _UNDER_WAY
+        return bool(self._queue) and self._queue[0] is request and self._phase in UNDER_WAY
 
     def _take_out(self, request: HttpRequest) -> bool:
         """Take a request out of the queue; whether the connection ends with it."""
-        is_first = self._queue[0] is request and self._phase in _UNDER_WAY
+        is_first = self._queue[0] is request and self._phase in UNDER_WAY
         self._queue.remove(request)
         # Others may be waiting for the same connection to be made.
-        return is_first and (self._phase in _CONNECTED or not self._queue)
+        return is_first and (self._phase in CONNECTED or not self._queue)
 
     def _complete(self, request: HttpRequest) -> None:
         """The response is whole: tell, and go on."""
@@ -983,9 +938,9 @@ class HttpConnection(Closing):
     def _rest(self) -> None:
         """Go on with the next request; without one, tell that there is none."""
         if self._queue:
-            if self._phase in _AT_REST:
+            if self._phase in AT_REST:
                 self._go_on()
-        elif self._idle_cb is not None and self._phase in _AT_REST:
+        elif self._idle_cb is not None and self._phase in AT_REST:
             self._run(self._idle_cb)
             self._free_if_done()
         elif self._frees:
@@ -1100,7 +1055,7 @@ class HttpConnection(Closing):
     def _reset(self, step: Step = Step.LOSE) -> None:
         """Drop the connection, if there is one, and tell whoever wants to know."""
         bev, self._bev = self._bev, None
-        was_connected = self._phase in _CONNECTED
+        was_connected = self._phase in CONNECTED
         self._let_go(step)
         self._dialer.cancel()
         if bev is not None:
@@ -1113,7 +1068,7 @@ class HttpConnection(Closing):
         self._step(step)
         self._is_paused = self._is_reused = False
         self._upload = None
-        self._look = _sees_nothing
+        self._look = sees_nothing
         self._due = self._armed = inf
         self._timer.delete()
 
@@ -1167,24 +1122,6 @@ class HttpConnection(Closing):
             self._send_body(self._queue[0])
         elif phase is _WAITING or phase is _BODY:
             self._fail(RequestTimeout(f"{self.address}: silent for too long"))
-
-
-def look_into(sock: socket.socket | None, *, is_secure: bool) -> Callable[[float], object]:
-    """Return what looks into an idle socket: called with 0, it tells of an end, or of bytes.
-
-    Over TLS bytes say nothing: they may be a session ticket (RFC 8446 4.6.1).
-    """
-    if sock is None:
-        return _sees_nothing
-    poll = select.poll()
-    ends = getattr(select, "POLLRDHUP", 0)
-    poll.register(sock, ends if is_secure else ends | select.POLLIN)
-    return poll.poll
-
-
-def _sees_nothing(timeout: float) -> bool:
-    """Stand in for a look into a socket that is not there."""
-    return False
 
 
 def _add_reference(bev: AbstractBufferEvent, body: bytes | EvBuffer) -> None:
