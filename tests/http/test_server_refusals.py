@@ -273,6 +273,29 @@ class TestLingering:
             peer.turn()
         assert site.server.connection_count == 0
 
+    @pytest.mark.parametrize("ends", ["by its limit", "by its handler"])
+    def test_a_client_that_does_not_know_yet_may_send_its_next_request(self, serve, ends) -> None:
+        """A reset would take the reply from it that it has not read (RFC 9112 9.6)."""
+
+        def answer(got, arg) -> None:
+            if ends == "by its handler":
+                got.output_headers.add("Connection", "close")
+            got.send_reply(200, None, b"the last")
+
+        site = serve(answer, max_requests=1 if ends == "by its limit" else 10)
+        peer = site.connect()
+        peer.send(request("/"))
+        for _ in range(3):
+            peer.send(request("/next"))
+        reply = peer.read_message()
+        assert (reply.field("Connection"), reply.body) == ("close", b"the last")
+        assert peer.read_to_end() == b""
+        assert not peer.was_reset
+        peer.close()
+        site.peers.clear()
+        peer.settle()
+        assert site.server.connection_count == 0
+
     @pytest.mark.parametrize(("seconds", "open_still"), [(1.999, 1), (2.0, 0)])
     def test_it_ends_after_linger_s(self, serve, clock, seconds, open_still) -> None:
         site = serve(linger_s=2.0)

@@ -688,6 +688,8 @@ class Connection:
             self._end_exchange(extras, request)
         self._request = None
         if not keep_alive:
+            if (self.keep_alive or self._requests_left <= 0) and not self._server.closing:
+                self._linger = True  # we end it, and the client may be sending its next request
             self._close_after_output()
         elif self._phase is _BODY:
             self._begin_skip()
