@@ -206,10 +206,10 @@ class DohTransport:
         for connection in connections:
             connection.close()
 
-    def _on_done(self, request: HttpRequest, sent: Sent) -> None:
-        if self._out.get(sent) is not request:
+    def _on_done(self, response: HttpRequest | None, sent: Sent) -> None:
+        request = self._out.pop(sent, None)  # also where there is no response
+        if request is None:
             return
-        del self._out[sent]
         reply = self._reply_of(request)
         if reply is not None:
             self._answered = True

@@ -125,6 +125,17 @@ def test_what_is_no_answer_counts_as_none(base, served, resolver, trust, status,
     assert ask(base, resolver, "host.example.com")[0].result == DNS_ERR_TIMEOUT
 
 
+def test_a_connection_that_ends_without_an_answer_is_noticed_at_once(
+    base, served, resolver, trust
+) -> None:
+    http_server, port, _ = served
+    begun = base.now
+    http_server.set_cb("/gone", lambda request, arg: request.connection.close())
+    add_doh_nameserver(resolver, f"https://dns.test:{port}/gone", address="127.0.0.1", tls=trust)
+    assert ask(base, resolver, "host.example.com")[0].result == DNS_ERR_TIMEOUT
+    assert base.now - begun < 4.0  # and not after the 5 s for which an answer is waited for
+
+
 def test_the_query_has_no_id_of_its_own_and_plain_letters(base, served, resolver, trust) -> None:
     http_server, port, _ = served
     seen = []
