@@ -182,6 +182,18 @@ class TestBodiesTogether:
         peer.send(b"x")
         assert len(site.requests) == 2
 
+    def test_one_that_is_too_much_at_once_is_refused_at_once(self, serve) -> None:
+        peer = serve(max_bodies_bytes=10).connect()
+        peer.send(request("/", "Content-Length: 100", method="POST") + b"x" * 11)
+        assert peer.read_message().status == 503
+
+    @pytest.mark.parametrize(("size", "line"), [(10, "100 Continue"), (11, "503 Service")])
+    def test_who_asks_before_is_told_before(self, serve, size, line) -> None:
+        peer = serve(max_bodies_bytes=10).connect()
+        lines = (f"Content-Length: {size}", "Expect: 100-continue")
+        peer.send(request("/", *lines, method="POST"))
+        assert peer.read_head()[0].startswith(f"HTTP/1.1 {line}")
+
     def test_a_stream_does_not_count(self, serve) -> None:
         site = serve(max_bodies_bytes=10)
         site.server.set_gencb(
@@ -277,6 +289,32 @@ class TestOutputPace:
             clock.advance(9.0)
             peer.settle()
             assert site.server.connection_count == 1
+
+    def test_a_program_that_is_slow_with_a_stream_is_not_the_clients_fault(
+        self, serve, clock
+    ) -> None:
+        """The client takes what there is; then there is nothing for long, and then again."""
+        site = serve(idle_s=10.0, write_s=500.0, write_grace_s=20.0)
+        peer = site.connect(receive_bytes=4096)
+        peer.send(request("/"))
+        (got,) = site.requests
+        got.send_reply_start(200)
+        for _ in range(2):
+            got.send_reply_chunk(b"x" * 10_000_000)
+            peer.settle()
+            clock.advance(10.0)
+            peer.settle()
+            peer.until(lambda: (peer.take(), peer.received.clear(), not unsent(got))[2])
+            for _ in range(5):
+                clock.advance(10.0)
+                peer.settle()
+                assert site.server.connection_count == 1
+        got.send_reply_end()
+
+
+def unsent(got) -> int:
+    """How much of a reply waits to be sent."""
+    return len(got.connection.bufferevent.output)
 
 
 class TestAnnouncedTime:

@@ -247,6 +247,19 @@ class TestHandshake:
         assert site.server.connection_count == 0
         assert len(caplog.records) == 1
 
+    @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"])
+    def test_a_client_that_goes_in_the_middle_of_it_is_logged(self, secure, caplog, said) -> None:
+        site = secure(contexts()[1])
+        peer = site.connect()
+        peer.send(said)
+        with caplog.at_level(logging.INFO, logger="evsvc.http"):
+            peer.half_close()
+            peer.read_to_end()
+        assert site.server.connection_count == 0
+        assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [
+            "the client has gone"
+        ]
+
     def test_a_stop_in_the_middle_of_it_still_answers_one_request(self, base, secure) -> None:
         """The client is about to send what it came for."""
         site = secure(contexts()[1])

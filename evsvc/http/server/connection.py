@@ -446,6 +446,9 @@ class Connection:
                 except Exception as exc:
                     self._callback_failed(request, exc)
                 return
+            if expect_continue and (fault := self._lacks_room(content_length)) is not None:
+                self._refuse(fault)  # before a byte of it is sent
+                return
             self._send_continue()
             self._read_body()
             if self._phase is _BODY:
@@ -505,12 +508,18 @@ class Connection:
         """A piece of a body has come.  Raises RemoteProtocolError when there is no room for it."""
         pace.note(self._deadline.clock(), size)
         if is_gathered:
-            service = self._service
             pace.counted_bytes += size
-            service.bodies_bytes += size
-            most = self.options.max_bodies_bytes
-            if most is not None and service.bodies_bytes > most:
-                raise RemoteProtocolError(f"all bodies together are longer than {most} bytes", 503)
+            self._service.bodies_bytes += size
+            fault = self._lacks_room(0)
+            if fault is not None:
+                raise fault
+
+    def _lacks_room(self, size: int) -> RemoteProtocolError | None:
+        """Return the fault of a body of so many bytes more, if all would be too much together."""
+        most = self.options.max_bodies_bytes
+        if most is None or self._service.bodies_bytes + size <= most:
+            return None
+        return RemoteProtocolError(f"all bodies together are longer than {most} bytes", 503)
 
     def _end_pace(self, extras: Extras) -> None:
         """A request is over, and its body with it."""
