@@ -122,6 +122,14 @@ ALIAS = "alias.example.com. 300 IN CNAME www.example.com."
                 "host.new.example.com. 300 IN A 192.0.2.9",
             ],
         ),
+        (
+            "none.old.example.com",
+            "CNAME",
+            [
+                "old.example.com. 300 IN DNAME new.example.com.",
+                "none.old.example.com. 300 IN CNAME none.new.example.com.",
+            ],
+        ),
         ("old.example.com", "TXT", ['old.example.com. 300 IN TXT "beside it"']),
         ("sub.example.com", "DS", None),
     ],
@@ -195,10 +203,21 @@ def test_addresses_of_hosts_that_are_named_come_along(ask, name, rdtype, hosts) 
     assert hosts <= set(lines(ask(name, rdtype).additional))
 
 
-def test_a_loop_of_aliases_ends(ask) -> None:
+def test_a_loop_of_aliases_is_an_error(ask) -> None:
     reply = ask("loop1.example.com")
-    assert reply.rcode() == 0
+    assert reply.rcode() == dns.rcode.SERVFAIL
     assert len(lines(reply.answer)) == 2
+
+
+@pytest.mark.parametrize(("links", "answers"), [(16, 17), (17, 17)])
+def test_a_chain_of_aliases_is_followed_so_far(make_server, links, answers) -> None:
+    chain = "".join(f"c{n} IN CNAME c{n + 1}\n" for n in range(links))
+    replies = []
+    server = make_server(DnsZone.from_text(f"{ZONE}{chain}c{links} IN A 192.0.2.1\n"))
+    server.handle_message(query("c0.example.com"), ("192.0.2.1", 1), replies.append)
+    reply = dns.message.from_wire(replies[0])
+    assert (reply.rcode(), len(lines(reply.answer))) == (0, answers)
+    assert ("192.0.2.1" in str(reply.answer[-1])) is (links == 16)
 
 
 def test_any_gets_one_set(ask) -> None:

@@ -187,8 +187,12 @@ class ZoneData:
     def find(self, name: dns.name.Name, rdtype: int) -> Found:
         """Return what the zone says to a question about a name at or below its origin."""
         answer: list[RRset] = []
+        seen = set()
         for _ in range(MAX_CHAIN_LINKS + 1):
             key = name.to_digestable()
+            if key in seen:  # a loop is an error, says RFC 1034 3.6.2
+                return Found(dns.rcode.SERVFAIL, True, answer)
+            seen.add(key)
             if not self.covers(key):
                 return Found(dns.rcode.NOERROR, True, answer)  # the client goes on by itself
             top = self._walk(key, rdtype)
@@ -198,6 +202,8 @@ class ZoneData:
                 target = self._follow_dname(top.dname, name, answer)
                 if target is None:
                     return Found(dns.rcode.YXDOMAIN, True, answer)
+                if rdtype == _CNAME:  # the one that was made is what is asked for
+                    return Found(dns.rcode.NOERROR, True, answer)
                 name = target
                 continue
             if top.node is None:
