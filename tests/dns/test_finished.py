@@ -133,6 +133,29 @@ def test_a_cut_reply_is_not_kept(make_server, connect) -> None:
     assert len(asked) == 3
 
 
+@pytest.mark.parametrize(("records", "times"), [(30, 1), (31, 3)])
+def test_a_reply_over_tcp_is_kept_when_it_fits_into_a_datagram(
+    make_server, connect, records, times
+) -> None:
+    asked = []
+
+    def answer(request, arg) -> None:
+        asked.append(request)
+        addresses = [f"10.0.0.{n}" for n in range(records)]
+        request.add_a_reply(request.questions[0].name, addresses, 60)
+        request.respond(0, cache_s=60)
+
+    server = make_server(answer)
+    udp = connect(server.bind_udp("127.0.0.1", 0))
+    tcp = connect(server.bind_tcp("127.0.0.1", 0), socket.SOCK_STREAM)
+    packet = query("a.test")  # 24 bytes, and 16 for each record
+    for _ in range(2):
+        tcp.ask_all(packet)
+        assert len(tcp.frames()[0]) == 24 + 16 * records
+    assert len(udp.ask(packet)) <= 512
+    assert len(asked) == times
+
+
 @pytest.mark.parametrize("cache_s", [-1, float("inf"), float("nan")])
 def test_a_time_that_cannot_be_is_refused(make_server, connect, cache_s) -> None:
     refused = []

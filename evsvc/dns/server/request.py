@@ -516,15 +516,19 @@ class DnsServerRequest:
             room = limit - self._options_bytes() if has_options else limit
             if packet is None or len(packet) > room:
                 packet, whole = self._render(flags, room)
-        if cache_s and plain is not None and whole and self._is_for_all():
+        if cache_s and plain is not None and whole and self._is_for_all(plain, packet):
             self._keep(plain, packet, cache_s, self._groups)
         if has_options:
             packet = self._with_options(packet, limit)
         path.send_reply(packet, self.requesting_addr)
 
-    def _is_for_all(self) -> bool:
-        """Return True when another client may get the same reply."""
-        return self._may_keep and self._own_options is None and not self._path.is_stream
+    def _is_for_all(self, plain: PlainQuery, packet: bytes) -> bool:
+        """Return True when another client may get the same reply, be it in a datagram."""
+        if not self._may_keep or self._own_options is not None:
+            return False
+        path = self._path
+        datagram = min(max(plain.payload, MIN_UDP_BYTES), path.announced_bytes)
+        return not path.is_stream or len(packet) <= datagram
 
     def _options_bytes(self) -> int:
         return options_bytes((*(self._own_options or ()), *self._server_options.answers))
