@@ -6,7 +6,7 @@ import socket
 import struct
 
 import dns.message
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from evsvc.core import (
@@ -62,6 +62,7 @@ def test_a_server_outlives_any_datagrams(junk) -> None:
 
 
 @given(st.binary(max_size=100), st.lists(packets(QUERY), max_size=6))
+@example(b"\0\0", [])
 def test_a_server_outlives_any_stream(tail, junk) -> None:
     with EventBase(clock=FakeClock()) as base, DnsServer(base, answer) as server:
         port = server.bind_tcp("127.0.0.1", 0)

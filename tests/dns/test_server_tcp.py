@@ -281,3 +281,16 @@ def test_the_idle_time_shrinks_as_the_port_fills(
     for client in connected:
         client.frames()
     assert any(client.closed for client in connected)
+
+
+def test_what_was_asked_before_a_length_of_zero_is_answered_later(make_server, connect) -> None:
+    waiting = []
+    server = make_server(lambda request, arg: waiting.append(request))
+    port = server.bind_tcp("127.0.0.1", 0)
+    client = connect(port, socket.SOCK_STREAM)
+    client.ask_all(query(), b"", query())
+    assert client.frames() == []
+    assert (len(waiting), client.closed) == (1, False)
+    waiting[0].respond(0)
+    assert len(client.frames()) == 1
+    assert client.closed

@@ -550,12 +550,19 @@ class TcpClient:
             if packet is None:
                 return
             if not packet:
-                self.close()
+                self._end_reading(self._bev)
                 return
             self._port.note_life(self)
             self._pending += 1
             self._port.handle_query(self, packet, self._address)
         self._pause()
+
+    def _end_reading(self, bev: AbstractBufferEvent) -> None:
+        """Take nothing more from a client at fault; what it has asked before is answered."""
+        self._ended = True
+        bev.disable(EV_READ)
+        bev.input.drain(len(bev.input))
+        self._close_if_finished()
 
     def _pause(self) -> None:
         if self._bev is not None:
