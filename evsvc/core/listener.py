@@ -207,7 +207,7 @@ class ConnListener(Closing):
         ours is removed by `close`, unless it is another's by then, or this is a forked child.
 
         mode: the permissions of a Unix socket's file, such as 0o660; None leaves them to the
-        process's umask.  At no time are they wider.
+        process's umask.  They are set before it listens.
 
         Raises SocketError, with the address, when it is busy or not ours; what `util.endpoint_of`
         raises for a bad address; ArgumentError for backlog 0 and for LEV_OPT_REUSEABLE on a Unix
@@ -384,8 +384,6 @@ def _check_mode(mode: int, endpoint: Endpoint) -> None:
 def _bind(sock: socket.socket, endpoint: Endpoint, mode: int | None) -> _SocketFile | None:
     """Bind the socket; return the file that this has made, if any."""
     address = endpoint.sockaddr
-    if mode is not None:
-        os.fchmod(sock.fileno(), mode)  # on Linux the file begins with these, less the umask
     if endpoint.family != socket.AF_UNIX or address.startswith(b"\0"):
         sock.bind(address)
         return None
