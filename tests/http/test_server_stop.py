@@ -14,6 +14,8 @@ from evsvc.core import (
     ArgumentTypeError,
     PairBufferEvent,
 )
+from evsvc.http import EventStream, EventStreamOptions
+from evsvc.http.server.server import GOING_AWAY
 from tests.http.peers import request
 
 
@@ -107,4 +109,51 @@ def test_a_pair_that_is_served_is_waited_for_too(serve, clock) -> None:
     assert done == []
     clock.advance(3)
     site.base.loop(EVLOOP_NONBLOCK)
+    assert done == [site.server]
+
+
+class StubbornSession:
+    """What has taken a connection over, and does not end when it is told to."""
+
+    def __init__(self, server) -> None:
+        self.server = server
+        self.told: list[object] = []
+
+    def shutdown(self, code) -> None:
+        self.told.append(code)
+
+    def close(self) -> None:
+        self.told.append("closed")
+        self.server.forget_session(self)
+
+
+def test_a_session_is_told_first_and_closed_at_the_deadline(serve, clock) -> None:
+    site = serve()
+    session = StubbornSession(site.server)
+    site.server.adopt_session(session)
+    done = []
+    site.server.shutdown(done.append, deadline_s=3)
+    assert session.told == [GOING_AWAY]
+    clock.advance(2.9)
+    site.base.loop(EVLOOP_NONBLOCK)
+    assert (session.told, done) == ([GOING_AWAY], [])
+    clock.advance(0.1)
+    site.base.loop(EVLOOP_NONBLOCK)
+    assert (session.told, done) == ([GOING_AWAY, "closed"], [site.server])
+
+
+def test_an_event_stream_is_told_first_and_closed_at_the_deadline(serve, clock) -> None:
+    streams = []
+    options = EventStreamOptions(stop_grace_s=100.0)
+    site = serve(lambda got, arg: streams.append(EventStream(got, options)))
+    peer = site.connect()
+    peer.send(request("/"))
+    done = []
+    site.server.shutdown(done.append, deadline_s=3)
+    peer.settle()
+    peer.take()
+    assert b"event: stop" in peer.received
+    assert peer.is_open()
+    clock.advance(3)
+    assert not peer.is_open()
     assert done == [site.server]
