@@ -88,7 +88,9 @@ from .handlers.registry import DnsRegistry, Endpoint, RegistryOptions
 from .handlers.zone import DnsZone, ZoneOptions
 from .options import DnsServerOptions, RateLimit, ResolverOptions
 from .resolver.answer import Answer
+from .resolver.cache import CachedAnswer
 from .resolver.lookup import Lookup
+from .resolver.ordering import order_services
 from .resolver.resolver import LookupCallback, QueryCallback, Resolver
 from .server.counters import DnsServerCounters
 from .server.finished import ReplyGroup
@@ -169,6 +171,7 @@ __all__ = [
     "AnswerType",
     "BaseFlag",
     "Caa",
+    "CachedAnswer",
     "ConfigClass",
     "ConfigResult",
     "DNS_IPv4_A",
@@ -214,6 +217,7 @@ __all__ = [
     "UdpServerPort",
     "ZoneOptions",
     "err_to_string",
+    "order_services",
     "record_to_text",
     "type_to_text",
 ]

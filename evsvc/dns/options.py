@@ -79,6 +79,7 @@ _RESOLVER_RANGES: dict[str, tuple[float, float]] = {
     "cache_entries": (0, math.inf),
     "max_ttl_s": (0, 2**31 - 1),
     "max_negative_ttl_s": (0, 2**31 - 1),
+    "stale_s": (0, 2**31 - 1),
     "resolv_conf_bytes": (0, math.inf),
     "hosts_bytes": (0, math.inf),
     "hosts_entries": (0, math.inf),
@@ -107,6 +108,8 @@ class ResolverOptions:
     lookup_timeout_s: seconds for a whole look-up, its waiting in line included; None is for ever.
     no_aaaa:       have `getaddrinfo` look for no IPv6 address.
     single_request: have `getaddrinfo` ask for AAAA when A is answered, not beside it.
+    sort_addresses: have `getaddrinfo` put the addresses that are reached best first (RFC 6724);
+                   else IPv4 comes first, in the nameserver's order.
     trust_ad:      ask whether nameservers have validated what they say, and believe them.
     receive_buffer_bytes, send_buffer_bytes: SO_RCVBUF and SO_SNDBUF of UDP sockets; 0 leaves them.
     udp_port_uses: for how many queries, one after the other, a UDP port is used while more are on
@@ -122,6 +125,9 @@ class ResolverOptions:
     nameservers, search_domains: most of each.
     cache_entries: most answers kept for `getaddrinfo`; 0 keeps none.
     max_ttl_s, max_negative_ttl_s: longest time that an answer, or its absence, is kept.
+    stale_s:       seconds beyond its time for which an answer is kept, and told when no nameserver
+                   gives another (RFC 8767); 0 is never.  Such an answer `is_stale`.
+    prefetch:      ask anew for what is asked in the last tenth of its time in the cache.
     resolv_conf_bytes, hosts_bytes, hosts_entries: largest files read, and most host names kept.
     """
 
@@ -141,6 +147,7 @@ class ResolverOptions:
     lookup_timeout_s: float | None = None
     no_aaaa: bool = False
     single_request: bool = False
+    sort_addresses: bool = True
     trust_ad: bool = False
     receive_buffer_bytes: int = 0
     send_buffer_bytes: int = 0
@@ -156,6 +163,8 @@ class ResolverOptions:
     cache_entries: int = 4096
     max_ttl_s: int = 86400
     max_negative_ttl_s: int = 10800
+    stale_s: float = 0
+    prefetch: bool = False
     resolv_conf_bytes: int = 64 * 1024
     hosts_bytes: int = 8 * 1024 * 1024
     hosts_entries: int = 262144

@@ -255,7 +255,7 @@ def test_the_hosts_file_is_asked_first_and_without_regard_to_case(
 ) -> None:
     path = tmp_path / "hosts"
     path.write_text("127.0.0.1 localhost # me\n::1 LocalHost\n10.0.0.9 only4\n")
-    resolver = make_resolver()
+    resolver = make_resolver(sort_addresses=False)
     resolver.load_hosts(str(path))
     resolver.getaddrinfo("LOCALHOST", 80, STREAM, results)
     resolver.getaddrinfo("only4.", 80, STREAM, results)

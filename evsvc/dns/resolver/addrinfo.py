@@ -2,8 +2,8 @@
 
 An answer at once comes from a numeric host, no host, the hosts table or the cache.  Otherwise A
 and AAAA are asked for together; when one has addresses, the other has `getaddrinfo_skew_s` more.
-IPv4 addresses come before IPv6.  Source: evdns_getaddrinfo, RFC 3493 section 6.1; the codes are
-those of glibc.
+Addresses are in the order of RFC 6724.  Source: evdns_getaddrinfo, RFC 3493 section 6.1; the codes
+are those of glibc.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ from ..errors import (
 from ..wire.replies import Question
 from .hosts import HostsTable, is_family_wanted
 from .lookup import Lookup
+from .ordering import sort_addresses
 from .search import Answers, Search, Wish, call_program, list_candidates
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Wanted:
         return found
 
 
-def merge(answers: Answers, wanted: Wanted) -> tuple[int, list[AddrInfo]]:
+def merge(answers: Answers, wanted: Wanted, *, sort: bool) -> tuple[int, list[AddrInfo]]:
     """Return the result of a getaddrinfo from the answers of a search."""
     found = [answer for answer in answers.values() if answer.result == DNS_ERR_NONE]
     if not found:
@@ -169,6 +170,8 @@ def merge(answers: Answers, wanted: Wanted) -> tuple[int, list[AddrInfo]]:
             assert isinstance(record.data, str)
             more = () if family == AF_INET else (0, 0)
             addresses.append((record.data, 0, *more))
+    if sort:
+        addresses = sort_addresses(addresses)
     return EaiError.EVUTIL_EAI_SUCCESS, wanted.entries(addresses, found[0].name or "")
 
 
@@ -239,6 +242,8 @@ class AddrInfoResolver:
         fitting = [address for address in known if is_family_wanted(address, wanted.family)]
         if not fitting:
             raise _Failure(EVUTIL_EAI_ADDRFAMILY)
+        if self._engine.options.sort_addresses:
+            fitting = sort_addresses(fitting)
         return wanted.entries(fitting, self.hosts.canonical_name(host))
 
     def _ask(
@@ -265,14 +270,16 @@ class AddrInfoResolver:
         if engine.room < len(types):
             raise _Failure(EVUTIL_EAI_AGAIN)
 
+        sort = options.sort_addresses
+
         def done(answers: Answers) -> None:
-            call_program(engine.base, cb, *merge(answers, wanted), arg)
+            call_program(engine.base, cb, *merge(answers, wanted, sort=sort), arg)
 
         search = Search(engine, candidates, wish, done, self._running)
         answers = search.start()
         if answers is None:
             return Lookup(search.cancel)
-        code, entries = merge(answers, wanted)
+        code, entries = merge(answers, wanted, sort=sort)
         if not entries:
             raise _Failure(self._refine(EaiError(code), candidates[0], wanted))
         return entries

@@ -31,6 +31,7 @@ class Answer:
     name: what the records belong to, the end of the aliases if there are any; None for a failure.
     authentic: whether the nameserver says that it has validated the data; False unless the option
     `trust_ad` is set.
+    is_stale: whether its time was over, and no nameserver had a newer one; see `stale_s`.
     """
 
     result: DnsResult
@@ -39,6 +40,7 @@ class Answer:
     name: str | None = None
     is_alias: bool = False
     authentic: bool = False
+    is_stale: bool = False
 
     @property
     def is_known(self) -> bool:

@@ -91,7 +91,7 @@ class LookupEngine:
         self.base = base
         self.pool = NameserverPool(options)
         self.cache = AnswerCache(
-            options.cache_entries, options.max_ttl_s, options.max_negative_ttl_s
+            options.cache_entries, options.max_ttl_s, options.max_negative_ttl_s, options.stale_s
         )
         self._options = options
         self._lazy = lazy
@@ -151,6 +151,8 @@ class LookupEngine:
         known = answer_at_home(question)
         if known is None and not fresh:
             known = self.cache.get(question.key, self.base.now)
+            if known is not None and self._options.prefetch:
+                self._prefetch(question, way)
         if known is not None:
             return known
         if not self.pool.servers and not self._suspended:
@@ -177,6 +179,19 @@ class LookupEngine:
         self._flights[key] = flight
         self._waiting[flight] = None
         return flight
+
+    def _prefetch(self, question: Question, way: Way) -> None:
+        """Ask for what is about to leave the cache, if there is a place free for it."""
+        key = question.key, way
+        if (
+            self.cache.is_aging(question.key, self.base.now)
+            and key not in self._flights
+            and self._places_taken < self._options.max_inflight
+            and self.pool.servers
+            and not self._suspended
+        ):
+            self._start(question, way, key)
+            self._pump()
 
     def leave(self, ticket: Ticket, *, finish: bool) -> None:
         """Have a ticket wait no longer.
@@ -268,7 +283,10 @@ class LookupEngine:
         self._release(flight)
         server = flight.probed
         if server is None:
-            self.cache.put(flight.question.key, answer, self.base.now)
+            key, now = flight.question.key, self.base.now
+            self.cache.put(key, answer, now)
+            if not answer.is_known and self._options.stale_s:
+                answer = self.cache.get_stale(key, now) or answer
             self._tell(flight, answer)
         elif server in self.pool.servers and not server.up:
             self.pool.note_failed_probe(server, self.base.now)
@@ -326,6 +344,10 @@ class LookupEngine:
         assert server is not None
         transport = self._transport(server, flight.resolution.over_tcp)
         sent = flight.sent.get(server)
+        with_edns = server.wants_edns and self._options.edns_udp_bytes > MIN_UDP_BYTES
+        if sent is not None and sent.query.has_edns is not with_edns:
+            self._drop(flight, server)  # perhaps it was the EDNS that it did not answer
+            sent = None
         if sent is None or sent.transport is not transport:
             self._drop(flight, server)
             sent = Sent(flight, server, transport, self._new_query(flight, server))
@@ -362,7 +384,7 @@ class LookupEngine:
             question,
             query_id,
             exact=exact,
-            edns_udp_bytes=options.edns_udp_bytes if server.takes_edns else MIN_UDP_BYTES,
+            edns_udp_bytes=options.edns_udp_bytes if server.wants_edns else MIN_UDP_BYTES,
             authentic=options.trust_ad,
         )
 
@@ -395,6 +417,7 @@ class LookupEngine:
                 return True
             server.changes_letters = True  # nobody forges over TCP
         self.pool.note_answer(server)
+        server.note_edns_answer(sent.query.has_edns)
         step = resolution.take_reply(server, reply, had_edns=sent.query.has_edns)
         self._follow(flight, step)
         self._plan_probe()
@@ -448,6 +471,9 @@ class LookupEngine:
         self._take_silence(flight, server)
 
     def _take_silence(self, flight: Flight, server: Nameserver) -> None:
+        sent = flight.sent.get(server)
+        if sent is not None:
+            server.note_edns_silence(sent.query.has_edns)
         if flight.resolution.take_loss() is Step.SAME:
             self._drop(flight, server)
             self._repeat(flight)

@@ -16,6 +16,9 @@ from ...core.util import format_sockaddr_port
 from ..errors import DnsArgumentError
 from ..options import ResolverOptions
 
+EDNS_SILENCES = 2
+"""After so many a nameserver that never answered a query with EDNS is asked without it."""
+
 if TYPE_CHECKING:
     from .transport import TransportMaker
 
@@ -32,6 +35,8 @@ class Nameserver:
     """
 
     __slots__ = (
+        "_edns_proven",
+        "_edns_silences",
         "address",
         "changes_letters",
         "failed_probes",
@@ -55,6 +60,28 @@ class Nameserver:
         self.probe_at: float | None = None
         self.takes_edns = True
         self.changes_letters = False
+        self._edns_proven = False
+        self._edns_silences = 0
+
+    @property
+    def wants_edns(self) -> bool:
+        """Whether the next query has EDNS: not when some with it have met nothing but silence."""
+        return self.takes_edns and self._edns_silences < EDNS_SILENCES
+
+    def note_edns_answer(self, had_edns: bool) -> None:
+        """A reply came; one to a plain query only, after silence, means that EDNS is not taken."""
+        if had_edns:
+            self._edns_proven = True
+        elif self._edns_silences >= EDNS_SILENCES:
+            self.takes_edns = False
+        self._edns_silences = 0
+
+    def note_edns_silence(self, had_edns: bool) -> None:
+        """No reply came.  After a silence to a plain query EDNS is tried again."""
+        if not had_edns:
+            self._edns_silences = 0
+        elif not self._edns_proven:
+            self._edns_silences += 1
 
 
 class NameserverPool:

@@ -50,8 +50,10 @@ from ..errors import (
 )
 from ..options import DNS_PORT, TLS_PORT, ResolverOptions, parse_nameserver
 from ..wire.names import parse_name
+from ..wire.replies import Question
 from .addrinfo import AddrInfoResolver
 from .answer import Answer
+from .cache import CachedAnswer
 from .engine import LookupEngine
 from .flight import Way
 from .hosts import LOCALHOST_LINES, HostsTable
@@ -573,6 +575,22 @@ class Resolver(Closing):
             call_program(
                 self._base, cb, DNS_ERR_NONE, DNS_CNAME, 1, answer.ttl_s, [answer.name], arg
             )
+
+    def cached_answers(self) -> list[CachedAnswer]:
+        """Return what the cache has, the answer not used for longest first."""
+        return self._engine.cache.entries(self._base.now)
+
+    def flush_cache(self, name: str | None = None) -> int:
+        """Forget the cached answers of all types for a name, or with None all of them; how many.
+
+        Raises DnsArgumentError for what is no name.
+        """
+        cache = self._engine.cache
+        if name is not None:
+            return cache.forget(Question(parse_name(name), dns.rdatatype.A).key[0])
+        count = len(cache)
+        cache.clear()
+        return count
 
     def close(self, fail_requests: bool = True) -> None:
         """End all lookups and forget the nameservers.  Safe to repeat, and inside callbacks.
