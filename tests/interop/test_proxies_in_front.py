@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from evsvc.core import EV_TIMEOUT, EventBase
-from evsvc.http import HttpServer, ServerOptions, ServerRequest
+from evsvc.core import EV_TIMEOUT, EventBase, tls
+from evsvc.http import HttpServer, ServerOptions, ServerRequest, websocket
 from evsvc.http.wire.limits import ReaderLimits
+from tests.core.tls_ends import authority, issue, write_pem
 from tests.http.peers import Peer, request
 from tests.interop.fronts import haproxy_before, nginx_before
 from tests.interop.runner import Result, run
@@ -265,3 +266,66 @@ def test_haproxy_tells_who_asks_by_the_proxy_protocol(
         for address in ("127.0.0.9", "127.0.0.8", "127.0.0.9"):
             assert curl("--interface", address, f"{url}/who").text == address
     assert seen == [(address, address) for address, _ in seen]
+
+
+@pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
+def test_haproxy_speaks_tls_to_us_behind_the_proxy_protocol(
+    make_site, program, curl, tmp_path, version
+) -> None:
+    authority().cert_pem.write_to_path(tmp_path / "ca.pem")
+    pem = write_pem(issue("inside.example"), tmp_path / "server.pem")
+    site = make_site()
+    seen = []
+
+    def who(got: ServerRequest, arg: object) -> None:
+        info = got.connection and got.connection.tls
+        seen.append((got.client.address, got.client.scheme, info and info.server_name))
+        got.send_reply(200, None, LARGE)
+
+    site.server.set_cb("/who", who)
+    context = tls.server_context(pem)
+    bound = site.server.bind_socket("127.0.0.1", 0, tls=context, proxy_protocol=["127.0.0.1"])
+    verified = f"ssl verify required ca-file {tmp_path}/ca.pem sni str(inside.example)"
+    options = {"server": f"{version} {verified} verifyhost inside.example"}
+    with haproxy_before(program("haproxy"), bound.port, tmp_path, **options) as url:
+        assert curl("--interface", "127.0.0.9", f"{url}/who").body == LARGE
+    assert seen == [("127.0.0.9", "https", "inside.example")]
+
+
+def test_curl_speaks_the_proxy_protocol(make_site, curl) -> None:
+    site = make_site()
+    bound = site.server.bind_socket("127.0.0.1", 0, proxy_protocol=["127.0.0.1"])
+    site.server.set_cb("/who", lambda got, arg: got.send_reply(200, None, b"%d" % got.remote_port))
+    form = ("--haproxy-protocol", "--write-out", " %{local_port}")
+    told, really = curl(*form, f"http://127.0.0.1:{bound.port}/who").text.split()
+    assert told == really
+    without = curl(f"http://127.0.0.1:{bound.port}/who")
+    assert without.status != 0, "one that does not say it is not served"
+
+
+def test_a_websocket_passes(base, make_site, program, tmp_path) -> None:
+    site, told = make_site(), []
+
+    def on_request(got: ServerRequest, arg: object) -> None:
+        websocket.accept(got, lambda session, kind, data, arg: session.send_text(data * 2))
+
+    def on_open(session: websocket.WsConnection | None, error: object, arg: object) -> None:
+        assert session is not None, error
+        session.set_closecb(lambda session, arg: base.loopbreak())
+        session.send_text("x" * 50_000)
+
+    def on_answer(session: websocket.WsConnection, kind: object, data: str, arg: object) -> None:
+        told.append(data)
+        session.shutdown(1000)
+
+    site.server.set_cb("/chat", on_request)
+    upgrade = ("proxy_set_header Upgrade $http_upgrade;", 'proxy_set_header Connection "upgrade";')
+    fronts = [
+        nginx_before(program("nginx"), site.port, tmp_path, *upgrade),
+        haproxy_before(program("haproxy"), site.port, tmp_path),
+    ]
+    for front in fronts:
+        with front as url:
+            websocket.connect(base, url.replace("http", "ws") + "/chat", on_answer, on_open)
+            base.dispatch()
+    assert told == ["x" * 100_000] * 2
