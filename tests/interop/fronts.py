@@ -26,7 +26,7 @@ http {{
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  upstream ours {{ server 127.0.0.1:{upstream}; keepalive 8; }}
+  upstream ours {{ server 127.0.0.1:{upstream}; keepalive 8; {pool} }}
   server {{
     listen 127.0.0.1:{port};
     location / {{
@@ -58,14 +58,21 @@ backend ours
 
 
 @contextmanager
-def nginx_before(path: str, upstream: int, folder: Path, *options: str) -> Iterator[str]:
-    """Run nginx with `options` in its location; gives its URL."""
+def nginx_before(
+    path: str, upstream: int, folder: Path, *options: str, pool: str = ""
+) -> Iterator[str]:
+    """Run nginx with `options` in its location, `pool` in its upstream; gives its URL."""
     user = pwd.getpwuid(os.getuid()).pw_name
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         port, fd = listening.getsockname()[1], listening.fileno()
         file = folder / "nginx.conf"
         text = NGINX.format(
-            folder=folder, user=user, upstream=upstream, port=port, options=" ".join(options)
+            folder=folder,
+            user=user,
+            upstream=upstream,
+            port=port,
+            options=" ".join(options),
+            pool=pool,
         )
         file.write_text(text)
         command = [path, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(file)]

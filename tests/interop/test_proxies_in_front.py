@@ -165,6 +165,19 @@ def test_idle_connections_that_we_close_cost_no_request(make_site, front, curl) 
     assert len(set(site.ports)) > 2, "none was closed, and nothing was tried"
 
 
+def test_a_proxy_that_ends_idle_connections_before_we_do_loses_no_post(
+    make_site, program, curl, tmp_path
+) -> None:
+    """A POST is not sent again, so that none may meet a connection that we are closing."""
+    site = make_site(idle_s=2.0, announces_keep_alive=True)
+    form = ("--write-out", " %{http_code}\n", "--rate", "6000/m", "--data", "x")
+    pool = "keepalive_timeout 10ms;"
+    with nginx_before(program("nginx"), site.port, tmp_path, pool=pool) as url:
+        done = curl(*form, f"{url}/[1-100]")
+    assert done.text.split() == ["x", "200"] * 100
+    assert len(set(site.ports)) > 2, "none was closed, and nothing was tried"
+
+
 def test_few_requests_on_a_connection_cost_none(make_site, front, curl) -> None:
     site = make_site(max_requests=3)
     with front(site) as url:
