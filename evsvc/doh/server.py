@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import binascii
+import string
 from base64 import urlsafe_b64decode
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from ..core import ArgumentError
 from ..dns import DnsServer
@@ -19,6 +19,9 @@ CONTENT_TYPE = "application/dns-message"
 MAX_QUERY_BYTES = 65535
 UNIX_CLIENT = ("127.0.0.1", 0)
 """The address of clients of a Unix socket, which have none: they are on this machine."""
+
+HIDDEN_CLIENT = ("0.0.0.0", 0)
+"""The address of clients that a trusted proxy hides: they are in no network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +56,11 @@ def mount_doh(
     The DNS server needs no port of its own.  The reply says for how long HTTP caches may keep it.
     What is no query is answered 400, 413 or 415, and a query that the program drops 503.  The way
     is only as private as the HTTP server's: give that one TLS, or put it behind a proxy that has
-    it.  `http_server.del_cb(path)` ends it.  Raises ArgumentError for a path that is taken, or
-    none.  Source: RFC 8484.
+    it.  Clients of a proxy are known by their own addresses when the HTTP server trusts it
+    (`set_trusted_proxies`); else they all have the proxy's, which may be that of a neighbour.
+
+    `http_server.del_cb(path)` ends it.  Raises ArgumentError for a path that is taken, or none.
+    Source: RFC 8484.
     """
     handler = partial(_answer, dns_server, options or DohOptions())
     http_server.set_cb(path, handler, methods=("GET", "POST"))
@@ -76,10 +82,16 @@ def _answer(
     elif len(query) > options.query_bytes:
         request.send_error(413)
     else:
-        host, port = request.remote_host, request.remote_port
-        address: Any = (host, port) if host else UNIX_CLIENT
         done = partial(_reply, request, options)
-        dns_server.handle_message(query, address, done)
+        dns_server.handle_message(query, _address_of(request), done)
+
+
+def _address_of(request: ServerRequest) -> tuple[str, int]:
+    """Return the client's address, as far as proxies that are trusted tell it."""
+    host, port, *_ = request.client
+    if not host:
+        return UNIX_CLIENT
+    return (host, port) if host[0] in string.hexdigits + ":" else HIDDEN_CLIENT
 
 
 def _query_of_target(request: ServerRequest) -> bytes | None:

@@ -13,7 +13,7 @@ from evsvc.core import ArgumentError
 from evsvc.dns import DnsServer, DnsZone
 from evsvc.dns.wire.lifetime import lifetime_of
 from evsvc.doh import DohOptions, mount_doh
-from evsvc.http import HttpServer
+from evsvc.http import HttpServer, TrustedProxies
 from tests.http.peers import Peer
 
 ZONE = """\
@@ -53,9 +53,11 @@ def mount(base, seen):
         else:
             zone(request)
 
-    def mount(options=None, server_options=None):
+    def mount(options=None, proxies=None):
         http = HttpServer(base)
-        server = DnsServer(base, answer, options=server_options)
+        if proxies is not None:
+            http.set_trusted_proxies(proxies)
+        server = DnsServer(base, answer)
         mount_doh(http, server, options=options)
         bound = http.bind_socket("127.0.0.1", 0)
         sock = socket.create_connection((bound.address, bound.port))
@@ -93,6 +95,24 @@ def test_get_and_post_are_answered_alike(mount, seen) -> None:
     status, headers, again = post(peer, query(), FORM + "; charset=x")
     assert (status, again) == ("200", body)
     assert seen == [("https", peer.sock.getsockname())]  # the second was kept
+
+
+@pytest.mark.parametrize(
+    ("told", "address"),
+    [
+        ("192.0.2.99", ("192.0.2.99", 0)),
+        ("2001:db8::1", ("2001:db8::1", 0)),
+        ("unknown", ("0.0.0.0", 0)),
+        ("_hidden", ("0.0.0.0", 0)),
+    ],
+)
+def test_a_client_of_a_trusted_proxy_is_known_by_its_own_address(
+    mount, seen, told, address
+) -> None:
+    peer = mount(proxies=TrustedProxies(["127.0.0.1"], family="forwarded"))
+    node = f'"[{told}]"' if ":" in told else told
+    assert post(peer, query(), FORM, f"Forwarded: for={node}")[0] == "200"
+    assert seen == [("https", address)]
 
 
 def test_head_is_get_without_the_message(mount) -> None:
@@ -198,6 +218,8 @@ def test_a_late_answer_finds_its_client_or_nobody(base) -> None:
 def test_a_path_that_is_taken_is_refused(base) -> None:
     with HttpServer(base) as http, DnsServer(base, print) as server:
         mount_doh(http, server)
+        with pytest.raises(ArgumentError):
+            mount_doh(http, server)
         http.del_cb("/dns-query")
         mount_doh(http, server)
 
