@@ -6,6 +6,7 @@ import pytest
 
 from evsvc.core import ArgumentError, ArgumentTypeError
 from evsvc.http import BodyTooLong, ClientOptions, ConnectionClosed, HttpRequest, RequestTimeout
+from evsvc.http.client.connection import LARGE_READ_BYTES
 from evsvc.http.client.upload import MAX_WAITING_BYTES
 from evsvc.http.errors import LocalProtocolError
 from evsvc.http.wire.limits import ReaderLimits
@@ -379,6 +380,23 @@ class TestDownload:
         request.pause()
         request.resume()
         assert client.given == [("/a", 200), ("/b", 200)]
+
+    def test_a_long_body_is_read_in_larger_pieces_from_its_second_read_on(
+        self, client, origin
+    ) -> None:
+        sizes = []
+        client.make().set_chunked_cb(lambda got, arg: sizes.append(len(got.input_buffer)))
+        peer = origin.accept()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        usual = client.connection.bufferevent.max_single_read
+        sent = 0
+        while sent < 1_000_000:
+            sent += peer.sock.send(bytes(1_000_000 - sent))
+            client.settle()
+        assert client.given == [("/", 200)]
+        assert sum(sizes) == 1_000_000
+        assert max(sizes) <= LARGE_READ_BYTES == client.connection.bufferevent.max_single_read
+        assert sizes[0] == usual < max(sizes)
 
     def test_trailers_are_apart(self, client, origin) -> None:
         request = client.make()
