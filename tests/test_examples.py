@@ -152,6 +152,37 @@ def test_chat_passes_on_what_each_one_writes_and_says_when_it_ends() -> None:
         assert process.wait(20) == 0
 
 
+def test_http_connect_gets_a_page_through_a_proxy() -> None:
+    asked = []
+
+    def pass_on(listening: socket.socket) -> None:
+        """Be a proxy for one connection: the request goes one way, the answer the other."""
+        client, _ = listening.accept()
+        with client:
+            asked.append(client.recv(65536).partition(b"\r\n")[0].decode())
+            host, _, port = asked[0].split()[1].rpartition(":")
+            with socket.create_connection((host, int(port)), timeout=20) as server:
+                client.sendall(b"HTTP/1.1 200 Tunnel\r\n\r\n")
+                server.sendall(client.recv(65536))
+                client.sendall(server.recv(65536))
+
+    with serving("hello_http.py") as (_, port):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            thread = threading.Thread(target=pass_on, args=(listening,))
+            thread.start()
+            proxy = f"127.0.0.1:{listening.getsockname()[1]}"
+            done = run("http_connect.py", proxy, f"http://127.0.0.1:{port}/")
+            thread.join(20)
+        assert (done.returncode, done.stderr) == (0, "\n200 OK\n")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as reply:
+            assert done.stdout == reply.read().decode()
+        assert asked == [f"CONNECT 127.0.0.1:{port} HTTP/1.1"]
+    with held_port() as nobody:
+        done = run("http_connect.py", f"127.0.0.1:{nobody}", "https://127.0.0.1/")
+    assert done.returncode == 1
+    assert "refused" in done.stderr
+
+
 def test_websocket_client_tells_why_there_is_none() -> None:
     with serving("hello_http.py") as (_, port):
         done = run("websocket_client.py", f"ws://127.0.0.1:{port}/", "hello")
