@@ -211,20 +211,11 @@ def test_memc_keeps_values(cache: Cache) -> None:
 
 
 @pytest.mark.interop
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/memc/", 404),
-        ("/memc/a%20b", 404),
-        ("/memc/a%0d%0aflush_all", 404),
-        ("/memc/" + "k" * 251, 404),
-        ("/memc/" + "k" * 250, 204),
-        ("/memc/%C3%A9", 404),
-    ],
-)
-def test_memc_takes_no_key_that_is_none(cache: Cache, path: str, status: int) -> None:
+def test_memc_takes_no_key_that_is_none(cache: Cache) -> None:
+    keys = ["", "a%20b", "a%0d%0aflush_all", "k" * 251, "%C3%A9", "k" * 250]
     with memc(cache.port) as port:
-        assert ask(port, "PUT", path, b"x")[0] == status
+        found = [ask(port, "PUT", f"/memc/{key}", b"x")[0] for key in keys]
+    assert found == [404, 404, 404, 404, 404, 204]
 
 
 @pytest.mark.interop

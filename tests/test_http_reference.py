@@ -117,12 +117,13 @@ def test_an_answer_is_what_the_client_gets(
 
 def test_what_else_can_be_done_is_all_tried_below() -> None:
     assert [do for do, _ in rows_of("And")] == [
-        GONE, COMPLETE, BODY, PAUSE, COMPRESSION, TAKE_OVER, CLOSE
+        GONE, COMPLETE, HINT, BODY, PAUSE, COMPRESSION, TAKE_OVER, CLOSE
     ]  # fmt: skip
 
 
 GONE = 'request.set_on_gone_cb(told, "gone")'
 COMPLETE = 'request.set_on_complete_cb(told, "sent")'
+HINT = 'request.send_information(103, ("Link", "</a.css>; rel=preload"))'
 BODY = "request.set_body_cbs(told, told)"
 PAUSE = "request.pause_body(); request.resume_body()"
 COMPRESSION = "request.set_compression(None)"
@@ -140,6 +141,14 @@ def test_it_is_told_that_a_client_has_gone(served: Served) -> None:
 def test_it_is_told_that_a_reply_is_sent(served: Served) -> None:
     served.connect(lambda names: exec(f"{COMPLETE}; request.send_reply(200)", names))
     assert served.told == [("sent",)]
+
+
+def test_a_client_is_told_before_the_reply(served: Served) -> None:
+    peer = served.connect(lambda names: exec(f"{HINT}; request.send_reply(200)", names))
+    line, fields = peer.read_head()
+    assert line.startswith("HTTP/1.1 103 ")
+    assert fields == [("Link", "</a.css>; rel=preload")]
+    assert peer.read_message().status == 200
 
 
 @pytest.mark.parametrize("then", ["", f"; {PAUSE}"])

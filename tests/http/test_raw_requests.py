@@ -220,6 +220,13 @@ for target in [
 closes("9112 3.2.3", "authority-form is for CONNECT alone", get(target=b"o:443"), "400")
 stays("9112 3.2.4", "OPTIONS *", head(b"OPTIONS * HTTP/1.1", b"Host: h"), "200 OPTIONS * ")
 stays("9110 9.3.7", "OPTIONS of a path", head(b"OPTIONS / HTTP/1.1", b"Host: h"), "200 OPTIONS / ")
+stays(
+    "9110 9.3.7",
+    "OPTIONS of a path that names its methods",
+    head(b"OPTIONS /gets HTTP/1.1", b"Host: h") + NEXT,
+    "204-",
+    GOT_NEXT,
+)
 for method in [b"GET", b"HEAD", b"POST", b"CONNECT", b"TRACE"]:
     what = f"* is no target for {method.decode()}"
     replies = "400-" if method == b"HEAD" else "400"
@@ -813,6 +820,9 @@ def answer(got: ServerRequest, arg: object) -> None:
         got.send_reply_end()
     elif path == "/error":
         got.send_error(503)
+    elif path == "/early":
+        got.send_information(103, ("Link", "</a.css>; rel=preload"))
+        got.send_reply(200, None, described(got, path).encode("latin-1"))
     elif path in ("/204", "/304"):
         got.send_reply(int(path[1:]))
     else:
