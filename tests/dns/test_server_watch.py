@@ -44,6 +44,12 @@ def test_slip_says_which_get_a_cut_reply(slip, verdicts) -> None:
     assert limiter.judge("2001:db8:0:100::1", 0.0) is PASS
 
 
+def test_ipv4_clients_of_an_ipv6_socket_are_counted_by_their_own_networks() -> None:
+    limiter = RateLimiter(RateLimit(burst=1, slip=0))
+    hosts = ("::ffff:192.0.2.1", "::ffff:192.0.3.1", "192.0.2.2", "::ffff:192.0.2.3")
+    assert [limiter.judge(host, 0.0) for host in hosts] == [PASS, PASS, DROP, DROP]
+
+
 def test_the_network_silent_longest_is_forgotten() -> None:
     limiter = RateLimiter(RateLimit(burst=1, slip=0, networks=2, ipv4_prefix_bits=32))
     for host in ("192.0.2.1", "192.0.2.2"):

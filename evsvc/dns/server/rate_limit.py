@@ -14,6 +14,9 @@ from collections import OrderedDict
 from ..options import RateLimit
 
 
+_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 2.5.5.2
+
+
 class Verdict(enum.Enum):
     """What becomes of a query."""
 
@@ -55,6 +58,8 @@ class RateLimiter:
     def _network_of(self, host: str) -> tuple[int, int]:
         if ":" in host:
             packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+            if packed.startswith(_MAPPED):  # an IPv4 client of a socket bound to ::
+                return 4, int.from_bytes(packed[12:], "big") >> 32 - self._options.ipv4_prefix_bits
             return 6, int.from_bytes(packed, "big") >> 128 - self._options.ipv6_prefix_bits
         packed = socket.inet_pton(socket.AF_INET, host)
         return 4, int.from_bytes(packed, "big") >> 32 - self._options.ipv4_prefix_bits
