@@ -13,7 +13,6 @@ from collections import OrderedDict
 
 from ..options import RateLimit
 
-
 _MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 2.5.5.2
 
 
