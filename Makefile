@@ -56,6 +56,7 @@ bench: $(INSTALLED_BENCH)
 	$(BIN)/python -m bench.event_loop_bench $(LOOP_BENCH_ARGS)
 	$(BIN)/python -m bench.echo_bench $(ECHO_BENCH_ARGS)
 	$(BIN)/python -m bench.dns_server_bench $(DNS_BENCH_ARGS)
+	$(BIN)/python -m bench.dns_client_bench $(DNS_CLIENT_BENCH_ARGS)
 	$(BIN)/python -m bench.rpc_bench $(RPC_BENCH_ARGS)
 	$(BIN)/python -m bench.compare $(COMPARE_ARGS)
 

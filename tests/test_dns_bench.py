@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from bench import dns_client_bench
 from bench.dns_server_bench import parse_dnsperf
 from bench.tools import BenchError
 
@@ -25,3 +28,18 @@ def test_the_speed_is_read() -> None:
 def test_a_faulty_run_is_told(good, bad) -> None:
     with pytest.raises(BenchError):
         parse_dnsperf(OUTPUT.replace(good, bad))
+
+
+def test_a_peer_that_costs_more_has_a_ratio_above_one() -> None:
+    figures = {"evsvc": [10.0, 20.0, 30.0], "dear": [20.0, 40.0, 60.0], "cheap": [5.0, 10.0, 15.0]}
+    lines = dns_client_bench.table(figures).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["evsvc", "20.0", "1.00"],
+        ["dear", "40.0", "2.00"],
+        ["cheap", "10.0", "0.50"],
+    ]
+
+
+def test_a_client_that_fails_is_told() -> None:
+    with pytest.raises(BenchError, match="failed"):
+        dns_client_bench.measure([sys.executable, "-c", "raise SystemExit(1)"], 1, 1, 1)
