@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evsvc.http import ClientOptions
+from evsvc.http import ClientOptions, HttpRequest
 from evsvc.http.errors import (
     EVREQ_HTTP_DATA_TOO_LONG,
     EVREQ_HTTP_EOF,
@@ -242,6 +242,23 @@ class TestTimeouts:
         clock.advance(0.1)
         assert client.connection.has_expired
         assert not peer.is_open()
+
+    def test_long_work_in_a_callback_is_not_the_servers_silence(
+        self, client, origin, clock
+    ) -> None:
+        def work(got, arg):
+            clock.advance(20.0)
+            client.make("/b")
+
+        client.connection.make_request(HttpRequest(work), "GET", "/a")
+        peer = origin.accept()
+        peer.send(response())
+        clock.advance(4.9)
+        client.settle()
+        assert client == []
+        clock.advance(0.1)
+        client.wait(2)
+        assert type(client.made["/b"].error) is RequestTimeout
 
     def test_set_timeout_holds_for_the_next_request(self, client, origin, clock) -> None:
         client.connection.set_timeout(50.0)

@@ -121,6 +121,7 @@ class HttpConnection(Closing):
         "_armed",
         "_base",
         "_bev",
+        "_clock",
         "_closecb",
         "_dialer",
         "_due",
@@ -178,6 +179,9 @@ class HttpConnection(Closing):
         self.options = options or ClientOptions()
         context = tls_context(tls)
         self._base = base
+        # Not the loop's time, which is as old as the pass: after long work in a callback time-outs
+        # would come early by that.
+        self._clock = base.gettime_monotonic
         self._dialer = Dialer(
             base,
             resolver,
@@ -465,7 +469,7 @@ class HttpConnection(Closing):
         request.connection = self
         queue.append(request)
         if exchange_s is not None:
-            ends_at = request.ends_at = self._base.now + exchange_s
+            ends_at = request.ends_at = self._clock() + exchange_s
             if ends_at < self._armed:
                 self._arm(ends_at)
         if len(queue) == 1:
@@ -546,7 +550,7 @@ class HttpConnection(Closing):
 
     def _is_stale(self) -> bool:
         """Whether an idle connection has ended, or has bytes that no request has asked for."""
-        return bool(self._look(0)) or self._base.now >= self._due
+        return bool(self._look(0)) or self._clock() >= self._due
 
     def _connect(self) -> None:
         self._step(Step.CONNECT)
@@ -556,7 +560,7 @@ class HttpConnection(Closing):
         if options.max_stream_bytes is not None:
             reader.max_whole_bytes = min(reader.max_whole_bytes, options.max_stream_bytes)
         self._last_head = None
-        self._due = self._base.now + options.connect_s
+        self._due = self._clock() + options.connect_s
         self._rearm()
         self._dialer.start(options)
 
@@ -566,7 +570,7 @@ class HttpConnection(Closing):
         self._tries = 0
         options = self.options
         self._idle_s = inf if options.idle_s is None else options.idle_s
-        self._due = self._base.now + self._idle_s
+        self._due = self._clock() + self._idle_s
         if isinstance(bev, (BufferEvent, TlsBufferEvent)):
             bev.setcb(None, self._on_written, self._on_event)
             bev.set_datacb(self._on_data)
@@ -585,7 +589,7 @@ class HttpConnection(Closing):
             delay = self.options.connect_retry_s * 2.0 ** min(self._tries, 62)
             self._tries += 1
             self._step(Step.NO_CONNECTION)
-            self._due = self._base.now + min(delay, MAX_RETRY_DELAY_S)
+            self._due = self._clock() + min(delay, MAX_RETRY_DELAY_S)
             self._rearm()
             return
         self._tries = 0
@@ -622,7 +626,7 @@ class HttpConnection(Closing):
         if request.expects_continue:
             self._step(Step.HOLD)
             self._request_bytes = len(head)
-            self._due = self._base.now + self.options.continue_s
+            self._due = self._clock() + self.options.continue_s
             self._rearm()
         elif type(body) is bytes:
             self._phase = _WAITING  # by Step.SEND
@@ -681,7 +685,7 @@ class HttpConnection(Closing):
             if upload.state is not UploadState.ASLEEP:
                 self._pull(upload)
         elif self._phase is _WAITING:
-            due = self._due = self._base.now + self.options.read_s
+            due = self._due = self._clock() + self.options.read_s
             if due < self._armed:
                 self._arm(due)
         else:
@@ -694,7 +698,7 @@ class HttpConnection(Closing):
         if bev is None or not is_asked or self._is_paused or self._upload is not None:
             return
         if not bev.output.length:
-            self._due = self._base.now + self.options.read_s
+            self._due = self._clock() + self.options.read_s
             self._rearm()
 
     # What comes.
@@ -712,7 +716,7 @@ class HttpConnection(Closing):
             # is still to be read.  What follows it, or silence, ends the wait.
             self._upload = None
             self._queue[0].keep_alive = False
-            self._due = self._base.now + self.options.read_s
+            self._due = self._clock() + self.options.read_s
             self._rearm()
         else:
             self._fail(ConnectionClosed(f"{self.address}: {bev.error}"))
@@ -758,7 +762,7 @@ class HttpConnection(Closing):
         elif self._queue:
             self._reader.receive(data)
             if self._due < inf and self._phase is _BODY:
-                self._due = self._base.now + self.options.read_s
+                self._due = self._clock() + self.options.read_s
                 if len(data) == bev.max_single_read < LARGE_READ_BYTES:
                     bev.max_single_read = LARGE_READ_BYTES  # a read was full: it is a long body
             self._read_on()
@@ -922,7 +926,7 @@ class HttpConnection(Closing):
             ):
                 self._phase = _READY  # by Step.DONE
                 self._is_reused = True
-                due = self._due = self._base.now + self._idle_s
+                due = self._due = self._clock() + self._idle_s
                 if due < self._armed:
                     self._arm(due)
                 if self._is_paused:
@@ -1084,7 +1088,7 @@ class HttpConnection(Closing):
 
     def _arm(self, moment: float) -> None:
         self._armed = moment
-        self._timer.add(max(moment - self._base.now, 0.0))
+        self._timer.add(max(moment - self._clock(), 0.0))
 
     def _rearm(self) -> None:
         """Have the timer fire in time for what is due first."""
@@ -1097,7 +1101,7 @@ class HttpConnection(Closing):
 
     def _on_timer(self, fd: int, what: int, arg: object) -> None:
         self._armed = inf
-        now = self._base.now + _TICK_S
+        now = self._clock() + _TICK_S
         try:
             for request in [each for each in self._queue if each.ends_at <= now]:
                 self._time_out(request)
