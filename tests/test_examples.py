@@ -259,6 +259,17 @@ def test_connect_by_name_prints_the_answer() -> None:
     assert done.stdout.endswith("Thanks for the request!\n"), done.stderr
 
 
+def test_dns_lookup_looks_names_and_addresses_up() -> None:
+    with serving("dns_server.py") as (_, port):
+        names = ["many.example", "none.example", "192.0.2.2"]
+        done = run("dns_lookup.py", "--nameserver", f"127.0.0.1:{port}", *names)
+    assert sorted(lines_of(done)) == [
+        "192.0.2.2: name does not exist",
+        "many.example: 192.0.2.2, 192.0.2.3",
+        "none.example: name does not exist",
+    ]
+
+
 def test_rpc_add_prints_both_replies() -> None:
     assert lines_of(run("rpc_add.py")) == [
         "[1, 2, 3.5] -> SumReply(total=6.5, count=3)",
@@ -490,6 +501,8 @@ def test_a_wrong_argument_ends_an_example_with_exit_code_1() -> None:
         ("ad_blocker.py", [], "blocklist"),
         ("ad_blocker.py", ["--nameserver", "nowhere", "list"], "nowhere"),
         ("dns_server.py", ["70000"], "70000"),
+        ("dns_lookup.py", [], "name"),
+        ("dns_lookup.py", ["--nameserver", "nowhere", "a"], "nowhere"),
         ("echo_server.py", ["port"], "'port'"),
         ("echo_server.py", ["70000"], "70000"),
         ("echo_server.py", ["1", "2"], "2"),
