@@ -1,13 +1,23 @@
-"""The law of the response fast path: what it accepts, the slow path accepts and reads alike."""
+"""The law of the response fast path: what it accepts, the slow path accepts and reads alike.
+
+Whole responses, with bodies and trailers, are read alike on both paths, in whatever pieces they
+come, and as h11 reads them.
+"""
 
 import os
 import re
+from itertools import pairwise
+from unittest import mock
 
+import h11
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from evsvc.http.errors import HttpError
+from evsvc.http.wire import response_reader
 from evsvc.http.wire.response_head import ResponseHead, judge_response_head, parse_response_head
+from evsvc.http.wire.response_reader import ResponseReader
 
 # Thousands of examples of what other tests go through, too.
 pytestmark = pytest.mark.no_cover
@@ -17,6 +27,8 @@ LAW = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+# A response is read three times, and once by h11.
+LAW_OF_MESSAGES = settings(LAW, max_examples=1500 if os.environ.get("CI") else 300)
 
 STATUS_LINES = [
     b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK", b"HTTP/1.1 404 Not Found", b"HTTP/1.1 204 ",
@@ -97,3 +109,107 @@ def test_response_heads_are_read_alike_on_both_paths(data: bytes, method: str) -
 )
 def test_what_common_servers_send_takes_the_fast_path(data: bytes) -> None:
     assert uphold_law(data, "GET") is not None
+
+
+Read = tuple[int, bytes, list[tuple[str, str]]]
+
+
+def read_by_ours(data: bytes, method: str, cuts: list[int]) -> Read | None:
+    """Status, body and trailers of a response on a connection that ends behind it."""
+    reader = ResponseReader()
+    reader.expect(method)
+    head, body = None, b""
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    try:
+        for start, end in pairwise(edges):
+            reader.receive(data[start:end])
+            if end == len(data):
+                reader.receive_eof()
+            while head is not None or (head := reader.next_head()) is not None:
+                piece = reader.read_body()
+                if piece is None:
+                    return head[0], body, list(reader.trailers or ())
+                if not piece:
+                    break
+                body += piece
+    except HttpError:
+        return None
+    return None
+
+
+def read_by_h11(data: bytes, method: str) -> Read | None:
+    reader = h11.Connection(h11.CLIENT)
+    reader.send(h11.Request(method=method, target="/", headers=[("Host", "h")]))
+    reader.send(h11.EndOfMessage())
+    status, body = 0, b""
+    try:
+        reader.receive_data(data)
+        while type(event := reader.next_event()) is not h11.EndOfMessage:
+            if event is h11.NEED_DATA:
+                reader.receive_data(b"")
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                body += event.data
+    except h11.RemoteProtocolError:
+        return None
+    trailers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in event.headers.raw_items()]
+    return status, bytes(body), trailers
+
+
+SOME_DATA = [b"x", b"\r\n", b"0\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"\0\xff\n", b"y" * 40]
+TRAILERS = [b"A: b", b"X-Sum:\t1 ", b"x:", b"E: \xe9"]
+
+
+# h11 refuses them, and a recipient MUST accept them (RFC 9112 7.1.1), or may well (padded sizes).
+_BLANKS_AT_SIZE = re.compile(rb"[ \t][;=\r]|[;=][ \t]").search
+
+
+@st.composite
+def responses(draw: st.DrawFn) -> bytes:
+    """A good response with a body of any framing."""
+    fields = draw(st.lists(st.sampled_from(ORDINARY), max_size=3))
+    pieces = draw(st.lists(st.sampled_from(SOME_DATA), max_size=4))
+    framing = draw(st.sampled_from(["length", "chunked", "end"]))
+    body = b"".join(pieces)
+    if framing == "length":
+        fields.append(b"Content-Length: %d" % len(body))
+    elif framing == "chunked":
+        fields.append(
+            draw(st.sampled_from([b"Transfer-Encoding: chunked", b"TRANSFER-ENCODING:chunked"]))
+        )
+        body = b"".join(b"%x;a=b\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+        body += b"\r\n".join(
+            [b"0", *draw(st.lists(st.sampled_from(TRAILERS), max_size=3)), b"", b""]
+        )
+    line = draw(st.sampled_from(STATUS_LINES[:3]))
+    if framing == "chunked":
+        line = line.replace(b"1.0", b"1.1")
+    return b"\r\n".join([line, *fields, b"", b""]) + body
+
+
+@LAW_OF_MESSAGES
+@given(responses(), st.sampled_from(["GET", "POST"]), st.lists(st.integers(0, 500), max_size=4))
+def test_bodies_and_trailers_are_read_alike_on_both_paths_and_by_h11(
+    data: bytes, method: str, cuts: list[int]
+) -> None:
+    found = read_by_ours(data, method, cuts)
+    assert found is not None
+    assert read_by_ours(data, method, []) == found
+    with mock.patch.object(response_reader, "parse_response_head", return_value=None):
+        assert read_by_ours(data, method, cuts) == found
+    assert found == read_by_h11(data, method)
+
+
+@LAW_OF_MESSAGES
+@given(responses(), st.integers(0, 500), st.sampled_from(FRAGMENTS), st.lists(st.integers(0, 500)))
+def test_broken_bodies_and_trailers_are_read_as_h11_reads_them_or_not_at_all(
+    data: bytes, at: int, fragment: bytes, cuts: list[int]
+) -> None:
+    at %= len(data) + 1
+    data = data[:at] + fragment + data[at:]
+    found = read_by_ours(data, "GET", cuts)
+    assert read_by_ours(data, "GET", []) == found
+    if found is not None and found != read_by_h11(data, "GET"):
+        assert _BLANKS_AT_SIZE(data)
+        assert read_by_h11(data, "GET") is None
