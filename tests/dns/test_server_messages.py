@@ -28,11 +28,13 @@ def txt(number: int) -> dns.rrset.RRset:
 
 def test_a_long_reply_is_made_as_the_client_takes_it(make_server, connect) -> None:
     made = []
+    text = " ".join(["x" * 250] * 24)
+    long = dns.rrset.from_text("www.example.com.", 60, "IN", "TXT", text)
 
     def pieces():
         for number in range(2000):
             made.append(number)
-            yield [txt(number)] * 30
+            yield [long]
 
     def answer(request, arg) -> None:
         request.respond_messages(pieces())
@@ -47,7 +49,7 @@ def test_a_long_reply_is_made_as_the_client_takes_it(make_server, connect) -> No
         frames += client.frames()
     first, last = dns.message.from_wire(frames[0]), dns.message.from_wire(frames[-1])
     assert (first.id, last.id) == (99, 99)
-    assert str(last.answer[0][0]).startswith('"1999')
+    assert [len(each.answer[0][0].strings) for each in (first, last)] == [24, 24]
     client.ask_all(query())
     assert len(client.frames()) > 0  # the connection lives on
 
