@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import inf
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evsvc.core import ArgumentError, ArgumentTypeError, EvBuffer
-from evsvc.http import HttpServer, ServerOptions
+from evsvc.http import Headers, HttpServer, ServerOptions
 from evsvc.http.errors import LocalProtocolError
 from evsvc.http.server.pages import final_page
 from evsvc.http.server.request import JOIN_BYTES, ReplyState
+from evsvc.http.wire import writer
 from evsvc.http.wire.status import EVHTTP_REQ_CONNECT, EVHTTP_REQ_GET
-from evsvc.http.wire.writer import DateLine
+from evsvc.http.wire.writer import DateLine, reply_head
 from tests.http.peers import request
 
 DEFAULT_TYPE = "text/html; charset=ISO-8859-1"
@@ -358,3 +362,46 @@ class TestDateLine:
         head, _, body = page.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n")
         assert f"Content-Length: {len(body)}".encode() in head
+
+
+class TestPlainReply:
+    """The law of the fast path: it writes what the slow one writes."""
+
+    @given(
+        st.integers(200, 599),
+        st.none() | st.text(st.sampled_from("Ok \t!ÿ"), max_size=5),
+        st.sampled_from(["Content-Type", "content-type", "CONTENT-TYPE"]),
+        st.text(st.sampled_from("a/b;= \tÿ"), max_size=8),
+        st.binary(max_size=40),
+    )
+    def test_it_is_byte_for_byte_the_other(
+        self, code: int, reason: str | None, name: str, value: str, body: bytes
+    ) -> None:
+        headers = Headers([(name, value)])
+        date = DateLine()
+        date.refresh(0.0)
+        date.begins, date.expires = 0.0, inf  # one moment for both
+        head, lives_on = reply_head(headers, code, reason, date, len(body), None, True, 1)
+        for _ in range(2):  # the second time from what is kept
+            assert date.plain_reply(code, reason, headers.items[0], body) == head + body
+        assert lives_on
+
+    def test_it_raises_for_what_is_no_status_or_reason(self) -> None:
+        for code, reason in ((199, None), (600, None), (200, "a\r\nb")):
+            with pytest.raises(ArgumentError):
+                DateLine().plain_reply(code, reason, ("Content-Type", "a/b"), b"")
+
+    def test_what_is_kept_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(writer, "MAX_PLAIN_HEADS", 3)
+        date = DateLine()
+        for number in range(10):
+            field = ("Content-Type", f"text/{number}")
+            assert f"text/{number}".encode() in date.plain_reply(200, None, field, b"")
+            assert len(date._plain_heads) <= 3
+
+    def test_it_tells_the_time_of_each_second(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        date = DateLine()
+        for now, shown in ((784111777.9, b"08:49:37"), (784111778.0, b"08:49:38")):
+            monkeypatch.setattr(writer, "time", lambda now=now: now)
+            reply = date.plain_reply(200, None, ("Content-Type", "a/b"), b"")
+            assert b"Date: Sun, 06 Nov 1994 " + shown + b" GMT\r\n" in reply

@@ -284,6 +284,24 @@ class ServerRequest(AbstractRequest):
         if type(body) is not bytes:
             body = self._checked_body(body)
         headers = self._output_headers
+        if (
+            headers is not None
+            and headers.keys == writer.TYPE_ALONE
+            and path.keep_alive
+            and type(body) is bytes
+            and self.minor
+            and self.method not in _NO_BODY_METHODS
+            and path.compression is None
+            and code not in NO_BODY
+            and len(body) < JOIN_BYTES
+            and not path.date.keep_alive
+        ):  # as most replies are
+            path.send(path.date.plain_reply(code, reason, headers.items[0], body))
+            self.bytes_sent = len(body)
+            self.response_code = code
+            self._state = _DONE
+            path.reply_done(self, True)
+            return
         length: int | None = len(body)
         content_type = path.default_content_type if length else None
         if path.compression is not None:
