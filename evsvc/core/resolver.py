@@ -116,6 +116,10 @@ ResolveCallback = Callable[[int, list[AddrInfo], Any], object]
 """Called once as `cb(result, addresses, arg)`; `addresses` is empty unless `result` is 0."""
 
 
+LateCallback = Callable[[list[AddrInfo], Any], object]
+"""Called as `late(addresses, arg)`, once after a ResolveCallback that had addresses."""
+
+
 class Cancellable(Protocol):
     """A lookup under way."""
 
@@ -139,3 +143,20 @@ class Resolver(Protocol):
         arg: object = None,
     ) -> Cancellable | None:
         """Look `host` and `port` up and answer `cb(result, addresses, arg)` once."""
+
+
+class LateResolver(Resolver, Protocol):
+    """A resolver that also tells of the addresses which come after its answer (RFC 8305)."""
+
+    def getaddrinfo_late(
+        self,
+        host: str | None,
+        port: int | str | None,
+        hints: AddrInfoHints | None,
+        cb: ResolveCallback,
+        late: LateCallback,
+        arg: object = None,
+    ) -> Cancellable | None:
+        """Look up as `getaddrinfo` does.  After a `cb` with addresses `late` is called once, with
+        those that came later, or none, unless the lookup is cancelled before.
+        """

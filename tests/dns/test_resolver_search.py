@@ -191,6 +191,64 @@ def test_a_look_up_that_is_cut_short_fills_the_cache(
     assert hosts(results[1]) == ["192.0.2.1", "2001:db8::1"]
 
 
+@pytest.mark.parametrize("outcome", ["comes", "never", "cancelled", "absent"])
+def test_what_comes_late_is_told_once(
+    nameserver, make_reply, make_resolver, results, make_results, base, outcome
+) -> None:
+    held: list[bytes] = []
+
+    def script(packet: bytes) -> bytes | None:
+        name = dns.message.from_wire(packet).question[0].name
+        if dns.message.from_wire(packet).question[0].rdtype == A:
+            return make_reply(packet, f"{name} 60 A 192.0.2.1").to_wire()
+        held.append(packet)
+        return None
+
+    def answer_late(*args: object) -> None:
+        at = server.packets.index(held[0])
+        name = dns.message.from_wire(held[0]).question[0].name
+        records = [f"{name} 60 AAAA 2001:db8::1"] if outcome == "comes" else []
+        packet = make_reply(held[0], *records, authority=(SOA.format(ttl=5),))
+        server.sock.sendto(packet.to_wire(), server.sources[at])
+
+    server = nameserver(script)
+    resolver = make_resolver(server, timeout_s=2, attempts=2)
+    late = make_results()
+    lookup = resolver.getaddrinfo_late("h.test", 80, STREAM, results, late)
+    results.wait()
+    assert hosts(results[0]) == ["192.0.2.1"]
+    assert late == []
+    if outcome == "cancelled":
+        lookup.cancel()
+        base.once(-1, 1, lambda *args: base.loopbreak(), None, 10)
+        base.dispatch()
+        assert late == []
+        return
+    if outcome != "never":
+        base.once(-1, 1, answer_late, None, 1)
+    late.wait()
+    found = [entry.sockaddr[0] for (entries,) in late for entry in entries]
+    assert found == (["2001:db8::1"] if outcome == "comes" else [])
+    assert len(late) == len(results) == 1
+
+
+def test_an_answer_that_is_whole_is_followed_by_nothing_late(
+    nameserver, make_reply, make_resolver, results, make_results
+) -> None:
+    def script(packet: bytes) -> bytes:
+        question = dns.message.from_wire(packet).question[0]
+        data = "A 192.0.2.1" if question.rdtype == A else "AAAA 2001:db8::1"
+        return make_reply(packet, f"{question.name} 60 {data}").to_wire()
+
+    resolver = make_resolver(nameserver(script))
+    late = make_results()
+    for name in ("h.example.com", "h.example.com", "192.0.2.1", "localhost"):
+        resolver.getaddrinfo_late(name, 80, STREAM, results, late)
+        results.wait(len(late) + 1)
+        late.wait(len(results))
+    assert late == [([],)] * 4
+
+
 def test_an_absence_starts_no_grace(nameserver, make_reply, make_resolver, results) -> None:
     """One of two nameservers is silent: what the other one knows is found all the same."""
 

@@ -266,6 +266,10 @@ def _telling(error: OSError) -> int:
     return (error.errno not in _NEVER_LEFT) + (error.errno in _ANSWERS)
 
 
+def _no_address() -> OSError:
+    return OSError(errno.EAFNOSUPPORT, "no address for this socket")
+
+
 class Race:
     """Tries addresses until one connects; a new one joins each `attempt_delay_s`, or on a failure.
 
@@ -279,8 +283,10 @@ class Race:
         "_attempts",
         "_done",
         "_errors",
+        "_more",
         "_new_event",
         "_options",
+        "_room",
         "_sock",
         "_timer",
     )
@@ -292,22 +298,42 @@ class Race:
         options: ConnectOptions,
         done: Callable[[socket.socket | None, OSError | None], object],
         sock: socket.socket | None = None,
+        *,
+        more: bool = False,
     ) -> None:
         self._new_event = new_event
-        if sock is not None:
-            addresses = [address for address in addresses if address.family == sock.family]
-        self._addresses = deque(islice(interleaved(addresses), options.max_addresses))
         self._options = options
         self._done = done
         self._sock = sock
+        self._more = more
+        self._room = options.max_addresses
+        self._addresses = deque(self._admitted(addresses))
         self._attempts: list[Attempt] = []
         self._errors: list[OSError] = []
         self._timer = new_event(-1, 0, self._on_delay)
 
+    def _admitted(self, addresses: list[AddrInfo]) -> list[AddrInfo]:
+        """Return those of the addresses that are to be tried, and count them."""
+        sock = self._sock
+        if sock is not None:
+            addresses = [address for address in addresses if address.family == sock.family]
+        admitted = list(islice(interleaved(addresses), self._room))
+        self._room -= len(admitted)
+        return admitted
+
+    def add(self, addresses: list[AddrInfo]) -> None:
+        """Have addresses join that came late, the first of them next; there are no more then."""
+        self._more = False
+        self._addresses = deque(interleaved([*self._admitted(addresses), *self._addresses]))
+        if not self._attempts:
+            self._try_next()
+        elif self._addresses and self._sock is None and not self._timer.pending():
+            self._timer.add(self._options.attempt_delay_s)
+
     def start(self) -> None:
         """Try the first address that a socket can be had for."""
-        if not self._addresses:
-            self._errors.append(OSError(errno.EAFNOSUPPORT, "no address for this socket"))
+        if not self._addresses and not self._more:
+            self._errors.append(_no_address())
         self._try_next()
 
     def cancel(self) -> None:
@@ -337,7 +363,8 @@ class Race:
             else:
                 break
         if not self._attempts:
-            self._finish(None, all_failed(self._errors))
+            if not self._more:
+                self._finish(None, all_failed(self._errors or [_no_address()]))
         elif self._addresses and self._sock is None:
             self._timer.add(self._options.attempt_delay_s)
 
@@ -376,6 +403,7 @@ class Race:
         self._errors.append(error)
         if attempt.sock is self._sock and isinstance(error, TimeoutError):
             self._addresses.clear()  # the kernel goes on, and there is no calling it back
+            self._more = False
         self._drop(attempt)
         self._timer.delete()
         self._try_next()
@@ -430,6 +458,7 @@ class HostnameConnect:
         "_guard",
         "_host",
         "_lookup",
+        "_more",
         "_new_event",
         "_on_addresses",
         "_options",
@@ -458,6 +487,7 @@ class HostnameConnect:
         self._done = done
         self._sock = sock
         self._lookup: Cancellable | None = None
+        self._more = False  # the resolver will tell of late addresses
         self._race: Race | None = None
         self._over = False
         self._starting = True
@@ -488,8 +518,14 @@ class HostnameConnect:
             raise ArgumentTypeError(f"a resolver is wanted, not {type(resolver).__name__}")
         hints = AddrInfoHints(host.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         answer = self._guard(self._on_answer)
-        lookup = resolver.getaddrinfo(host.name, host.port, hints, answer)
-        if self._race is None and not self._over:
+        look_up_late = getattr(resolver, "getaddrinfo_late", None)
+        if look_up_late is None:
+            lookup = resolver.getaddrinfo(host.name, host.port, hints, answer)
+        else:
+            self._more = True
+            late = self._guard(self._on_late)
+            lookup = look_up_late(host.name, host.port, hints, answer, late)
+        if not self._over and (self._race is None or self._more):
             self._lookup = lookup
 
     def _take_numeric(self) -> None:
@@ -517,15 +553,30 @@ class HostnameConnect:
     def _on_answer(self, result: int, addresses: list[AddrInfo], arg: object) -> None:
         if self._over or self._race is not None:
             return
-        self._lookup = None
         if result == 0 and addresses:
-            self._race = Race(self._new_event, addresses, self._options, self._on_raced, self._sock)
+            if not self._more:
+                self._lookup = None
+            self._race = Race(
+                self._new_event,
+                addresses,
+                self._options,
+                self._on_raced,
+                self._sock,
+                more=self._more,
+            )
             self._on_addresses()
             self._race.start()
             return
+        self._lookup = None
         code = result or EaiError.EVUTIL_EAI_NODATA
         error = socket.gaierror(code, f"{self._host.name}: {gai_strerror(code)}")
         self._finish(None, error, int(code))
+
+    def _on_late(self, addresses: list[AddrInfo], arg: object) -> None:
+        self._more = False
+        self._lookup = None
+        if self._race is not None:
+            self._race.add(addresses)
 
     def _on_raced(self, sock: socket.socket | None, error: OSError | None) -> None:
         self._finish(sock, error, 0)

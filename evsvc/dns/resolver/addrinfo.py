@@ -29,7 +29,7 @@ from ...core import (
     EaiError,
     ResolveCallback,
 )
-from ...core.resolver import SocketAddress
+from ...core.resolver import LateCallback, SocketAddress
 from ...core.util import (
     AddrInfoError,
     getaddrinfo,
@@ -204,16 +204,19 @@ class AddrInfoResolver:
         cb: ResolveCallback,
         arg: object,
         timeout_s: float | None,
+        late: LateCallback | None = None,
     ) -> Lookup | None:
-        """Look up; see `Resolver.getaddrinfo`."""
+        """Look up; see `Resolver.getaddrinfo` and `Resolver.getaddrinfo_late`."""
         try:
-            answer = self._answer_or_ask(host, port, hints, cb, arg, timeout_s)
+            answer = self._answer_or_ask(host, port, hints, cb, arg, timeout_s, late)
         except _Failure as failure:
             cb(failure.code, [], arg)
             return None
         if isinstance(answer, Lookup):
             return answer
         cb(EaiError.EVUTIL_EAI_SUCCESS, answer, arg)
+        if late is not None:
+            late([], arg)
         return None
 
     def _answer_or_ask(
@@ -224,6 +227,7 @@ class AddrInfoResolver:
         cb: ResolveCallback,
         arg: object,
         timeout_s: float | None,
+        late: LateCallback | None,
     ) -> list[AddrInfo] | Lookup:
         wanted = Wanted(port, hints)
         if host is None and hints.flags & socket.AI_CANONNAME:
@@ -233,7 +237,7 @@ class AddrInfoResolver:
         if wanted.flags & socket.AI_ADDRCONFIG:
             wanted.family = configured_family(wanted.family)
         answer = self._answer_from_hosts(host, wanted)
-        return self._ask(host, wanted, cb, arg, timeout_s) if answer is None else answer
+        return self._ask(host, wanted, cb, arg, timeout_s, late) if answer is None else answer
 
     def _answer_from_hosts(self, host: str, wanted: Wanted) -> list[AddrInfo] | None:
         known = self.hosts.lookup(host)
@@ -247,7 +251,13 @@ class AddrInfoResolver:
         return wanted.entries(fitting, self.hosts.canonical_name(host))
 
     def _ask(
-        self, host: str, wanted: Wanted, cb: ResolveCallback, arg: object, timeout_s: float | None
+        self,
+        host: str,
+        wanted: Wanted,
+        cb: ResolveCallback,
+        arg: object,
+        timeout_s: float | None,
+        late: LateCallback | None,
     ) -> list[AddrInfo] | Lookup:
         engine, options = self._engine, self._engine.options
         try:
@@ -275,7 +285,14 @@ class AddrInfoResolver:
         def done(answers: Answers) -> None:
             call_program(engine.base, cb, *merge(answers, wanted, sort=sort), arg)
 
-        search = Search(engine, candidates, wish, done, self._running)
+        def told_late(answers: Answers) -> None:
+            entries = merge(answers, wanted, sort=sort)[1] if answers else []
+            if late is not None:
+                call_program(engine.base, late, entries, arg)
+
+        search = Search(
+            engine, candidates, wish, done, self._running, None if late is None else told_late
+        )
         answers = search.start()
         if answers is None:
             return Lookup(search.cancel)

@@ -18,7 +18,7 @@ import dns.rdatatype
 
 from ...core import AddrInfoHints, ArgumentTypeError
 from ...core.closing import Closing
-from ...core.resolver import SocketAddress
+from ...core.resolver import LateCallback, SocketAddress
 from ...core.tls import client_context
 from ...core.util import endpoint_of, format_sockaddr_port
 from ..constants import (
@@ -475,6 +475,27 @@ class Resolver(Closing):
         self._require_open()
         self._follow_files()
         return self._addrinfo.getaddrinfo(host, port, hints or AddrInfoHints(), cb, arg, timeout_s)
+
+    def getaddrinfo_late(
+        self,
+        host: str | None,
+        port: int | str | None,
+        hints: AddrInfoHints | None,
+        cb: ResolveCallback,
+        late: LateCallback,
+        arg: object = None,
+    ) -> Lookup | None:
+        """Look up as `getaddrinfo` does, and tell what comes after the answer, too.
+
+        When one family has addresses the other is waited for no longer than `getaddrinfo_skew_s`.
+        What it gives then is told by `late(addresses, arg)`, which is called once after a `cb` with
+        addresses, with an empty list when no more will come.  Until then the handle can `cancel()`:
+        `late` is not called any more.  Raises as `getaddrinfo`.  Source: RFC 8305 section 3.
+        """
+        self._require_open()
+        self._follow_files()
+        hints = hints or AddrInfoHints()
+        return self._addrinfo.getaddrinfo(host, port, hints, cb, arg, None, late)
 
     def query(
         self,

@@ -114,7 +114,8 @@ class Search:
     """One look-up under way.
 
     Calls `done(answers)` once from the loop, with what the last candidate gave if it has records,
-    else with one answer, the worst of all, for each type.  Until then it is in `running`.
+    else with one answer, the worst of all, for each type.  late: called once after it, with the
+    answers that were waited for no longer, if there are any.  Until then it is in `running`.
     """
 
     __slots__ = (
@@ -123,6 +124,8 @@ class Search:
         "_deadline",
         "_done",
         "_engine",
+        "_is_late",
+        "_late",
         "_name",
         "_running",
         "_tickets",
@@ -140,8 +143,11 @@ class Search:
         wish: Wish,
         done: Callable[[Answers], object],
         running: set[Search],
+        late: Callable[[Answers], object] | None = None,
     ) -> None:
         self._engine = engine
+        self._late = late
+        self._is_late = False  # done was called, and an answer may still come
         self._candidates = iter(candidates)
         self._name: dns.name.Name | None = None
         self._wish = wish
@@ -175,7 +181,9 @@ class Search:
     def cancel(self) -> None:
         """Give up: `done` gets DNS_ERR_CANCEL for each type, from the loop."""
         done = self._done
-        if done is not None:
+        if self._is_late:
+            self._end(finish=True)
+        elif done is not None:
             self.drop()
             answers = {int(rdtype): Answer(DNS_ERR_CANCEL) for rdtype in self._wish.types}
             with contextlib.suppress(StateError):  # a closed base calls nobody
@@ -186,7 +194,8 @@ class Search:
         self._end(finish=False)
 
     def _end(self, *, finish: bool) -> None:
-        self._done = None
+        self._done = self._late = None
+        self._is_late = False
         self._running.discard(self)
         tickets, self._tickets = self._tickets, {}
         for ticket in tickets.values():
@@ -230,6 +239,12 @@ class Search:
 
     def _take(self, kind: int, answer: Answer) -> None:
         """An answer came from the engine."""
+        if self._is_late:
+            self._tickets.pop(kind, None)
+            self._answers = {kind: answer}
+            if not self._tickets:
+                self._finish_late(self._answers)
+            return
         if self._done is None:
             return
         self._tickets.pop(kind, None)
@@ -266,10 +281,18 @@ class Search:
         return {int(rdtype): answer for rdtype in self._wish.types}
 
     def _finish(self, answers: Answers) -> None:
-        done = self._done
+        done, late = self._done, self._late
         if done is not None:
             self._end(finish=True)
             self._tell(done, answers)
+            if late is not None:
+                self._tell(late, {})
+
+    def _finish_late(self, answers: Answers) -> None:
+        late = self._late
+        self._end(finish=True)
+        if late is not None:
+            self._tell(late, answers)
 
     def _set_timer(self, *, has_records: bool) -> None:
         """Wait for the end of the grace time or of the whole, whichever is first."""
@@ -284,8 +307,19 @@ class Search:
             self._timer.add(max(due_at - base.now, 0.0))
 
     def _on_timer(self, fd: int, what: EventFlag, arg: object) -> None:
+        if self._is_late:
+            self._finish_late({})
+            return
         found = self._answers if self._has_records() else None
-        self._finish(found or self._all_alike(Answer(DNS_ERR_TIMEOUT)))
+        done = self._done
+        if found is None or done is None or self._late is None or not self._tickets:
+            self._finish(found or self._all_alike(Answer(DNS_ERR_TIMEOUT)))
+            return
+        self._is_late = True
+        self._done = None
+        if self._deadline is not None and self._timer is not None:
+            self._timer.add(max(self._deadline - self._engine.base.now, 0.0))
+        self._tell(done, dict(found))
 
 
 def call_program(base: EventBase, cb: Callable[..., object], *args: object) -> None:
