@@ -8,7 +8,9 @@ import dns.rcode
 import dns.rdata
 import pytest
 
+from evsvc.core import EVLOOP_ONCE
 from evsvc.dns import (
+    DNS_ERR_NODATA,
     DNS_ERR_NONE,
     DNS_ERR_NOTEXIST,
     DNS_ERR_REFUSED,
@@ -16,6 +18,7 @@ from evsvc.dns import (
     Answer,
     DnsArgumentError,
     DnsForwarder,
+    DnsZone,
     ForwardOptions,
     Record,
 )
@@ -86,6 +89,31 @@ def test_an_alias_is_answered_with_its_end(exchange) -> None:
 def test_absence_is_answered_as_such(exchange) -> None:
     reply = exchange(query(), Answer(DNS_ERR_NOTEXIST, ttl_s=5))
     assert (reply.rcode(), reply.answer) == (dns.rcode.NXDOMAIN, [])
+
+
+def test_an_absence_comes_with_the_zones_soa_so_that_it_may_be_kept(
+    make_server, make_resolver, base
+) -> None:
+    """From a zone of ours, through a resolver, to whoever asks the forwarder, and from its cache."""
+    zone = DnsZone.from_text(
+        "$ORIGIN zone.test.\n@ 900 SOA ns mail 1 2 3 4 60\n@ NS ns\nns A 192.0.2.1\n"
+    )
+    upstream = make_server(zone).bind_udp("127.0.0.1", 0)
+    resolver = make_resolver(upstream)
+    forwarder = make_server(DnsForwarder(resolver)).bind_udp("127.0.0.1", 0)
+    behind = make_resolver(forwarder)
+    for _ in range(2):
+        found: list[Answer] = []
+        for name, rdtype in (("none.zone.test", "A"), ("ns.zone.test", "AAAA")):
+            behind.query(name, rdtype, lambda answer, arg, found=found: found.append(answer))
+        while len(found) < 2:
+            base.loop(EVLOOP_ONCE)
+        assert {answer.result for answer in found} == {DNS_ERR_NOTEXIST, DNS_ERR_NODATA}
+        for answer in found:
+            assert 0 < answer.ttl_s <= 60
+            assert answer.soa is not None
+            assert answer.soa.name == "zone.test"
+            assert answer.soa.data.serial == 1
 
 
 @pytest.mark.parametrize("result", [DNS_ERR_TIMEOUT, DNS_ERR_REFUSED])

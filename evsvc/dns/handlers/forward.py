@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..constants import (
     DNS_QUERY_NO_SEARCH,
     EVDNS_ANSWER_SECTION,
+    EVDNS_AUTHORITY_SECTION,
     EVDNS_CLASS_INET,
     EVDNS_FLAGS_AD,
     EVDNS_FLAGS_RD,
@@ -185,6 +186,16 @@ class DnsForwarder:
             kind = record.type
             request.add_reply(
                 EVDNS_ANSWER_SECTION, owner, kind, EVDNS_CLASS_INET, answer.ttl_s, data
+            )
+        if answer.soa is not None:  # so that who asks may keep the absence, too (RFC 2308)
+            soa = answer.soa
+            request.add_reply(
+                EVDNS_AUTHORITY_SECTION,
+                soa.name,
+                soa.type,
+                EVDNS_CLASS_INET,
+                answer.ttl_s,
+                data_to_wire(soa),
             )
         keep_s = 0.0 if answer.authentic else min(self._options.keep_s, answer.ttl_s)
         request.respond(3 if result == DNS_ERR_NOTEXIST else 0, cache_s=keep_s)

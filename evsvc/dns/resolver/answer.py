@@ -32,6 +32,7 @@ class Answer:
     authentic: whether the nameserver says that it has validated the data; False unless the option
     `trust_ad` is set.
     is_stale: whether its time was over, and no nameserver had a newer one; see `stale_s`.
+    soa: the SOA record of the zone in which there is none, where it came with an absence.
     """
 
     result: DnsResult
@@ -41,6 +42,7 @@ class Answer:
     is_alias: bool = False
     authentic: bool = False
     is_stale: bool = False
+    soa: Record | None = None
 
     @property
     def is_known(self) -> bool:

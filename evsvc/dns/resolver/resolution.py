@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from ..errors import (
     DNS_ERR_FORMAT,
@@ -181,9 +182,8 @@ class Resolution:
             return Step.AGAIN
         authentic = self._options.trust_ad and reply.authentic
         text = name_to_text(name)
-        return self._finish(
-            Answer(reply.result, reply.records, self._ttl_s, text, is_alias, authentic)
-        )
+        answer = Answer(reply.result, reply.records, self._ttl_s, text, is_alias, authentic)
+        return self._finish(answer if reply.soa is None else replace(answer, soa=reply.soa))
 
     def _finish(self, answer: Answer) -> Step:
         self.answer = answer

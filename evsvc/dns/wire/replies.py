@@ -153,6 +153,7 @@ class Reply:
     links:          the number of CNAME records followed.
     same_letters:   whether the question came back in the letters in which it was sent.
     authentic:      whether the nameserver says that it has validated the data (AD).
+    soa:            the SOA record of the zone that has none, where it came with an absence.
     """
 
     result: DnsResult
@@ -163,6 +164,7 @@ class Reply:
     links: int = 0
     same_letters: bool = True
     authentic: bool = False
+    soa: Record | None = None
 
 
 def id_of(packet: bytes) -> int:
@@ -283,7 +285,8 @@ def _read_answer(
     if not dangling:
         ttls.append(absence or 0)
     result = result or DNS_ERR_NODATA
-    return Reply(result, (), min(ttls), last, dangling, len(aliases), same_letters, authentic)
+    soa = None if dangling else _soa_of(message, query)
+    return Reply(result, (), min(ttls), last, dangling, len(aliases), same_letters, authentic, soa)
 
 
 def _follow_cnames(
@@ -317,6 +320,16 @@ def _rrset_of(
     message: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType
 ) -> RRset | None:
     return message.get_rrset(message.answer, name, dns.rdataclass.IN, rdtype)
+
+
+def _soa_of(message: dns.message.Message, query: Query) -> Record | None:
+    """Return the SOA record that came with an absence."""
+    for rrset in message.authority:
+        for rdata in rrset:
+            if isinstance(rdata, dns.rdtypes.ANY.SOA.SOA):
+                owner = query.text_of(rrset.name)
+                return Record(owner, int(rrset.rdtype), rrset.ttl, data_of(rdata, query.text_of))
+    return None
 
 
 def _negative_ttl(message: dns.message.Message) -> int | None:
