@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import dns.flags
 import dns.message
 import dns.rcode
@@ -94,14 +96,14 @@ def test_absence_is_answered_as_such(exchange) -> None:
 def test_an_absence_comes_with_the_zones_soa_so_that_it_may_be_kept(
     make_server, make_resolver, base
 ) -> None:
-    """From a zone of ours, through a resolver, to whoever asks the forwarder, and from its cache."""
+    """From a zone of ours, by a resolver, to whoever asks the forwarder; and from its cache."""
     zone = DnsZone.from_text(
         "$ORIGIN zone.test.\n@ 900 SOA ns mail 1 2 3 4 60\n@ NS ns\nns A 192.0.2.1\n"
     )
     upstream = make_server(zone).bind_udp("127.0.0.1", 0)
-    resolver = make_resolver(upstream)
+    resolver = make_resolver(SimpleNamespace(address=("127.0.0.1", upstream.port)))
     forwarder = make_server(DnsForwarder(resolver)).bind_udp("127.0.0.1", 0)
-    behind = make_resolver(forwarder)
+    behind = make_resolver(SimpleNamespace(address=("127.0.0.1", forwarder.port)))
     for _ in range(2):
         found: list[Answer] = []
         for name, rdtype in (("none.zone.test", "A"), ("ns.zone.test", "AAAA")):
