@@ -52,15 +52,15 @@ from .query import (
     uridecode,
     uriencode,
 )
-from .server.access_log import AccessLogOptions
 from .server.compression import CompressionOptions
 from .server.event_stream import EventStream, EventStreamOptions, StreamEnd
 from .server.forwarded import Client, TrustedProxies
 from .server.handle import ServerConnection
 from .server.listening.bound_socket import BoundSocket
 from .server.listening.tls import TlsContexts, TlsInfo
-from .server.metrics import Holdings, ServerMetrics
-from .server.observers import Ending, FinishedExchange
+from .server.observing.access_log import AccessLogOptions
+from .server.observing.metrics import Holdings, ServerMetrics
+from .server.observing.observers import Ending, FinishedExchange
 from .server.request import ServerRequest
 from .server.server import HttpServer
 from .uri import (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from evsvc.core import ArgumentError
 from evsvc.http import AccessLogOptions, TrustedProxies
-from evsvc.http.server.access_log import escape
+from evsvc.http.server.observing.access_log import escape
 from tests.http.peers import request
 
 # What Apache's common format is, for who reads it.

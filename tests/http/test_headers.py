@@ -159,7 +159,7 @@ received_blocks = st.lists(
 def test_what_is_not_split_answers_as_what_is(block: bytes, asked: list[str]) -> None:
     split = Headers.from_block(block)
     received = ReceivedHeaders.from_block(block)
-    for name in [*asked, *split.keys, *(name.upper() for name, _ in split.items)]:
+    for name in [*asked, *split.names, *(name.upper() for name, _ in split.pairs)]:
         assert received.find(name) == split.find(name)
         assert (name in received) == (name in split)
         assert ReceivedHeaders.from_block(block).get_all(name) == split.get_all(name)
@@ -212,3 +212,20 @@ def test_keep_alive_follows_version_and_options(
 def test_plain_pairs_hold_any_text() -> None:
     pairs = KeyValues([("q", "a\r\nb\u20ac")])
     assert pairs.find("Q") == "a\r\nb\u20ac"
+
+
+@pytest.mark.parametrize("kind", [Headers, ReceivedHeaders])
+def test_python_finds_its_own_protocols(kind: type[Headers]) -> None:
+    """As a mapping it has the first value of each name; all pairs are there, too."""
+    headers = kind([("A-b", "1"), ("C", "2"), ("a-B", "3")])
+    assert dict(headers) == {"A-b": "1", "C": "2"}
+    assert (headers.keys(), headers.values()) == (["A-b", "C"], ["1", "2", "3"])
+    assert headers.items() == list(headers) == [("A-b", "1"), ("C", "2"), ("a-B", "3")]
+    assert (headers["a-b"], headers.get("c"), headers.get("d"), headers.get("d", "x")) == (
+        "1",
+        "2",
+        None,
+        "x",
+    )
+    with pytest.raises(KeyError, match="d"):
+        headers["d"]

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from evsvc.core import ArgumentError
 from evsvc.http import Ending, HttpServer
-from evsvc.http.server.metrics import BUCKETS_S, CONTENT_TYPE
+from evsvc.http.server.observing.metrics import BUCKETS_S, CONTENT_TYPE
 from tests.http.peers import request
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from evsvc.core import ArgumentError, ArgumentTypeError, EvBuffer
 from evsvc.http import Ending, HttpServer
-from evsvc.http.server.observers import PROMPT_BYTES
+from evsvc.http.server.observing.observers import PROMPT_BYTES
 from tests.http.peers import request
 
 

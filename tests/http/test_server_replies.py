@@ -383,7 +383,7 @@ class TestPlainReply:
         date.begins, date.expires = 0.0, inf  # one moment for both
         head, lives_on = reply_head(headers, code, reason, date, len(body), None, True, 1)
         for _ in range(2):  # the second time from what is kept
-            assert date.plain_reply(code, reason, headers.items[0], body) == head + body
+            assert date.plain_reply(code, reason, headers.pairs[0], body) == head + body
         assert lives_on
 
     def test_it_raises_for_what_is_no_status_or_reason(self) -> None:

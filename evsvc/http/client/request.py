@@ -256,7 +256,7 @@ class HttpRequest(AbstractRequest):
         length = len(body) if body or buffer is None else len(buffer)
         headers = self._output_headers
         upload = None if self.extras is None else self.extras.upload
-        if (headers is not None and not _looks_plain(headers.keys)) or upload is not None:
+        if (headers is not None and not _looks_plain(headers.names)) or upload is not None:
             text = self._steering_lines(text, method, host_line, length, upload)
         elif length or method in _BODY_METHODS:
             self._check_body(method, length)
@@ -264,7 +264,7 @@ class HttpRequest(AbstractRequest):
         else:
             text = f"{text}{host_line}"
         if headers is not None:
-            for name, value in headers.items:
+            for name, value in headers.pairs:
                 text = f"{text}{name}: {value}\r\n"
         if length and not body and buffer is not None:
             self.body = take_all(buffer)
@@ -281,7 +281,7 @@ class HttpRequest(AbstractRequest):
         """
         headers = self.output_headers
         announced = headers.get_all("Content-Length")
-        if "transfer-encoding" in headers.keys:
+        if "transfer-encoding" in headers.names:
             raise ArgumentError("Transfer-Encoding is set by the client itself")
         if upload is not None:
             if length:
@@ -300,8 +300,8 @@ class HttpRequest(AbstractRequest):
             raise ArgumentError("without a body there is nothing to expect 100 Continue for")
         self.expects_continue = expects
         self.keep_alive = "close" not in headers.tokens("connection")
-        self.asks_to_upgrade = "upgrade" in headers.keys
-        if "host" not in headers.keys:
+        self.asks_to_upgrade = "upgrade" in headers.names
+        if "host" not in headers.names:
             text = f"{text}{host_line}"
         if wanted is None:
             text = f"{text}Transfer-Encoding: chunked\r\n"

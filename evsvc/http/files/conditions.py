@@ -89,7 +89,7 @@ def evaluate(headers: Headers, method: str, etag: str, modified: float) -> int:
     section 13.2.2.
     """
     modified = float(int(modified))  # a date has no fraction
-    if "if-match" in headers.keys:
+    if "if-match" in headers.names:
         tags = entity_tags(headers.get_all("if-match"))
         if tags is not None and etag not in tags:
             return 412
@@ -97,7 +97,7 @@ def evaluate(headers: Headers, method: str, etag: str, modified: float) -> int:
         unmodified_since = parse_http_date(headers.find("if-unmodified-since"))
         if unmodified_since is not None and modified > unmodified_since:
             return 412
-    if "if-none-match" in headers.keys:
+    if "if-none-match" in headers.names:
         tags = entity_tags(headers.get_all("if-none-match"))
         if tags is None or etag in (tag.removeprefix("W/") for tag in tags):
             return 304 if method in ("GET", "HEAD") else 412

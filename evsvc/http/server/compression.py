@@ -117,7 +117,7 @@ class _Rule:
         if content_type is None or not self.takes_type(content_type):
             return False
         return not any(
-            name in headers.keys for name in _FIXING
+            name in headers.names for name in _FIXING
         ) and "no-transform" not in headers.tokens("Cache-Control")
 
 

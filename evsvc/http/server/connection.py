@@ -44,7 +44,7 @@ from .extras import Extras
 from .forwarded import Client
 from .handle import ServerConnection
 from .listening.tls import tls_below
-from .observers import PROMPT_BYTES, Ending
+from .observing.observers import PROMPT_BYTES, Ending
 from .pace import BodyPace, OutputPace
 from .pages import error_page, final_page, not_found_page
 from .request import ReplyState, ServerRequest
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from ..wire.limits import ReaderLimits
     from ..wire.request_head import Head
     from .listening.bound_socket import BoundSocket
-    from .observers import Watch
+    from .observing.observers import Watch
     from .router import Route
     from .server import HttpServer
 

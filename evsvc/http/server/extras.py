@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..wire.proxy_protocol import ProxyHeader
     from .body_intake import BodyIntake
-    from .observers import Watch
+    from .observing.observers import Watch
     from .pace import BodyPace, OutputPace
     from .request import ServerRequest
     from .service import Callback

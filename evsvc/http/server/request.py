@@ -286,7 +286,7 @@ class ServerRequest(AbstractRequest):
         headers = self._output_headers
         if (
             headers is not None
-            and headers.keys == writer.TYPE_ALONE
+            and headers.names == writer.TYPE_ALONE
             and path.keep_alive
             and type(body) is bytes
             and self.minor
@@ -296,7 +296,7 @@ class ServerRequest(AbstractRequest):
             and len(body) < JOIN_BYTES
             and not path.date.keep_alive
         ):  # as most replies are
-            path.send(path.date.plain_reply(code, reason, headers.items[0], body))
+            path.send(path.date.plain_reply(code, reason, headers.pairs[0], body))
             self.bytes_sent = len(body)
             self.response_code = code
             self._state = _DONE
@@ -315,7 +315,7 @@ class ServerRequest(AbstractRequest):
             _drop_body(body)
             body = b""
             length, content_type = self._announced_without_body(code, length, content_type)
-        if headers is not None and headers.keys != writer.TYPE_ALONE:
+        if headers is not None and headers.names != writer.TYPE_ALONE:
             self._check_headers(headers, code, length)
         head, keep_alive = writer.reply_head(
             headers, code, reason, path.date, length, content_type, path.keep_alive, self.minor
@@ -494,11 +494,11 @@ class ServerRequest(AbstractRequest):
         if self._has_no_body(code) and (code in NO_BODY or self.method != "HEAD"):
             length, content_type = self._announced_without_body(code, length, content_type)
         else:
-            if "content-length" in headers.keys:
+            if "content-length" in headers.names:
                 self._remaining = self._announced_length(headers)
             if path.compression is not None:
                 headers, self._encoder = path.compression.start(self, code, headers, content_type)
-            if "content-length" in headers.keys:
+            if "content-length" in headers.names:
                 pass
             elif self.minor:
                 self._chunked = True
@@ -522,7 +522,7 @@ class ServerRequest(AbstractRequest):
 
     def _check_headers(self, headers: Headers, code: int, length: int | None) -> None:
         """Refuse what would contradict the body; see `send_reply`."""
-        keys = headers.keys
+        keys = headers.names
         if "transfer-encoding" in keys:
             raise ArgumentError(f"Transfer-Encoding is set by the server: {headers!r}")
         if "content-length" in keys:

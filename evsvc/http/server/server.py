@@ -27,14 +27,14 @@ from ...core.checks import check_timeout, require_callable
 from ...core.closing import Closing
 from ..files import DirectoryOptions, FileHandler
 from ..options import ServerOptions
-from .access_log import AccessLog, AccessLogOptions
 from .compression import Compression, CompressionOptions
 from .connection import Connection
 from .listening.admission import Admission
 from .listening.bound_socket import BoundSocket, ListenTerms, listening_socket
 from .listening.carriers import BevCallback, CarrierMaker, Tls, plain
 from .listening.proxy_intake import ProxyIntake
-from .metrics import Holdings, ServerMetrics
+from .observing.access_log import AccessLog, AccessLogOptions
+from .observing.metrics import Holdings, ServerMetrics
 from .router import RequestCallback
 from .service import ErrorCallback, Service
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .event_stream import EventStream
     from .forwarded import TrustedProxies
     from .handle import ServerConnection
-    from .observers import Observer
+    from .observing.observers import Observer
 
 logger = logging.getLogger("evsvc.http")
 

@@ -12,8 +12,8 @@ from ...core import EvBuffer
 from ..exchange import AbstractRequest
 from ..wire.status import method_names
 from ..wire.writer import DateLine
-from .access_log import AccessLog, AccessLogOptions
-from .observers import Watch
+from .observing.access_log import AccessLog, AccessLogOptions
+from .observing.observers import Watch
 from .pages import error_page
 from .router import Router
 from .vhosts import HostTable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..wire.request_head import Head
     from .compression import Compression
     from .forwarded import TrustedProxies
-    from .observers import FinishedExchange, Observer
+    from .observing.observers import FinishedExchange, Observer
     from .request import ServerRequest
     from .router import Route
 

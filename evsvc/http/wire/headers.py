@@ -87,43 +87,70 @@ _line_start: Final = {name: b"\r\n%b:" % key.encode() for name, key in _WELL_KNO
 class KeyValues:
     """An ordered multimap of texts, keys compared without case: libevent's `evkeyvalq`.
 
-    Takes any text.  `Headers` is the one that judges what is added.  `keys` (the names in lower
-    case) and `items` (the pairs) are for reading.
+    Takes any text.  `Headers` is the one that judges what is added.  `names` (in lower case) and
+    `pairs` are for reading.  `dict()` of one has the first value of each name.
     """
 
-    __slots__ = ("items", "keys")
+    __slots__ = ("names", "pairs")
 
     def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
-        self.keys: list[str] = []
-        self.items: list[tuple[str, str]] = []
+        self.names: list[str] = []
+        self.pairs: list[tuple[str, str]] = []
         if items:
             for name, value in items:
                 self.add(name, value)
 
     def add(self, name: str, value: str) -> None:
         """Append a pair; earlier ones of the same name stay."""
-        self.keys.append(name.lower())
-        self.items.append((name, value))
+        self.names.append(name.lower())
+        self.pairs.append((name, value))
 
     def find(self, name: str) -> str | None:
         """The first value of that name, or None."""
         key = name.lower()
-        if key not in self.keys:
+        if key not in self.names:
             return None
-        return self.items[self.keys.index(key)][1]
+        return self.pairs[self.names.index(key)][1]
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The first value of that name, or `default`."""
+        value = self.find(name)
+        return default if value is None else value
+
+    def __getitem__(self, name: str) -> str:
+        """The first value of that name.  Raises KeyError when there is none."""
+        value = self.find(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def keys(self) -> list[str]:
+        """The names as they were written first, each once whatever its case."""
+        first: dict[str, str] = {}
+        for name, _ in self.pairs:
+            first.setdefault(name.lower(), name)
+        return list(first.values())
+
+    def values(self) -> list[str]:
+        """All values, in order."""
+        return [value for _, value in self.pairs]
+
+    def items(self) -> list[tuple[str, str]]:
+        """All pairs, in order."""
+        return list(self.pairs)
 
     def get_all(self, name: str) -> list[str]:
         """All values of that name, in order."""
         wanted = name.lower()
-        return [item[1] for key, item in zip(self.keys, self.items, strict=True) if key == wanted]
+        return [item[1] for key, item in zip(self.names, self.pairs, strict=True) if key == wanted]
 
     def remove(self, name: str) -> bool:
         """Take out the first pair of that name, as libevent does; False when there is none."""
         key = name.lower()
-        if key not in self.keys:
+        if key not in self.names:
             return False
-        index = self.keys.index(key)
-        del self.keys[index], self.items[index]
+        index = self.names.index(key)
+        del self.names[index], self.pairs[index]
         return True
 
     def replace(self, name: str, value: str) -> None:
@@ -131,42 +158,42 @@ class KeyValues:
 
         Raises ArgumentError as `add` does, and then nothing has changed.
         """
-        count = self.keys.count(name.lower())
+        count = self.names.count(name.lower())
         self.add(name, value)
         for _ in range(count):
             self.remove(name)
 
     def clear(self) -> None:
         """Take out everything."""
-        self.keys.clear()
-        self.items.clear()
+        self.names.clear()
+        self.pairs.clear()
 
     def copy(self) -> Self:
         """A new, independent multimap with the same pairs."""
         twin = type(self)()
-        twin.keys = self.keys.copy()
-        twin.items = self.items.copy()
+        twin.names = self.names.copy()
+        twin.pairs = self.pairs.copy()
         return twin
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self.keys
+        return isinstance(name, str) and name.lower() in self.names
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self.items)
+        return iter(self.pairs)
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.pairs)
 
     def __eq__(self, other: object) -> bool:
         """Equal pairs in the same order; names compare without case."""
         if not isinstance(other, KeyValues):
             return NotImplemented
-        return self.keys == other.keys and [v for _, v in self] == [v for _, v in other]
+        return self.names == other.names and [v for _, v in self] == [v for _, v in other]
 
     __hash__ = None  # type: ignore[assignment]  # mutable, as list and dict are
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.items!r})"
+        return f"{type(self).__name__}({self.pairs!r})"
 
 
 class Headers(KeyValues):
@@ -193,15 +220,15 @@ class Headers(KeyValues):
             raise ArgumentError(f"the value of header {name!r} is not a str: {value!r}")
         if not (value.isascii() and value.isprintable()) and _VALUE(value) is None:
             raise ArgumentError(f"not a value for header {name!r}: {value!r}")
-        self.keys.append(key)
-        self.items.append((name, value.strip(_BLANKS)))
+        self.names.append(key)
+        self.pairs.append((name, value.strip(_BLANKS)))
 
     @classmethod
     def from_block(cls, block: bytes) -> Self:
         """Split a block of `name: value CRLF` lines that the readers have judged already."""
         headers = cls()
-        keys = headers.keys
-        items = headers.items
+        keys = headers.names
+        items = headers.pairs
         for line in block.decode("latin-1").split("\r\n")[:-1]:
             name, _, value = line.partition(":")
             keys.append(name.lower())
@@ -210,7 +237,7 @@ class Headers(KeyValues):
 
     def to_block(self) -> bytes:
         """The fields as they go on the wire: `name: value CRLF`, without the final empty line."""
-        return "".join([f"{name}: {value}\r\n" for name, value in self.items]).encode("latin-1")
+        return "".join([f"{name}: {value}\r\n" for name, value in self.pairs]).encode("latin-1")
 
     def tokens(self, name: str) -> list[str]:
         """The comma-separated members over all lines of that name, lower-case, empty ones gone.
@@ -229,7 +256,7 @@ class ReceivedHeaders(Headers):
     To look for two of a browser's eleven fields costs 1.0 us so, and 2.7 us with splitting.
     """
 
-    __slots__ = ("_block", "_items", "_keys", "_lowered")
+    __slots__ = ("_block", "_lowered", "_names", "_pairs")
 
     def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
         self._block: bytes | None = None  # what is not split
@@ -245,30 +272,30 @@ class ReceivedHeaders(Headers):
         return headers
 
     @property
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names in lower case."""
         if self._block is not None:
             self._split(self._block)
-        return self._keys
+        return self._names
 
-    @keys.setter
-    def keys(self, keys: list[str]) -> None:
-        self._keys = keys
+    @names.setter
+    def names(self, names: list[str]) -> None:
+        self._names = names
 
     @property
-    def items(self) -> list[tuple[str, str]]:
+    def pairs(self) -> list[tuple[str, str]]:
         """The pairs."""
         if self._block is not None:
             self._split(self._block)
-        return self._items
+        return self._pairs
 
-    @items.setter
-    def items(self, items: list[tuple[str, str]]) -> None:
-        self._items = items
+    @pairs.setter
+    def pairs(self, pairs: list[tuple[str, str]]) -> None:
+        self._pairs = pairs
 
     def _split(self, block: bytes) -> None:
         fields = Headers.from_block(block)
-        self._keys, self._items = fields.keys, fields.items
+        self._names, self._pairs = fields.names, fields.pairs
         self._block = self._lowered = None
 
     def find(self, name: str) -> str | None:

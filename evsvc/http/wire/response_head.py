@@ -194,7 +194,7 @@ def judge_response_head(
     else:
         content_length = _judge_framing(headers, minor, leniency)
         ends = content_length == UNTIL_EOF or (
-            content_length == CHUNKED and "content-length" in headers.keys
+            content_length == CHUNKED and "content-length" in headers.names
         )
     _ask_h11(b"%b\r\n%b\r\n" % (line, block), method)
     keep_alive = not ends and wants_keep_alive(headers, minor)

@@ -106,7 +106,7 @@ def interim_head(code: int, fields: Headers) -> bytes:
     """
     if not 102 <= code <= 199:
         raise ArgumentError(f"the status of an interim response is 102..199: {code!r}")
-    if "content-length" in fields.keys or "transfer-encoding" in fields.keys:
+    if "content-length" in fields.names or "transfer-encoding" in fields.names:
         raise ArgumentError(f"an interim response has no body: {fields!r}")
     line = f"HTTP/1.1 {code} {reason_phrase(code)}\r\n"
     return line.encode() + fields.to_block() + b"\r\n"
@@ -132,10 +132,10 @@ def reply_head(
     now = time()
     date_line = date.line if date.begins <= now < date.expires else date.refresh(now)
     says_close = False
-    if headers is not None and headers.items:
-        for name, value in headers.items:
+    if headers is not None and headers.pairs:
+        for name, value in headers.pairs:
             text = f"{text}{name}: {value}\r\n"
-        keys = headers.keys
+        keys = headers.names
         if keys == TYPE_ALONE:
             content_type = None
         else:

@@ -9,11 +9,11 @@ import enum
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from .request import ReplyState
+from ..request import ReplyState
 
 if TYPE_CHECKING:
-    from ...core import EventBase
-    from .request import ServerRequest
+    from ....core import EventBase
+    from ..request import ServerRequest
 
 PROMPT_BYTES = 16 * 1024
 """A reply is told as over when it is handed to the kernel; with no more than this unsent at once,

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from time import localtime, strftime
 from typing import TYPE_CHECKING, Final
 
-from ...core.errors import ArgumentError
+from ....core.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from ..request import ServerRequest
     from .observers import FinishedExchange
-    from .request import ServerRequest
 
 logger = logging.getLogger("evsvc.http.access")
 

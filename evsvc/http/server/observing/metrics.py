@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ..wire.status import Method, method_name
+from ...wire.status import Method, method_name
 from .observers import Ending
 
 if TYPE_CHECKING:
+    from ..request import ServerRequest
+    from ..server import HttpServer
     from .observers import FinishedExchange
-    from .request import ServerRequest
-    from .server import HttpServer
 
 BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """The upper bounds of the durations that are counted together; the last bucket has none."""
