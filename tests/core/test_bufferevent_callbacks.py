@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -304,3 +305,22 @@ def test_an_input_callback_may_close_in_the_middle_of_a_read(base: EventBase, pa
     pair[1].send(b"data")
     assert base.dispatch() == 1
     assert pair[0].fileno() == -1
+
+
+def test_a_write_callback_that_is_set_as_the_output_drains_is_called_for_it(
+    base: EventBase, pair: Pair
+) -> None:
+    """A callback of the buffer sets it: the bufferevent's own comes behind those of its buffers."""
+    told: list[str] = []
+    bev = BufferEvent(base, pair[0], BEV_OPT_CLOSE_ON_FREE)
+
+    def on_change(buffer: object, info: Any, arg: object) -> None:
+        if info.n_deleted:
+            bev.setcb(None, lambda bev, ctx: told.append("sent"), None)
+
+    bev.output.add_cb(on_change)
+    bev.write(b"out")
+    for _ in range(3):
+        base.loop(EVLOOP_NONBLOCK)
+    assert told == ["sent"]
+    close_bev(bev)

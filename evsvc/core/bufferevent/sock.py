@@ -499,6 +499,9 @@ class BufferEvent(AbstractBufferEvent):
             and self._writecb is None
         ):
             output.drop(sent)  # the usual case: all is sent, and nobody waits for that
+            if self._writecb is not None and flow.wanted & WRITE:  # one who has come meanwhile
+                if output.length <= flow.write_low:
+                    self._run_writecb(False)
             return
         raised = True
         try:
