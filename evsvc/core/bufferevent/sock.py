@@ -499,9 +499,10 @@ class BufferEvent(AbstractBufferEvent):
             and self._writecb is None
         ):
             output.drop(sent)  # the usual case: all is sent, and nobody waits for that
-            if self._writecb is not None and flow.wanted & WRITE:  # one who has come meanwhile
-                if output.length <= flow.write_low:
-                    self._run_writecb(False)
+            if self._writecb is None:
+                return
+            if flow.wanted & WRITE and output.length <= flow.write_low:  # one has come meanwhile
+                self._run_writecb(False)
             return
         raised = True
         try:
