@@ -17,11 +17,12 @@ from .client.endpoints import Endpoint
 from .client.names import FollowedName, NameOptions, NameSource
 from .client.pool import RpcPool
 from .client.retries import RetryPolicy
+from .client.stream import ClientStream
 from .codecs.evtag import EvtagCodec
 from .codecs.json import JsonCodec
 from .codecs.msgpack import MsgpackCodec
 from .codecs.protocol import Codec
-from .definition import BoundRpc, Rpc, Service
+from .definition import BoundRpc, Nothing, Rpc, RpcKind, Service
 from .errors import (
     CallFailed,
     CallNotStarted,
@@ -32,6 +33,7 @@ from .errors import (
     RpcError,
     RpcErrorCode,
 )
+from .frames import StreamOptions
 from .health import Health, HealthBoard, HealthReply, HealthRequest, Serving
 from .hooks import (
     EVRPC_CONTINUE,
@@ -46,6 +48,7 @@ from .hooks import (
 from .limits import PayloadLimits
 from .server.call import ServerCall
 from .server.server import MethodOptions, RpcServer
+from .server.stream import ServerStream
 from .shapes import MessageShape
 from .status import (
     EVRPC_STATUS_ERR_BADPAYLOAD,
@@ -76,6 +79,7 @@ __all__ = [
     "CallFailed",
     "CallNotStarted",
     "CallTimeout",
+    "ClientStream",
     "Codec",
     "DefinitionError",
     "Endpoint",
@@ -96,6 +100,7 @@ __all__ = [
     "MsgpackCodec",
     "NameOptions",
     "NameSource",
+    "Nothing",
     "PayloadError",
     "PayloadLimits",
     "RemoteError",
@@ -104,13 +109,16 @@ __all__ = [
     "RpcCall",
     "RpcError",
     "RpcErrorCode",
+    "RpcKind",
     "RpcPool",
     "RpcServer",
     "RpcStatus",
     "RpcStatusCode",
     "ServerCall",
+    "ServerStream",
     "Service",
     "Serving",
+    "StreamOptions",
     "Tag",
     "evtag",
     "idl",

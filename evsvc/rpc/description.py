@@ -39,6 +39,7 @@ def describe(rpcs: Iterable[Rpc[Any, Any]], content_types: Iterable[str]) -> dic
             "request": _message(rpc.request_shape, messages),
             "reply": _message(rpc.reply_shape, messages),
             "idempotent": rpc.idempotent,
+            "kind": rpc.kind.value,
         }
         for rpc in rpcs
     }

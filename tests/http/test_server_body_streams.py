@@ -320,3 +320,21 @@ class TestBadBodyBehindAReply:
         peer = self.start(serve, lambda got: None)
         assert peer.read_message().status == 400
         assert peer.read_to_end() == b""
+
+
+@pytest.mark.parametrize("is_paced", [True, False])
+def test_only_a_body_that_is_paced_is_given_up_when_it_is_silent(serve, clock, is_paced) -> None:
+    upload = Upload(takes=False)
+
+    def take(got, arg) -> None:
+        got.set_body_cbs(upload.data, upload.end, "arg", is_paced=is_paced)
+
+    peer = uploads(serve, take, body_s=30.0, idle_s=60.0).connect()
+    peer.send(CHUNKED + b"3\r\nhel\r\n")
+    for _ in range(100):
+        clock.advance(29.0)
+        peer.settle()
+    peer.send(b"2\r\nlo\r\n0\r\n\r\n")
+    assert (peer.read_message().status, upload.ends) == ((408, [False]), (200, [True]))[
+        not is_paced
+    ]

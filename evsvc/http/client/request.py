@@ -189,7 +189,8 @@ class HttpRequest(AbstractRequest):
         It returns the next piece as bytes; b"" where there is nothing now, until `resume_body` is
         called; None at the end.  length: how many bytes it will be; without, it goes chunked (RFC
         9112 7.1).  Such a body is not sent a second time: where the connection fails, so does the
-        request.  A final response before its end ends it, and the connection with it.
+        request.  A final response that is whole before its end ends it, and the connection with
+        it; while the response goes on coming, so does the body go on going.
 
         What the producer raises, and a body that does not fit its length, fails the request.
         Raises ArgumentError for a negative length, ArgumentTypeError for what is no function or no

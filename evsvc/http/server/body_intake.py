@@ -30,9 +30,19 @@ class BodyIntake:
     """The body of one request that is streamed.
 
     wanted: called when the program begins to take pieces, or goes on.  unwanted: when it pauses.
+    is_paced: whether a client that is silent, or slow, is given up.
     """
 
-    __slots__ = ("_arg", "_datacb", "_endcb", "_paused", "_unwanted", "_wanted", "ended")
+    __slots__ = (
+        "_arg",
+        "_datacb",
+        "_endcb",
+        "_paused",
+        "_unwanted",
+        "_wanted",
+        "ended",
+        "is_paced",
+    )
 
     def __init__(self, wanted: Callable[[], object], unwanted: Callable[[], object]) -> None:
         self._wanted: Callable[[], object] | None = wanted
@@ -42,6 +52,7 @@ class BodyIntake:
         self._arg: Any = None
         self._paused = False
         self.ended = False
+        self.is_paced = True
 
     @property
     def is_wanted(self) -> bool:

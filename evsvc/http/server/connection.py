@@ -912,8 +912,9 @@ class Connection:
     def _look_at_body(self, extras: Extras) -> None:
         """Time has passed in which a body should have come."""
         pace, options, deadline = extras.body_pace, self.options, self._deadline
-        if pace is None or (extras.intake is not None and not extras.intake.is_wanted):
-            deadline.start(options.idle_s)  # the program holds the client back
+        intake = extras.intake
+        if pace is None or (intake is not None and not (intake.is_wanted and intake.is_paced)):
+            deadline.start(options.idle_s)  # the program holds the client back, or lets it be
             return
         left_s = pace.left(deadline.clock(), options)
         if left_s > 0:

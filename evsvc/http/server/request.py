@@ -214,17 +214,26 @@ class ServerRequest(AbstractRequest):
         self._intake = intake
 
     def set_body_cbs(
-        self, datacb: DataCallback, endcb: EndCallback | None = None, arg: object = None
+        self,
+        datacb: DataCallback,
+        endcb: EndCallback | None = None,
+        arg: object = None,
+        *,
+        is_paced: bool = True,
     ) -> None:
         """Take the body as it comes: for the handler of a path that was set with `streams=True`.
 
         `datacb(request, data, arg)` is called for each piece, `endcb(request, is_whole, arg)` once
         after the last, when `trailers` are there; or with False when the client has gone, or the
-        request is answered before.  A client that waits for 100 Continue gets it now.  Raises
+        request is answered before.  A client that waits for 100 Continue gets it now.  is_paced:
+        without, it may be silent, or slow, for as long as it likes: for a body that is written
+        while the reply to it is read.  Raises
         LocalProtocolError for a request whose body is not streamed, or is taken already,
         ArgumentTypeError for what cannot be called.
         """
-        self._require_intake("set_body_cbs").set_callbacks(datacb, endcb, arg)
+        intake = self._require_intake("set_body_cbs")
+        intake.set_callbacks(datacb, endcb, arg)
+        intake.is_paced = is_paced
 
     def pause_body(self) -> None:
         """Hold the client back: no piece comes before `resume_body`.  Safe to repeat."""

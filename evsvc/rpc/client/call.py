@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from ...core.checks import require_callable
 from ...core.errors import StateError
@@ -56,6 +56,8 @@ class RpcCall(Generic[Request, Reply]):
     metadata:  fields to send along in the header of the HTTP request.
     attempts:  how often it was sent.
     lane:      where it is on its way; None before and after.
+    started:   whether `start` was called.
+    is_stream: whether it is a `ClientStream`.
     """
 
     __slots__ = (
@@ -74,8 +76,11 @@ class RpcCall(Generic[Request, Reply]):
         "pool",
         "request",
         "rpc",
+        "started",
         "timeout_s",
     )
+
+    is_stream: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -93,7 +98,7 @@ class RpcCall(Generic[Request, Reply]):
         self.rpc = rpc
         self.request = request
         self.payload = b""
-        self.finished = False
+        self.finished = self.started = False
         self.timeout_s = timeout_s
         self.ends_at = math.inf
         self.metadata = metadata
@@ -142,6 +147,20 @@ class RpcCall(Generic[Request, Reply]):
         if not self.finished:
             self.pool.cancel(self)
 
+    def encode_request(self, codec: Codec) -> None:
+        """Make the payload; only the pool calls this.  Raises as `Codec.encode`."""
+        self.payload = codec.encode(self.rpc.request_shape, self.request)
+
+    def ride(self, http_request: HttpRequest, codec: Codec) -> None:
+        """Have the body carried by a request; only the pool calls this."""
+        http_request.output_headers.add("Content-Type", codec.content_type)
+
+    def judge(
+        self, codec: Codec, response: HttpRequest | None, failure: Exception | None
+    ) -> tuple[RpcStatus, Reply | None]:
+        """Tell how it ended; see `judge_response`."""
+        return judge_response(codec, self.rpc, response, failure)
+
     def forget(self) -> None:
         """End the call without its callback; only the pool calls this."""
         self.finished = True
@@ -169,7 +188,7 @@ def judge_response(
     if response is None or not response.response_code:
         cause = RpcError("no response") if failure is None else failure
         return RpcStatus(EVRPC_STATUS_ERR_TIMEOUT, cause), None
-    payload = bytes(response.input_buffer)
+    payload = response.take_body()
     content_type = response.input_headers.find("Content-Type")
     if response.response_code != HTTP_OK:
         code = response.response_code
@@ -177,7 +196,7 @@ def judge_response(
         return RpcStatus(EVRPC_STATUS_ERR_BADPAYLOAD, remote, response), None
     unknown: dict[str, object] = {}
     try:
-        if content_type is not None and not _is_type(content_type, codec.content_type):
+        if content_type is not None and not is_type(content_type, codec.content_type):
             raise PayloadError(f"the answer is {one_line(content_type)}, not {codec.content_type}")
         reply = codec.decode(rpc.reply_shape, payload, unknown)
     except PayloadError as exc:
@@ -185,7 +204,8 @@ def judge_response(
     return RpcStatus(EVRPC_STATUS_ERR_NONE, None, response, unknown), reply
 
 
-def _is_type(content_type: str, wanted: str) -> bool:
+def is_type(content_type: str, wanted: str) -> bool:
+    """Whether an answer may be of the wanted type; libevent says octet-stream of every one."""
     if content_type == wanted:
         return True
     media_type = content_type.partition(";")[0].strip().lower()

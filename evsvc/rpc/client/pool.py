@@ -16,7 +16,7 @@ import logging
 import math
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -37,15 +37,17 @@ from ..status import (
     EVRPC_STATUS_ERR_UNSTARTED,
     RpcStatus,
 )
-from .call import ReplyCallback, RpcCall, judge_response
+from .call import ReplyCallback, RpcCall
 from .endpoints import Endpoint, Lane, choose
 from .names import FollowedName, Following, NameOptions, NameSource, Server
 from .retries import RetryBudget, RetryPolicy
+from .stream import ClientStream
 
 if TYPE_CHECKING:
     from ...core import EventBase
     from ...core.resolver import Resolver
     from ..codecs.protocol import Codec
+    from ..frames import StreamOptions
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -122,6 +124,11 @@ class RpcPool(Closing):
         self._closed = False
         self._timeout = _checked_timeout(timeout)
         self.hooks = HookList()
+
+    @property
+    def base(self) -> EventBase:
+        """The event base."""
+        return self._base
 
     @property
     def timeout(self) -> float | None:
@@ -329,21 +336,64 @@ class RpcPool(Closing):
         handler finds in `call.metadata`.  The callback runs once, from the loop.  The request is
         encoded here, so later changes to it do not count.  Raises StateError when the pool is
         closed or has no server, PayloadError when the request is ill-typed or over a limit,
-        ArgumentError for a bad time.  evrpc_make_request.
+        ArgumentError for a bad time, or a stream.  evrpc_make_request.
         """
+        if rpc.kind.is_stream:
+            raise ArgumentError(f"a stream is opened, not called: {rpc!r}")
         call = RpcCall(self, rpc, request, cb, arg, timeout_s=timeout_s, metadata=metadata)
         self.start(call)
         return call
+
+    def open_stream(
+        self,
+        rpc: Rpc[Request, Reply],
+        cb: ReplyCallback[Any, Reply],
+        arg: object = None,
+        *,
+        request: Request | None = None,
+        on_message: Callable[[ClientStream[Request, Reply], Reply, Any], object] | None = None,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+        options: StreamOptions | None = None,
+    ) -> ClientStream[Request, Reply]:
+        """Open a stream now or when a connection is free, which it has until both sides are done.
+
+        cb: as of a call, when the stream is over.  request: the one of a SERVER_STREAM; for the
+        others `stream.send` and `stream.end`.  on_message(stream, message, arg): takes what comes;
+        none for a CLIENT_STREAM, whose one reply `cb` gets.  timeout_s: for all of it; the pool's
+        timeout does not count, but once all is sent the `read_s` of the connection does, as the
+        silence that is allowed.  Output hooks see the request, and input hooks the answer once it
+        is over, with an empty body.  A stream that has begun is not sent again.
+
+        Raises ArgumentError for a definition that is none of a stream, a request or callback too
+        few or too many, and as `make_request`.
+        """
+        stream = ClientStream(
+            self,
+            rpc,
+            request,
+            cb,
+            arg,
+            on_message,
+            timeout_s=timeout_s,
+            metadata=metadata,
+            options=options,
+        )
+        self.start(stream)
+        return stream
 
     def start(self, call: RpcCall[Any, Any]) -> None:
         """Send a call that was made by hand; see `RpcCall.start`."""
         self._require_open()
         if not self._endpoints and not self._followed:
             raise StateError("the pool has no connection to make a call on")
-        if call.payload or call.finished:
+        if call.started or call.finished:
             raise StateError(f"the call was started already: {call.rpc.name}")
-        timeout_s = self._timeout if call.timeout_s is None else _checked_timeout(call.timeout_s)
-        call.payload = self._codec.encode(call.rpc.request_shape, call.request)
+        timeout_s = _checked_timeout(call.timeout_s)
+        if timeout_s is None and not call.is_stream:
+            timeout_s = self._timeout
+        call.encode_request(self._codec)
+        call.started = True
         call.timeout_s = timeout_s
         if timeout_s is not None:
             call.ends_at = self._timeouts.add(call, timeout_s)
@@ -398,7 +448,7 @@ class RpcPool(Closing):
         """Put a call on a connection, through the hooks where there are some."""
         http_request = HttpRequest(self._on_response, call)
         headers = http_request.output_headers
-        headers.add("Content-Type", self._codec.content_type)
+        call.ride(http_request, self._codec)
         if call.timeout_s is not None:
             headers.add(DEADLINE_FIELD, f"{max(call.ends_at - self._base.now, 0.0):.3f}")
         for name, value in call.metadata:
@@ -412,13 +462,15 @@ class RpcPool(Closing):
             call.connection = lane.connection
 
             def done(goes_on: bool) -> None:
-                http_request.output_buffer.add_buffer(body)
+                if not call.is_stream:
+                    http_request.output_buffer.add_buffer(body)
                 self._hooked_out(lane, call, http_request, goes_on)
 
             call.hook_run = HookRun(hooks, (call, http_request, body), done, self._hook_failed)
             call.hook_run.run()
         else:
-            http_request.output_buffer.add(call.payload)
+            if call.payload:
+                http_request.set_body(call.payload)
             self._send(lane, call, http_request)
 
     def _hooked_out(
@@ -496,7 +548,7 @@ class RpcPool(Closing):
     def _judge(
         self, call: RpcCall[Any, Any], response: HttpRequest | None, error: Exception | None
     ) -> None:
-        status, reply = judge_response(self._codec, call.rpc, response, error)
+        status, reply = call.judge(self._codec, response, error)
         if status.error and call.rpc.idempotent and self._goes_again(call, status.cause):
             return
         self._finish(call, status, reply)
@@ -523,6 +575,24 @@ class RpcPool(Closing):
         call.backoff = None
         self._waiting.appendleft(call)
         self._schedule()
+
+    def break_off(self, call: RpcCall[Any, Any], status: RpcStatus) -> None:
+        """End a stream that is under way, and its connection; the stream calls this."""
+        self._drop(call)
+        self._give_up(call, status)
+
+    def callback_raised(self, call: RpcCall[Any, Any], exc: Exception) -> None:
+        """End a stream whose callback raised, and tell the program; the stream calls this."""
+        _log.error("a callback raised for %s", call.rpc.name, exc_info=exc)
+        try:
+            if not call.finished:
+                cause = RpcError(f"{call.rpc.name}: a callback of the stream raised")
+                cause.__cause__ = exc
+                self.break_off(call, RpcStatus(EVRPC_STATUS_ERR_HOOKABORTED, cause))
+        finally:
+            handler = self._base.exception_handler
+            if handler is not None:
+                handler(exc)
 
     def _expire(self, call: RpcCall[Any, Any]) -> None:
         """A call's time is over."""

@@ -127,10 +127,7 @@ class ServerCall(Generic[Request, Reply]):
     @property
     def deadline(self) -> float | None:
         """When the caller stops waiting, on the base's clock; None when it has not said."""
-        text = self.http_request.input_headers.find(DEADLINE_FIELD)
-        if text is None or not _SECONDS.fullmatch(text):
-            return None
-        return self._arrived + float(text)
+        return deadline_of(self.http_request, self._arrived)
 
     def on_cancel(self, cb: Callable[[Any, Any], object], arg: object = None) -> None:
         """Call `cb(call, arg)` once, if the caller goes before it is answered; at once if it has.
@@ -244,6 +241,14 @@ class ServerCall(Generic[Request, Reply]):
         ended_cb, self._ended_cb = self._ended_cb, None
         if ended_cb is not None:
             ended_cb()
+
+
+def deadline_of(http_request: ServerRequest, arrived: float) -> float | None:
+    """Return when a caller stops waiting, whose request came at `arrived`; None for never."""
+    text = http_request.input_headers.find(DEADLINE_FIELD)
+    if text is None or not _SECONDS.fullmatch(text):
+        return None
+    return arrived + float(text)
 
 
 def send_failure(

@@ -11,19 +11,23 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ...core import EvBuffer
 from ...core.closing import Closing
 from ...core.errors import ArgumentError
 from ...http.wire.status import HTTP_OK
 from ..codecs.json import JsonCodec
 from ..codecs.msgpack import MsgpackCodec
-from ..definition import OCTET_STREAM, Rpc, Service
+from ..definition import OCTET_STREAM, Rpc, RpcKind, Service
 from ..description import describe
 from ..errors import CallFailed, PayloadError, RpcErrorCode
+from ..frames import STREAM_SUFFIX, StreamOptions
 from ..health import HEALTH_PATH, Health, HealthBoard
 from ..hooks import Hook, HookCallback, HookList
 from .call import ServerCall, send_failure
+from .stream import ServerStream
 
 if TYPE_CHECKING:
     from ...core import EventBase
@@ -35,6 +39,9 @@ Reply = TypeVar("Reply")
 
 Handler = Callable[[ServerCall[Request, Reply], Any], object]
 """Called as `handler(call, arg)` for each call whose request is sound."""
+
+StreamHandler = Callable[[ServerStream[Request, Reply], Any], object]
+"""Called as `handler(stream, arg)` for each stream; of a SERVER_STREAM with its request."""
 
 UNSUPPORTED_MEDIA_TYPE = 415
 
@@ -67,15 +74,21 @@ _NO_LIMITS = MethodOptions()
 class _Method:
     """What is mounted under one name."""
 
-    __slots__ = ("arg", "handler", "in_flight", "options", "rpc")
+    __slots__ = ("arg", "handler", "in_flight", "options", "rpc", "stream_options")
 
     def __init__(
-        self, rpc: Rpc[Any, Any], handler: Handler[Any, Any], arg: object, options: MethodOptions
+        self,
+        rpc: Rpc[Any, Any],
+        handler: Callable[[Any, Any], object],
+        arg: object,
+        options: MethodOptions | None,
+        stream_options: StreamOptions | None = None,
     ) -> None:
         self.rpc = rpc
         self.handler = handler
         self.arg = arg
-        self.options = options
+        self.options = options or _NO_LIMITS
+        self.stream_options = stream_options or StreamOptions()
         self.in_flight = 0  # counted where they are limited
 
     def ended(self) -> None:
@@ -148,15 +161,45 @@ class RpcServer(Closing):
 
         A handler may raise CallFailed to have the caller told.  When it raises anything else, the
         peer is answered INTERNAL, the traceback is logged, and the base's exception handler is
-        told.  Raises ArgumentError when the name is taken, DefinitionError when a codec does not
-        carry one of the messages.  EVRPC_REGISTER.
+        told.  A ONE_WAY call is answered already when the handler runs.  Raises ArgumentError when
+        the name is taken, or it is a stream, DefinitionError when a codec does not carry one of the
+        messages.  EVRPC_REGISTER.
         """
+        if rpc.kind.is_stream:
+            raise ArgumentError(f"register_stream is for streams: {rpc!r}")
+        self._check(rpc)
+        if rpc.kind is RpcKind.ONE_WAY:
+            handler = partial(_answer_first, handler)
+        method = _Method(rpc, handler, arg, options)
+        self._http_server.set_cb(rpc.path, self._on_request, method)
+        self._methods[rpc.name] = method
+
+    def register_stream(
+        self,
+        rpc: Rpc[Request, Reply],
+        handler: StreamHandler[Request, Reply],
+        arg: object = None,
+        options: MethodOptions | None = None,
+        stream_options: StreamOptions | None = None,
+    ) -> None:
+        """Answer streams of `rpc` by `handler(stream, arg)`.
+
+        Of a SERVER_STREAM it runs when the one request is here; else at once, and takes messages by
+        `stream.set_message_cbs`.  What it, or a callback of the stream, raises is as for
+        `register_rpc`.  `max_request_bytes` of the options is of each message.  Raises
+        ArgumentError when the name is taken, or it is no stream, DefinitionError as `register_rpc`.
+        """
+        if not rpc.kind.is_stream:
+            raise ArgumentError(f"register_rpc is for what is no stream: {rpc!r}")
+        self._check(rpc)
+        method = _Method(rpc, handler, arg, options, stream_options)
+        self._http_server.set_cb(rpc.path, self._on_stream, method, streams=True)
+        self._methods[rpc.name] = method
+
+    def _check(self, rpc: Rpc[Any, Any]) -> None:
         for codec in self._codecs.values():
             codec.check(rpc.request_shape)
             codec.check(rpc.reply_shape)
-        method = _Method(rpc, handler, arg, options or _NO_LIMITS)
-        self._http_server.set_cb(rpc.path, self._on_request, method)
-        self._methods[rpc.name] = method
 
     def register_service(
         self,
@@ -175,7 +218,8 @@ class RpcServer(Closing):
             text = ", ".join(missing) or "no RPC at all"
             raise ArgumentError(f"{handlers!r} does not serve {service.__name__}: {text}")
         for name, rpc in rpcs.items():
-            self.register_rpc(rpc, getattr(handlers, name), arg, options)
+            register = self.register_stream if rpc.kind.is_stream else self.register_rpc
+            register(rpc, getattr(handlers, name), arg, options)
 
     def unregister_rpc(self, rpc: Rpc[Any, Any]) -> None:
         """Answer no further calls of `rpc`; those under way may still be finished.
@@ -247,7 +291,7 @@ class RpcServer(Closing):
             return _refuse(http_request, rpc, text, code, UNSUPPORTED_MEDIA_TYPE)
         ended_cb = None
         if method.options is not _NO_LIMITS:
-            refusal = method.refusal(len(http_request.input_buffer))
+            refusal = method.refusal(http_request.gathered_bytes)
             if refusal is not None:
                 return _refuse(http_request, rpc, refusal, RpcErrorCode.RESOURCE_EXHAUSTED)
             method.in_flight += 1
@@ -278,7 +322,7 @@ class RpcServer(Closing):
             return None  # while a hook held it
         if not goes_on:
             return _fail(call, "a hook has refused the request", RpcErrorCode.ABORTED)
-        payload = bytes(call.http_request.input_buffer)
+        payload = call.http_request.take_body()
         if not payload:
             return _fail(call, "the request has no body")
         try:
@@ -287,20 +331,95 @@ class RpcServer(Closing):
             return _fail(call, str(exc))
         try:
             method.handler(call, method.arg)
-        except CallFailed as exc:
+        except BaseException as exc:
+            self.callback_raised(call, exc)
+        return None
+
+    def callback_raised(
+        self, call: ServerCall[Any, Any] | ServerStream[Any, Any], exc: BaseException
+    ) -> None:
+        """Fail a call whose handler, or a callback of it, has raised; from that except clause."""
+        if isinstance(exc, CallFailed):
             if not call.answered:
                 call.fail(str(exc), exc.code, exc.details)
-        except BaseException as exc:
-            if not call.answered:
-                call.fail("the handler failed", RpcErrorCode.INTERNAL)
-            if not isinstance(exc, Exception):
-                raise
-            self._http_server.service.callback_failed(exc, call)
+            return
+        if not call.answered:
+            call.fail("the handler failed", RpcErrorCode.INTERNAL)
+        if not isinstance(exc, Exception):
+            raise exc
+        self._http_server.service.callback_failed(exc, call)
+
+    def _on_stream(self, http_request: ServerRequest, method: _Method) -> None:
+        rpc = method.rpc
+        if http_request.method != "POST":
+            text = f"a stream is opened by POST, not {http_request.method}"
+            return _refuse(http_request, rpc, text)
+        content_type = http_request.input_headers.find("Content-Type")
+        media_type = (content_type or "").partition(";")[0].strip().lower()
+        codec = self._codecs.get(media_type.removesuffix(STREAM_SUFFIX))
+        if codec is None or not media_type.endswith(STREAM_SUFFIX):
+            types = " or ".join(each + STREAM_SUFFIX for each in self._codecs)
+            text = f"a stream is {types}, not {content_type}"
+            code = RpcErrorCode.UNIMPLEMENTED
+            return _refuse(http_request, rpc, text, code, UNSUPPORTED_MEDIA_TYPE)
+        refusal = method.refusal(0)
+        if refusal is not None:
+            return _refuse(http_request, rpc, refusal, RpcErrorCode.RESOURCE_EXHAUSTED)
+        method.in_flight += 1
+        most = method.options.max_request_bytes
+        stream = ServerStream(
+            self, rpc, http_request, codec, method.stream_options, most, method.ended
+        )
+        http_request.set_on_gone_cb(stream.caller_gone)
+        hooks = self.hooks.input
+        if hooks:
+            stream.run_hooks(hooks, EvBuffer(), partial(self._begin_stream, method, stream))
+        else:
+            self._begin_stream(method, stream, True)
         return None
+
+    def _begin_stream(self, method: _Method, stream: ServerStream[Any, Any], goes_on: bool) -> None:
+        """Have the handler called: with the one request, or at once."""
+        if stream.finished:
+            return  # while a hook held it
+        if not goes_on:
+            _fail(stream, "a hook has refused the request", RpcErrorCode.ABORTED)
+        elif method.rpc.kind is RpcKind.SERVER_STREAM:
+            stream.take(_keep_request, partial(self._begin_sending, method), None)
+        else:
+            self._run_handler(method, stream)
+
+    def _begin_sending(self, method: _Method, stream: ServerStream[Any, Any], arg: object) -> None:
+        if hasattr(stream, "request"):
+            self._run_handler(method, stream)
+        else:
+            _fail(stream, "the stream has no request")
+
+    def _run_handler(self, method: _Method, stream: ServerStream[Any, Any]) -> None:
+        try:
+            method.handler(stream, method.arg)
+        except BaseException as exc:
+            self.callback_raised(stream, exc)
+
+
+def _answer_first(handler: Handler[Any, Any], call: ServerCall[Any, Any], arg: object) -> None:
+    """Answer a one-way call, and then have it handled."""
+    call.done()
+    handler(call, arg)
+
+
+def _keep_request(stream: ServerStream[Any, Any], message: object, arg: object) -> None:
+    """Take the one request of a stream from the server."""
+    if hasattr(stream, "request"):
+        _fail(stream, "the stream has more than one request")
+    else:
+        stream.request = message
 
 
 def _fail(
-    call: ServerCall[Any, Any], text: str, code: RpcErrorCode = RpcErrorCode.INVALID_ARGUMENT
+    call: ServerCall[Any, Any] | ServerStream[Any, Any],
+    text: str,
+    code: RpcErrorCode = RpcErrorCode.INVALID_ARGUMENT,
 ) -> None:
     _log.info("%s: call from %s refused: %s", call.rpc.name, call.http_request.remote_host, text)
     call.fail(text, code)
