@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import runpy
@@ -275,6 +276,44 @@ def test_rpc_add_prints_both_replies() -> None:
         "[1, 2, 3.5] -> SumReply(total=6.5, count=3)",
         "[] -> SumReply(total=0.0, count=0)",
     ]
+
+
+def test_rpc_stream_counts_and_adds() -> None:
+    assert lines_of(run("rpc_stream.py")) == ["1", "2", "3", "4", "5", "sum: 15"]
+
+
+def test_rpc_message_speaks_by_a_file() -> None:
+    assert lines_of(run("rpc_message.py")) == [
+        "kill(weapon='dagger', action='wave at niels', how_often=[1, 2])"
+    ]
+
+
+def test_rpc_weather_is_called_by_hand() -> None:
+    with serving("rpc_weather.py") as (line, _):
+        begin = [sys.executable, "-m", "evsvc", "rpc", "call", line.strip(), "Weather.Now"]
+
+        def call(city: str) -> subprocess.CompletedProcess[str]:
+            command = [*begin, json.dumps({"city": city})]
+            return subprocess.run(
+                command, capture_output=True, text=True, timeout=30, check=False, env=ENVIRONMENT
+            )
+
+        assert json.loads(call("Rome").stdout) == {
+            "city": "Rome",
+            "celsius": 21.0,
+            "sky": "clear",
+            "warnings": [],
+        }
+        failed = call("Atlantis")
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines() == [
+        "evsvc: NOT_FOUND: no station there",
+        '{"known": ["Oslo", "Rome"]}',
+    ]
+
+
+def test_rpc_failover_loses_no_call() -> None:
+    assert lines_of(run("rpc_failover.py")) == ["200 calls, both have worked: True"]
 
 
 def test_repeating_timer_stops_after_its_ticks() -> None:
