@@ -34,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_arguments(
         commands.add_parser("demo", help="run HTTP, DNS and RPC services in one process")
     )
-    fetch.add_arguments(commands.add_parser("fetch", help="get a URL and print the body"))
+    fetch.add_arguments(commands.add_parser("fetch", help="get a URL, and print or save the body"))
     resolve.add_arguments(commands.add_parser("resolve", help="ask nameservers for records"))
     dns = commands.add_parser("dns", help="serve DNS").add_subparsers(
         required=True, metavar="ACTION"

@@ -7,7 +7,7 @@ from .client.authorization import BasicAuth, BearerAuth
 from .client.bodies import Multipart
 from .client.client import ClientExchange, HttpClient, HttpClientOptions
 from .client.connection import HttpConnection
-from .client.dialer import ConnectProxy
+from .client.dialer import ConnectProxy, ConnectTimes
 from .client.pool import PoolOptions
 from .client.proxies import Proxies
 from .client.redirects import RedirectPolicy, RedirectRefused
@@ -192,6 +192,7 @@ __all__ = [
     "CompressionOptions",
     "ConnectFailed",
     "ConnectProxy",
+    "ConnectTimes",
     "ConnectionClosed",
     "ConnectionFlag",
     "DirectoryOptions",

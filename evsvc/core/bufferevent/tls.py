@@ -143,6 +143,7 @@ class TlsBufferEvent(AbstractBufferEvent):
         "_end_told",
         "_engine",
         "_engine_errors",
+        "_handshake_began_at",
         "_handshake_limit",
         "_handshake_timeout_s",
         "_maker",
@@ -170,6 +171,7 @@ class TlsBufferEvent(AbstractBufferEvent):
         self._maker = maker
         self._handshake_timeout_s = handshake_timeout_s
         self._handshake_limit: Deadline | None = None
+        self._handshake_began_at: float | None = None
         self._engine_errors: deque[ssl.SSLError] = deque(maxlen=MAX_STORED_ERRORS)
         self._ssl_flags = 0
         self._running = False
@@ -391,6 +393,11 @@ class TlsBufferEvent(AbstractBufferEvent):
         """The code of the last look-up that failed, else 0 (bufferevent_socket_get_dns_error)."""
         below = self._below.bev
         return below.dns_error if isinstance(below, BufferEvent) else 0
+
+    @property
+    def handshake_began_at(self) -> float | None:
+        """When what is below was connected, on the base's monotonic clock; None before that."""
+        return self._handshake_began_at
 
     @property
     def carries_bytes(self) -> bool:
@@ -647,6 +654,7 @@ class TlsBufferEvent(AbstractBufferEvent):
         if not self._below.bev.carries_bytes:
             return False
         self._step(Step.BEGIN)
+        self._handshake_began_at = self._base.gettime_monotonic()
         limit_s = self._handshake_timeout_s
         if limit_s is not None and self._maker.state is not SslState.BUFFEREVENT_SSL_OPEN:
             self._handshake_limit = Deadline(self._new_event, self._on_handshake_timeout)

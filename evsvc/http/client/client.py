@@ -42,6 +42,7 @@ from .timeouts import Timeouts
 if TYPE_CHECKING:
     from ...core import EventBase
     from ...core.resolver import Resolver
+    from .dialer import ConnectTimes
     from .upload import Producer
 
 logger = logging.getLogger("evsvc.http")
@@ -186,6 +187,15 @@ class ClientExchange:
         """Have the producer of a streamed body asked again, which had nothing."""
         if self.http_request is not None:
             self.http_request.resume_body()
+
+    @property
+    def connect_times(self) -> ConnectTimes | None:
+        """When the connection was made that it is on; None while it is on none.
+
+        That may be before the request, over a connection that was kept.
+        """
+        connection = None if self.http_request is None else self.http_request.connection
+        return None if connection is None else connection.connect_times
 
     def forget(self) -> None:
         """Be done, and let go of everything; the client calls this."""

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from ...core.resolver import Resolver, SocketAddress
     from ..wire.limits import ReaderLimits
     from ..wire.response_head import ResponseHead
+    from .dialer import ConnectTimes
     from .request import CompletionCallback
 
 logger = logging.getLogger("evsvc.http")
@@ -338,6 +339,11 @@ class HttpConnection(Closing):
         Through a proxy, that one's.  Source: evhttp_connection_get_addr.
         """
         return self._dialer.peer
+
+    @property
+    def connect_times(self) -> ConnectTimes | None:
+        """When the last connection was made, step by step; None before the first."""
+        return self._dialer.times
 
     @property
     def pending_requests(self) -> int:

@@ -18,7 +18,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from ...core import (
     BEV_EVENT_CONNECTED,
@@ -80,6 +80,19 @@ class ConnectProxy:
         Headers(self.headers)
 
 
+class ConnectTimes(NamedTuple):
+    """When a connection was made, on the monotonic clock of the base.
+
+    began_at:     the look-up, or with an address the connecting, began.
+    connected_at: the server, or the proxy, had taken it.
+    ready_at:     TLS, and what a proxy is asked, were done: requests can go.
+    """
+
+    began_at: float
+    connected_at: float
+    ready_at: float
+
+
 class Stage(enum.Enum):
     """What a dialer is at."""
 
@@ -96,13 +109,16 @@ class Dialer:
     None at rest.  family: AF_UNSPEC or what alone is looked up.  local_address, local_port: where
     connections come from, "" and 0 for what the system chooses.  peer: the socket address of the
     last connection, else None; reuses_peer: connect there again, without looking the name up.
-    connects: False where the program connects its bufferevent itself, once.
+    connects: False where the program connects its bufferevent itself, once.  times: of the last
+    connection, else None.
     """
 
     __slots__ = (
         "_address",
         "_base",
+        "_began_at",
         "_connected",
+        "_connected_at",
         "_failed",
         "_lent",
         "_options",
@@ -121,6 +137,7 @@ class Dialer:
         "local_port",
         "peer",
         "reuses_peer",
+        "times",
         "tls",
     )
 
@@ -162,11 +179,14 @@ class Dialer:
         self.peer: SocketAddress | None = None
         self.reuses_peer = False
         self.connects = True
+        self._began_at = self._connected_at = 0.0
+        self.times: ConnectTimes | None = None
 
     def start(self, options: ClientOptions) -> None:
         """Begin to connect."""
         self._options = options
         self._stage = Stage.CONNECTING
+        self._began_at = self._base.gettime_monotonic()
         kind: type[HttpError] = ConnectFailed
         try:
             bev = self.carrier = self._lent or self._new_carrier()
@@ -320,6 +340,8 @@ class Dialer:
         """One stage is done: begin the next one, or hand the connection over."""
         if self._stage is Stage.CONNECTING:
             self._note_peer(bev)
+            moment = bev.handshake_began_at if isinstance(bev, TlsBufferEvent) else None
+            self._connected_at = moment or self._base.gettime_monotonic()
             if self._proxy is not None:
                 self._ask_proxy(bev)
                 return
@@ -330,6 +352,8 @@ class Dialer:
                 return
         self.carrier = None
         self._rest()
+        ready_at = self._base.gettime_monotonic()
+        self.times = ConnectTimes(self._began_at, self._connected_at, ready_at)
         self._connected(bev)
 
     def _note_peer(self, bev: AbstractBufferEvent) -> None:
