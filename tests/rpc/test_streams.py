@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 from collections.abc import Callable
@@ -14,8 +15,10 @@ from evsvc.core import EventBase, FakeClock
 from evsvc.core.errors import ArgumentError, StateError
 from evsvc.http import HttpConnection, HttpServer
 from evsvc.rpc import (
+    EVRPC_CONTINUE,
     EVRPC_INPUT,
     EVRPC_OUTPUT,
+    EVRPC_PAUSE,
     EVRPC_STATUS_ERR_BADPAYLOAD,
     EVRPC_STATUS_ERR_NONE,
     EVRPC_STATUS_ERR_TIMEOUT,
@@ -859,3 +862,122 @@ def test_a_pool_that_closes_forgets_its_streams(
     assert [stream.finished for stream in streams] == [True, True]
     loop.settle()
     assert listener.ended == []
+
+
+def run_in_every_way(listener: Listener, server: RpcServer) -> None:
+    """Have streams that go well, fail on either side, are cancelled, and run out of time."""
+
+    def chat(stream: ItemStream, arg: object) -> None:
+        stream.on_cancel(lambda stream, arg: None)
+        stream.set_drained_cb(lambda stream, arg: stream)
+        echo(stream, arg)
+
+    server.register_stream(Chat, chat)
+    server.register_stream(Count, count)
+    server.register_stream(Sum, lambda stream, arg: stream.fail("no"))
+
+    def wait() -> None:
+        listener.finish()
+        listener.ended.clear()
+        listener.numbers.clear()
+
+    def begin(**options: Any) -> ClientStream[Item, Item]:
+        stream = listener.open(Chat, **options)
+        stream.set_drained_cb(lambda stream, arg: stream)
+        stream.send(Item(1))
+        listener.loop.until(lambda: listener.numbers)
+        return stream
+
+    begin().end()
+    wait()
+    listener.open(Count, request=Item(3))
+    wait()
+    listener.open(Sum)
+    wait()
+    begin(timeout_s=1.0)
+    wait()
+    begin().cancel()
+    listener.numbers.clear()
+    stream = begin(options=StreamOptions(max_message_bytes=40))
+    with pytest.raises(PayloadError, match="the limit is 40"):
+        stream.send(Item(1, "x" * 40))
+    stream.cancel()
+    listener.open(Chat)  # when the pool closes
+
+
+def test_ended_streams_are_freed_without_the_cyclic_collector(
+    base: EventBase, server: RpcServer, port: int, loop: Loop
+) -> None:
+    kinds = (ClientStream, ServerStream)
+    gc.collect()
+    gc.disable()
+    try:
+        with RpcPool(base) as pool:
+            pool.add_endpoint("127.0.0.1", port)
+            run_in_every_way(Listener(pool, loop), server)
+        loop.settle()
+        left = [each for each in gc.get_objects() if isinstance(each, kinds)]
+    finally:
+        gc.enable()
+    assert left == []
+
+
+def test_a_hook_that_pauses_a_stream_is_resumed(
+    server: RpcServer, listener: Listener, base: EventBase
+) -> None:
+    timers: list[object] = []
+
+    def pause(stream: Any, request: object, body: object, arg: object) -> object:
+        timer = base.timer(lambda fd, what, arg: stream.resume(EVRPC_CONTINUE))
+        timer.add(0.5)
+        timers.append(timer)
+        return EVRPC_PAUSE
+
+    server.register_stream(Chat, echo)
+    server.add_hook(EVRPC_INPUT, pause)
+    listener.pool.add_hook(EVRPC_OUTPUT, pause)
+    listener.pool.add_hook(EVRPC_INPUT, pause)
+    stream = listener.open(Chat)
+    stream.send(Item(1))
+    stream.end()
+    assert listener.finish()[0].error == EVRPC_STATUS_ERR_NONE
+    assert (listener.numbers, len(timers)) == ([1], 3)
+
+
+def test_a_page_of_a_proxy_is_no_stream(
+    http_server: HttpServer, server: RpcServer, listener: Listener
+) -> None:
+    http_server.set_cb(Count.path, lambda request, arg: request.send_error(502))
+    listener.open(Count, request=Item(1))
+    cause = listener.cause()
+    assert isinstance(cause, RemoteError)
+    assert (cause.response_code, cause.code) == (502, RpcErrorCode.UNAVAILABLE)
+    assert listener.numbers == []
+
+
+def test_callbacks_of_the_drain_that_raise_end_the_stream(
+    server: RpcServer, listener: Listener, base: EventBase, caplog: pytest.LogCaptureFixture
+) -> None:
+    raised: list[BaseException] = []
+    base.exception_handler = raised.append
+
+    def fall(stream: object, arg: object) -> None:
+        raise LookupError("drained")
+
+    def flood(stream: ItemStream, arg: object) -> None:
+        stream.set_drained_cb(fall)
+        while stream.send(Item(1, "x" * 10_000)):
+            pass
+
+    server.register_stream(Count, flood)
+    server.register_stream(Sum, add_up)
+    with caplog.at_level(logging.CRITICAL):
+        listener.open(Count, request=Item(1))
+        assert listener.cause().code is RpcErrorCode.INTERNAL
+        listener.ended.clear()
+        stream = listener.open(Sum)
+        stream.set_drained_cb(fall)
+        while stream.send(Item(1, "x" * 10_000)):
+            pass
+        assert isinstance(listener.cause().__cause__, LookupError)
+    assert [str(each) for each in raised] == ["drained"] * 2
