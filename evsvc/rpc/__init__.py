@@ -46,6 +46,7 @@ from .hooks import (
     HookResult,
 )
 from .limits import PayloadLimits
+from .packing import PackingOptions
 from .server.call import ServerCall
 from .server.server import MethodOptions, RpcServer
 from .server.stream import ServerStream
@@ -101,6 +102,7 @@ __all__ = [
     "NameOptions",
     "NameSource",
     "Nothing",
+    "PackingOptions",
     "PayloadError",
     "PayloadLimits",
     "RemoteError",

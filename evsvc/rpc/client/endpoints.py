@@ -40,10 +40,11 @@ class Endpoint:
     priority: only where no endpoint of a lower number can be had.  idle: the connections without
     a call, the last one used first taken.  calls: how many are on their way.  failures: how often
     in a row it could not be had.  probe: runs while it is ejected.  leaving: it gets no new calls,
-    and its connections are closed as they come to rest.
+    and its connections are closed as they come to rest.  accepts: which packed requests it takes.
     """
 
     __slots__ = (
+        "accepts",
         "calls",
         "failures",
         "idle",
@@ -71,6 +72,7 @@ class Endpoint:
         self.priority = priority
         self.lanes: list[Lane] = []
         self.idle: list[Lane] = []
+        self.accepts: list[str] = []
         self.calls = 0
         self.failures = 0
         self.leaving = False

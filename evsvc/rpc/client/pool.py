@@ -29,9 +29,18 @@ from ...http.client.timeouts import Timeouts
 from ...http.errors import ConnectFailed, ConnectionClosed, ResolveFailed, TlsFailed
 from ..codecs.msgpack import MsgpackCodec
 from ..definition import DEADLINE_FIELD, Rpc
-from ..errors import CallNotStarted, CallTimeout, RemoteError, RpcError, RpcErrorCode
+from ..errors import (
+    CallNotStarted,
+    CallTimeout,
+    PayloadError,
+    RemoteError,
+    RpcError,
+    RpcErrorCode,
+)
 from ..hooks import Hook, HookCallback, HookList, HookRun
+from ..packing import ACCEPT_ENCODING, CONTENT_ENCODING, Packing, PackingOptions
 from ..status import (
+    EVRPC_STATUS_ERR_BADPAYLOAD,
     EVRPC_STATUS_ERR_HOOKABORTED,
     EVRPC_STATUS_ERR_TIMEOUT,
     EVRPC_STATUS_ERR_UNSTARTED,
@@ -80,6 +89,8 @@ class RpcPool(Closing):
     codec:            how messages become bytes, and within which limits; MessagePack when None.
     max_queued_calls: most calls that wait for a connection; one more ends as UNSTARTED.
     retry:            how calls of idempotent definitions are repeated.
+    packing:          have payloads compressed, where the server wants it, too; None asks for none.
+                      Streams are not, and hooks see the bytes as they are on the wire.
 
     Raises ArgumentError when a number is out of range.
     """
@@ -93,6 +104,7 @@ class RpcPool(Closing):
         "_endpoints",
         "_followed",
         "_max_queued_calls",
+        "_packing",
         "_resting",
         "_timeout",
         "_timeouts",
@@ -108,11 +120,13 @@ class RpcPool(Closing):
         codec: Codec | None = None,
         max_queued_calls: int = 1024,
         retry: RetryPolicy | None = None,
+        packing: PackingOptions | None = None,
     ) -> None:
         if max_queued_calls < 0:
             raise ArgumentError(f"max_queued_calls must not be negative: {max_queued_calls!r}")
         self._base = base
         self._codec = MsgpackCodec() if codec is None else codec
+        self._packing = None if packing is None else Packing(packing)
         self._max_queued_calls = max_queued_calls
         self._budget = RetryBudget(RetryPolicy() if retry is None else retry)
         self._endpoints: list[Endpoint] = []
@@ -453,12 +467,19 @@ class RpcPool(Closing):
             headers.add(DEADLINE_FIELD, f"{max(call.ends_at - self._base.now, 0.0):.3f}")
         for name, value in call.metadata:
             headers.add(name, value)
+        payload = call.payload
+        packing = self._packing
+        if packing is not None and not call.is_stream:
+            headers.replace(ACCEPT_ENCODING, packing.accepted)
+            payload, coding = packing.pack(payload, lane.endpoint.accepts)
+            if coding is not None:
+                headers.add(CONTENT_ENCODING, coding)
         lane.call, lane.http_request, call.lane = call, http_request, lane
         call.attempts += 1
         hooks = self.hooks.output
         if hooks:
             body = EvBuffer()
-            body.add(call.payload)
+            body.add(payload)
             call.connection = lane.connection
 
             def done(goes_on: bool) -> None:
@@ -469,8 +490,8 @@ class RpcPool(Closing):
             call.hook_run = HookRun(hooks, (call, http_request, body), done, self._hook_failed)
             call.hook_run.run()
         else:
-            if call.payload:
-                http_request.set_body(call.payload)
+            if payload:
+                http_request.set_body(payload)
             self._send(lane, call, http_request)
 
     def _hooked_out(
@@ -522,6 +543,8 @@ class RpcPool(Closing):
                 return
         else:
             lane.endpoint.reached()
+            if self._packing is not None and response is not None:
+                lane.endpoint.accepts = response.input_headers.get_all(ACCEPT_ENCODING)
         self._schedule()
         hooks = self.hooks.input
         if hooks and response is not None and response.response_code:
@@ -548,6 +571,16 @@ class RpcPool(Closing):
     def _judge(
         self, call: RpcCall[Any, Any], response: HttpRequest | None, error: Exception | None
     ) -> None:
+        if self._packing is not None and response is not None and not call.is_stream:
+            coding = response.input_headers.find(CONTENT_ENCODING)
+            if coding is not None:
+                try:
+                    plain = self._packing.unpack(response.take_body(), coding)
+                except PayloadError as exc:
+                    status = RpcStatus(EVRPC_STATUS_ERR_BADPAYLOAD, exc, response)
+                    self._finish(call, status, None)
+                    return
+                response.input_buffer.add(plain)
         status, reply = call.judge(self._codec, response, error)
         if status.error and call.rpc.idempotent and self._goes_again(call, status.cause):
             return

@@ -15,6 +15,7 @@ from ..definition import DEADLINE_FIELD, Rpc
 from ..errors import PayloadError, RpcErrorCode
 from ..failures import CONTENT_TYPE, encode_failure
 from ..hooks import HookList, HookRun
+from ..packing import ACCEPT_ENCODING, CONTENT_ENCODING, Packing
 
 if TYPE_CHECKING:
     from ...core import EventBase
@@ -33,6 +34,7 @@ class CallHome(Protocol):
     """What a call needs of its server."""
 
     hooks: HookList
+    packing: Packing | None
 
     @property
     def base(self) -> EventBase:
@@ -186,6 +188,12 @@ class ServerCall(Generic[Request, Reply]):
         headers = self.http_request.output_headers
         if "Content-Type" not in headers:
             headers.add("Content-Type", self._codec.content_type)
+        packing = self._home.packing
+        if packing is not None and CONTENT_ENCODING not in headers:
+            accepted = self.http_request.input_headers.get_all(ACCEPT_ENCODING)
+            payload, coding = packing.pack(payload, accepted)
+            if coding is not None:
+                headers.add(CONTENT_ENCODING, coding)
         if self._home.hooks.output:
             body = EvBuffer()
             body.add(payload)

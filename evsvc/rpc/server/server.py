@@ -26,6 +26,7 @@ from ..errors import CallFailed, PayloadError, RpcErrorCode
 from ..frames import STREAM_SUFFIX, StreamOptions
 from ..health import HEALTH_PATH, Health, HealthBoard
 from ..hooks import Hook, HookCallback, HookList
+from ..packing import ACCEPT_ENCODING, CONTENT_ENCODING, Packing, PackingOptions
 from .call import ServerCall, send_failure
 from .stream import ServerStream
 
@@ -114,13 +115,28 @@ class RpcServer(Closing):
     application/octet-stream, as libevent's clients send them, is for EvtagCodec where that is among
     them, and else for the first.  None is MessagePack and JSON.
 
+    packing: take compressed requests, and compress replies for who asks for it, but streams; None
+    does neither.  Hooks see the bytes as they are on the wire.
+
     Raises ArgumentError for no codec, or two of one type.
     """
 
-    __slots__ = ("_codecs", "_default_codec", "_http_server", "_methods", "_paths", "hooks")
+    __slots__ = (
+        "_codecs",
+        "_default_codec",
+        "_http_server",
+        "_methods",
+        "_paths",
+        "hooks",
+        "packing",
+    )
 
     def __init__(
-        self, http_server: HttpServer, *, codec: Codec | Sequence[Codec] | None = None
+        self,
+        http_server: HttpServer,
+        *,
+        codec: Codec | Sequence[Codec] | None = None,
+        packing: PackingOptions | None = None,
     ) -> None:
         if codec is None:
             codecs: tuple[Codec, ...] = (MsgpackCodec(), JsonCodec())
@@ -134,6 +150,7 @@ class RpcServer(Closing):
         self._methods: dict[str, _Method] = {}
         self._paths: list[str] = []  # of what is no call
         self.hooks = HookList()
+        self.packing = None if packing is None else Packing(packing)
 
     @property
     def base(self) -> EventBase:
@@ -289,6 +306,14 @@ class RpcServer(Closing):
             text = f"a request is {' or '.join(self._codecs)}, not {content_type}"
             code = RpcErrorCode.UNIMPLEMENTED
             return _refuse(http_request, rpc, text, code, UNSUPPORTED_MEDIA_TYPE)
+        packing = self.packing
+        if packing is not None:
+            http_request.output_headers.add(ACCEPT_ENCODING, packing.accepted)
+            coding = http_request.input_headers.find(CONTENT_ENCODING)
+            if coding is not None and not packing.takes(coding):
+                text = f"a request is packed by {packing.accepted}, not {coding}"
+                code = RpcErrorCode.UNIMPLEMENTED
+                return _refuse(http_request, rpc, text, code, UNSUPPORTED_MEDIA_TYPE)
         ended_cb = None
         if method.options is not _NO_LIMITS:
             refusal = method.refusal(http_request.gathered_bytes)
@@ -326,6 +351,10 @@ class RpcServer(Closing):
         if not payload:
             return _fail(call, "the request has no body")
         try:
+            if self.packing is not None:
+                coding = call.http_request.input_headers.find(CONTENT_ENCODING)
+                if coding is not None:
+                    payload = self.packing.unpack(payload, coding)
             call.request = codec.decode(call.rpc.request_shape, payload, call.unknown_fields)
         except PayloadError as exc:
             return _fail(call, str(exc))
