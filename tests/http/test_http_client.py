@@ -46,6 +46,9 @@ from evsvc.http import (
     ServerRequest,
     StatusError,
 )
+from evsvc.http.client import client as client_module
+from evsvc.http.client.client import MAX_KNOWN_URLS
+from evsvc.http.client.target import Target, parse_target
 from tests.core.tls_ends import authority, issue
 
 PASSES = 3000
@@ -589,3 +592,29 @@ def test_exchanges_are_freed_without_the_cyclic_collector(world: World) -> None:
     finally:
         gc.enable()
     assert left == []
+
+
+def test_urls_are_taken_apart_once_and_a_bounded_number_of_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+
+    def parse(url: str) -> Target:
+        parsed.append(url)
+        return parse_target(url)
+
+    monkeypatch.setattr(client_module, "parse_target", parse)
+    client = world.client()
+    secret = world.url.replace("://", "://user:word@")
+    for path in ("/a", "/a", f"{secret}/b", f"{secret}/b"):
+        assert world.ask(client, "GET", path).ok
+    assert parsed == [f"{world.url}/a", f"{secret}/b", f"{secret}/b"]
+    parsed.clear()
+    exchanges = [client.get(f"{world.url}/{n}", None) for n in range(MAX_KNOWN_URLS - 1)]
+    exchanges.append(client.get(f"{world.url}/a", None))
+    assert len(parsed) == MAX_KNOWN_URLS - 1  # with it they are as many as there may be
+    exchanges.append(client.get(f"{world.url}/more", None))
+    exchanges.append(client.get(f"{world.url}/a", None))
+    assert parsed[-2:] == [f"{world.url}/more", f"{world.url}/a"]
+    for exchange in exchanges:
+        exchange.cancel()

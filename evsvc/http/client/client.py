@@ -58,6 +58,9 @@ ProgressCallback = Callable[["ClientExchange", int, "int | None", Any], object]
 
 Fields = Mapping[str, str] | Iterable[tuple[str, str]]
 
+MAX_KNOWN_URLS = 256
+"""How many URLs a client keeps taken apart; a program asks for a few of them again and again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpClientOptions:
@@ -223,6 +226,7 @@ class HttpClient(Closing):
         "_closed",
         "_cookies",
         "_headers",
+        "_known_urls",
         "_pool",
         "_proxies",
         "_resolver",
@@ -254,6 +258,7 @@ class HttpClient(Closing):
         self._cookies = cookies
         self._proxies = proxies or Proxies()
         self._headers = _headers(headers)
+        self._known_urls: dict[str, Target] = {}
         self._pool: ConnectionPool[Way, HttpConnection] = ConnectionPool(self.options.pool)
         self._waiting: dict[Way, deque[ClientExchange]] = {}
         self._under_way: dict[HttpConnection, ClientExchange] = {}
@@ -334,7 +339,8 @@ class HttpClient(Closing):
             raise ArgumentTypeError(f"auth is a BasicAuth or a BearerAuth: {auth!r}")
         if timeout_s is not None and not timeout_s > 0:
             raise ArgumentError(f"timeout_s must be positive: {timeout_s!r}")
-        target = parse_target(url)
+        known = self._known_urls.get(url) if isinstance(url, str) else None
+        target = known or self._take_apart(url)
         callbacks = Callbacks(cb, datacb, headcb, progresscb, arg)
         made = _make_body(body, length, json, form, multipart, arg)
         timeout_s = self.options.timeout_s if timeout_s is None else timeout_s
@@ -374,6 +380,15 @@ class HttpClient(Closing):
         for connection in list(self._pool):
             self._pool.forget(connection)
             connection.close()
+
+    def _take_apart(self, url: str) -> Target:
+        """Take a URL apart, and remember how, unless there is a password in it."""
+        target = parse_target(url)
+        if target.auth is None:
+            if len(self._known_urls) >= MAX_KNOWN_URLS:
+                self._known_urls.clear()
+            self._known_urls[url] = target
+        return target
 
     # One request.
 
@@ -702,6 +717,8 @@ def _make_body(
     arg: object,
 ) -> Body | None:
     """Return the one body that was given; raises ArgumentError for several."""
+    if body is None and json is None and form is None and multipart is None:
+        return None
     if sum(each is not None for each in (body, json, form, multipart)) > 1:
         raise ArgumentError("one of body, json, form and multipart")
     if json is not None:
@@ -712,8 +729,6 @@ def _make_body(
         if not isinstance(multipart, Multipart):
             raise ArgumentTypeError(f"multipart is a Multipart: {multipart!r}")
         return multipart
-    if body is None:
-        return None
     if isinstance(body, EvBuffer):
         return _BufferBody(body)
     if isinstance(body, str):
