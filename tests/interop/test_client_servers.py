@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import trustme
@@ -20,7 +20,16 @@ import trustme
 from evsvc.core import EVLOOP_ONCE, EventBase
 from evsvc.core.resolver import AddrInfo
 from evsvc.core.tls import client_context
-from evsvc.http import ClientOptions, ConnectionClosed, HttpConnection, HttpRequest
+from evsvc.http import (
+    ClientOptions,
+    ClientResponse,
+    ConnectionClosed,
+    HttpClient,
+    HttpClientOptions,
+    HttpConnection,
+    HttpRequest,
+    PoolOptions,
+)
 
 pytestmark = pytest.mark.interop
 
@@ -136,6 +145,8 @@ class Client:
 
     def __init__(self, base: EventBase, port: int, **how: object) -> None:
         self.base = base
+        self.port = port
+        self.tls: Any = how.get("tls")
         resolver = Loopback() if "tls" in how else None
         address = HOST if resolver else "127.0.0.1"
         options = ClientOptions(exchange_s=PATIENCE_S)
@@ -387,6 +398,36 @@ class TestNginx:
             got = nginx.ask("/refuse", "PUT", *fields, body=body)
         assert (got.response_code, got.error) == (413, None)
         assert nginx.ask("/small.txt").take_body() == b"hello"
+
+    def test_many_by_url_over_few_connections(self, nginx: Client) -> None:
+        """Each connection is ended by the server after three requests, under the pool's hands."""
+        options = HttpClientOptions(
+            timeout_s=PATIENCE_S, pool=PoolOptions(max_connections_per_origin=4)
+        )
+        scheme = "http" if nginx.tls is None else "https"
+        url = f"{scheme}://{HOST}:{nginx.port}"
+        over: list[ClientResponse] = []
+        with HttpClient(nginx.base, Loopback(), options, tls=nginx.tls) as client:
+
+            def ask(count: int, method: str, path: str, **more: Any) -> list[ClientResponse]:
+                over.clear()
+                for _ in range(count):
+                    client.request(
+                        method, url + path, lambda response, arg: over.append(response), **more
+                    )
+                    assert client.connection_count <= 4
+                while len(over) < count:
+                    nginx.base.loop(EVLOOP_ONCE)
+                return over
+
+            for response in ask(40, "GET", "/small.txt"):
+                assert (response.error, response.status, response.body) == (None, 200, b"hello")
+            for response in ask(10, "GET", "/large.txt"):
+                assert response.headers.find("Content-Encoding") == "gzip"
+                assert (response.error, response.body) == (None, LARGE)
+            for response in ask(5, "PUT", "/refuse", body=LARGE * 8):
+                assert (response.error, response.status) == (None, 413)
+            assert ask(1, "GET", "/none")[0].status == 204
 
 
 def test_lighttpd(
