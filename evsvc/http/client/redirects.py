@@ -83,7 +83,8 @@ def follow(
         raise RedirectRefused(f"a redirect from https to http: {there.url}")
     same_origin = there.origin == target.origin
     if not same_origin:
-        there = there._replace(auth=None)  # a server tells us no secrets for another
+        # A server tells us no secrets for another.
+        there = Target(there.origin, there.path, None, there.fragment)
     keeps_body = status in _KEEPS_METHOD
     if (status == _SEE_OTHER and method != "HEAD") or (status in _OLD and method == "POST"):
         method = "GET"

@@ -78,7 +78,9 @@ def parse_target(url: str) -> Target:
 def resolve(base: Target, reference: str) -> Target:
     """Return where a reference in a response leads (RFC 3986 5); raises as `parse_target`."""
     target = parse_target(urljoin(base.url, reference))
-    return target if target.fragment else target._replace(fragment=base.fragment)
+    if target.fragment:
+        return target
+    return Target(target.origin, target.path, target.auth, base.fragment)
 
 
 def _encoded(url: str) -> str:
