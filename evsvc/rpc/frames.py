@@ -31,15 +31,19 @@ class StreamOptions:
     max_message_bytes: most bytes of one message on the wire, in either direction, where that is
                        less than the codec's limit.
     max_backlog_bytes: no message is taken for sending while so many bytes or more wait.
+    max_silence_s:     of the client: how long the server may be silent when all is sent; None is
+                       for ever, or as the connection's own options say where the program chose
+                       their `read_s`.  A server that vanishes without a word is not noticed else.
     """
 
     max_message_bytes: int = 1024 * 1024
     max_backlog_bytes: int = 256 * 1024
+    max_silence_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_message_bytes", "max_backlog_bytes"):
+        for name in ("max_message_bytes", "max_backlog_bytes", "max_silence_s"):
             value = getattr(self, name)
-            if value < 1:
+            if value is not None and not value > 0:
                 raise ArgumentError(f"{name} must be positive: {value!r}")
 
 

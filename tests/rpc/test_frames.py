@@ -67,7 +67,7 @@ def test_a_stream_without_an_end_breaks_off(received: bytes, where: str) -> None
         reader.require_end()
 
 
-@pytest.mark.parametrize("name", ["max_message_bytes", "max_backlog_bytes"])
+@pytest.mark.parametrize("name", ["max_message_bytes", "max_backlog_bytes", "max_silence_s"])
 def test_the_limits_of_a_stream_are_positive(name: str) -> None:
     StreamOptions(**{name: 1})
     with pytest.raises(ArgumentError, match=f"{name} must be positive: 0"):

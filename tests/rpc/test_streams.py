@@ -13,7 +13,7 @@ import pytest
 
 from evsvc.core import EventBase, FakeClock
 from evsvc.core.errors import ArgumentError, StateError
-from evsvc.http import HttpConnection, HttpServer
+from evsvc.http import ClientOptions, HttpConnection, HttpServer
 from evsvc.rpc import (
     EVRPC_CONTINUE,
     EVRPC_INPUT,
@@ -981,3 +981,47 @@ def test_callbacks_of_the_drain_that_raise_end_the_stream(
             pass
         assert isinstance(listener.cause().__cause__, LookupError)
     assert [str(each) for each in raised] == ["drained"] * 2
+
+
+def keep_silent(base: EventBase, seconds: float) -> Callable[[ItemStream, object], None]:
+    """Return a handler that sends, is silent, and ends."""
+
+    def begin(stream: ItemStream, arg: object) -> None:
+        stream.send(Item(1))
+        timer = base.timer(lambda fd, what, arg: stream.finished or stream.end())
+        timer.add(seconds)
+        stream.on_cancel(lambda stream, arg: timer.close())
+
+    return begin
+
+
+def test_a_server_may_be_silent_for_hours(
+    server: RpcServer, listener: Listener, base: EventBase
+) -> None:
+    server.register_stream(Count, keep_silent(base, 3000.0))
+    listener.open(Count, request=Item(1))
+    assert listener.finish()[0].error == EVRPC_STATUS_ERR_NONE
+    (connection,) = listener.pool.connections
+    assert connection.options.read_s == ClientOptions().read_s
+
+
+@pytest.mark.parametrize("silence_s", [19.0, 21.0])
+def test_a_server_is_silent_for_no_longer_than_the_stream_lets_it(
+    server: RpcServer, listener: Listener, base: EventBase, silence_s: float
+) -> None:
+    server.register_stream(Count, keep_silent(base, silence_s))
+    listener.open(Count, request=Item(1), options=StreamOptions(max_silence_s=20.0))
+    ended = listener.finish()[0].error
+    assert ended == (EVRPC_STATUS_ERR_NONE if silence_s < 20 else EVRPC_STATUS_ERR_TIMEOUT)
+    (connection,) = listener.pool.connections
+    assert connection.options.read_s == ClientOptions().read_s
+
+
+def test_a_limit_of_silence_that_the_program_chose_for_a_connection_counts(
+    server: RpcServer, listener: Listener, base: EventBase
+) -> None:
+    (connection,) = listener.pool.connections
+    connection.set_timeout(10.0)
+    server.register_stream(Count, keep_silent(base, 11.0))
+    listener.open(Count, request=Item(1))
+    assert listener.finish()[0].error == EVRPC_STATUS_ERR_TIMEOUT

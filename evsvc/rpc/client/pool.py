@@ -50,7 +50,7 @@ from .call import ReplyCallback, RpcCall
 from .endpoints import Endpoint, Lane, choose
 from .names import FollowedName, Following, NameOptions, NameSource, Server
 from .retries import RetryBudget, RetryPolicy
-from .stream import ClientStream
+from .stream import DEFAULT_SILENCE_S, ClientStream
 
 if TYPE_CHECKING:
     from ...core import EventBase
@@ -65,8 +65,6 @@ MAX_CONNECTIONS = 8
 """How many connections an endpoint has at the most, if the program does not say."""
 
 _log = logging.getLogger("evsvc.rpc")
-
-_DEFAULT_SILENCE_S = ClientOptions().read_s
 
 _UNREACHED = (ConnectFailed, ResolveFailed, TlsFailed)
 
@@ -375,8 +373,7 @@ class RpcPool(Closing):
         cb: as of a call, when the stream is over.  request: the one of a SERVER_STREAM; for the
         others `stream.send` and `stream.end`.  on_message(stream, message, arg): takes what comes;
         none for a CLIENT_STREAM, whose one reply `cb` gets.  timeout_s: for all of it; the pool's
-        timeout does not count, but once all is sent the `read_s` of the connection does, as the
-        silence that is allowed.  Output hooks see the request, and input hooks the answer once it
+        timeout does not count.  Output hooks see the request, and input hooks the answer once it
         is over, with an empty body.  A stream that has begun is not sent again.
 
         Raises ArgumentError for a definition that is none of a stream, a request or callback too
@@ -509,7 +506,9 @@ class RpcPool(Closing):
     def _send(self, lane: Lane, call: RpcCall[Any, Any], http_request: HttpRequest) -> None:
         connection = lane.connection
         timeout_s, read_s = call.timeout_s, connection.options.read_s
-        if timeout_s is not None and read_s == _DEFAULT_SILENCE_S < timeout_s:
+        if isinstance(call, ClientStream):
+            call.board(connection)
+        elif timeout_s is not None and read_s == DEFAULT_SILENCE_S < timeout_s:
             connection.set_timeout(timeout_s)
         try:
             connection.make_request(http_request, "POST", call.rpc.path)
@@ -525,6 +524,8 @@ class RpcPool(Closing):
         if lane is None:
             return None
         http_request = lane.http_request
+        if isinstance(call, ClientStream):
+            call.leave(lane.connection)
         lane.call = lane.http_request = call.lane = None
         lane.endpoint.give_back(lane)
         return http_request

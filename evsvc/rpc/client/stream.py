@@ -3,12 +3,15 @@ taken here."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ...core.checks import require_callable
 from ...core.errors import ArgumentError, StateError
+from ...http import ClientOptions
 from ...http.wire.status import HTTP_OK
 from ..definition import RpcKind
 from ..errors import PayloadError, RemoteError, RpcError, one_line
@@ -24,7 +27,7 @@ from ..status import (
 from .call import ReplyCallback, RpcCall
 
 if TYPE_CHECKING:
-    from ...http import HttpRequest
+    from ...http import HttpConnection, HttpRequest
     from ..codecs.protocol import Codec
     from ..definition import Rpc
     from .pool import RpcPool
@@ -34,6 +37,9 @@ Reply = TypeVar("Reply")
 
 MessageCallback = Callable[["ClientStream[Request, Reply]", Reply, Any], object]
 """Called as `on_message(stream, message, arg)`."""
+
+DEFAULT_SILENCE_S = ClientOptions().read_s
+"""A limit of silence that the program has not chosen: it gives way to what a call wants."""
 
 MAX_FAILURE_BYTES = 64 * 1024
 """How much is kept of an answer that is no stream."""
@@ -60,6 +66,7 @@ class ClientStream(RpcCall[Request, Reply]):
         "_refused",
         "_reply",
         "_text",
+        "_usual_read_s",
     )
 
     is_stream: ClassVar[bool] = True
@@ -108,6 +115,7 @@ class ClientStream(RpcCall[Request, Reply]):
         self._incoming: Incoming[Reply] | None = None
         self._http_request: HttpRequest | None = None
         self._reply: Reply | None = None
+        self._usual_read_s: float | None = None  # of the connection, while it is another
         self._text = b""  # of an answer that is no stream
 
     @property
@@ -176,6 +184,21 @@ class ClientStream(RpcCall[Request, Reply]):
         http_request.output_headers.add("Content-Type", codec.content_type + STREAM_SUFFIX)
         http_request.stream_body(self._on_room)
         http_request.set_chunked_cb(self._on_piece)
+
+    def board(self, connection: HttpConnection) -> None:
+        """Have the connection bear the server's silence for as long as the stream says."""
+        options, silence_s = connection.options, self._options.max_silence_s
+        if silence_s is None and options.read_s == DEFAULT_SILENCE_S:
+            silence_s = math.inf
+        if silence_s is not None:
+            self._usual_read_s = options.read_s
+            connection.options = replace(options, read_s=silence_s)
+
+    def leave(self, connection: HttpConnection) -> None:
+        """Undo `board`."""
+        usual_s, self._usual_read_s = self._usual_read_s, None
+        if usual_s is not None:
+            connection.options = replace(connection.options, read_s=usual_s)
 
     def judge(
         self, codec: Codec, response: HttpRequest | None, failure: Exception | None
