@@ -9,7 +9,7 @@ import sys
 
 from ..core import EVLOOP_ONCE, ArgumentError, EventBase
 from ..http import HttpRequest
-from ..rpc import JsonCodec, Rpc, RpcPool, RpcStatus
+from ..rpc import JsonCodec, Rpc, RpcKind, RpcPool, RpcStatus
 from ..rpc.definition import PATH_PREFIX
 from ..rpc.failures import decode_failure
 from . import connecting
@@ -38,6 +38,14 @@ def _call_defined(args: argparse.Namespace) -> int:
     uri = connecting.parse_url(args.url)
     rpc = load_definition(args.rpc)
     codec = JsonCodec()
+    is_stream = rpc.kind is RpcKind.SERVER_STREAM
+    if rpc.kind.is_stream and not is_stream:
+        raise ArgumentError(f"{args.rpc} is a {rpc.kind.value}, which wants more than one request")
+
+    def show(reply: object) -> None:
+        text = json.dumps(json.loads(codec.encode(rpc.reply_shape, reply)), ensure_ascii=False)
+        print(text, flush=is_stream)
+
     message = codec.decode(rpc.request_shape, args.request.encode())
     outcome: list[tuple[RpcStatus, object]] = []
     with (
@@ -47,14 +55,23 @@ def _call_defined(args: argparse.Namespace) -> int:
         RpcPool(base, timeout=args.timeout) as pool,
     ):
         pool.add_connection(connection)
-        pool.make_request(rpc, message, lambda *result: outcome.append((result[0], result[2])))
+        if is_stream:
+            pool.open_stream(
+                rpc,
+                lambda *result: outcome.append((result[0], result[2])),
+                request=message,
+                on_message=lambda stream, reply, arg: show(reply),
+            )
+        else:
+            pool.make_request(rpc, message, lambda *result: outcome.append((result[0], result[2])))
         while not outcome:
             base.loop(EVLOOP_ONCE)
     status, reply = outcome[0]
     if status.error:
         print(f"evsvc: {status.error.name}: {status.message}", file=sys.stderr)
         return 1
-    print(json.dumps(json.loads(codec.encode(rpc.reply_shape, reply)), ensure_ascii=False))
+    if not is_stream:
+        show(reply)
     return 0
 
 

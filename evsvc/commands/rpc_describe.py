@@ -54,7 +54,9 @@ def _lines(description: dict[str, Any]) -> list[str]:
     """Return a description for people."""
     lines = []
     for name, method in description["methods"].items():
+        kind = method.get("kind", "unary")  # servers of before streams do not say
         note = "  (idempotent)" if method["idempotent"] else ""
+        note += "" if kind == "unary" else f"  ({kind})"
         lines.append(f"{name}({method['request']}) -> {method['reply']}{note}")
     for name, message in description["messages"].items():
         lines += ["", name]

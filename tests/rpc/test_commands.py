@@ -25,9 +25,11 @@ from evsvc.rpc import (
     MsgpackCodec,
     Rpc,
     RpcErrorCode,
+    RpcKind,
     RpcPool,
     RpcServer,
     ServerCall,
+    ServerStream,
     Serving,
 )
 
@@ -221,3 +223,48 @@ def test_what_is_served_beside_calls_goes_with_the_server(served: Served) -> Non
     served.rpc.close()
     served.rpc.serve_description()
     served.rpc.serve_health()
+
+
+@dataclass
+class Number:
+    value: int
+
+
+Count = Rpc("Count", Number, Number, kind=RpcKind.SERVER_STREAM)
+Add = Rpc("Add", Number, Number, kind=RpcKind.CLIENT_STREAM)
+
+
+def count(stream: ServerStream[Number, Number], arg: object) -> None:
+    for value in range(stream.request.value):
+        stream.send(Number(value))
+    if stream.request.value == 9:
+        stream.fail("too many", RpcErrorCode.OUT_OF_RANGE)
+    else:
+        stream.end()
+
+
+def test_a_call_prints_what_a_server_streams(served: Served) -> None:
+    served.rpc.register_stream(Count, count)
+    name = "tests.rpc.test_commands:Count"
+    assert served.run("call", served.url, name, '{"value": 2}') == (
+        0,
+        '{"value": 0}\n{"value": 1}\n',
+        "",
+    )
+    code, out, err = served.run("call", served.url, name, '{"value": 9}')
+    assert (code, out.count("\n")) == (1, 9)
+    assert "too many" in err
+
+
+def test_a_call_of_another_stream_is_refused(served: Served) -> None:
+    code, out, err = served.run("call", served.url, "tests.rpc.test_commands:Add", '{"value": 2}')
+    assert (code, out) == (1, "")
+    assert "is a client-stream" in err
+
+
+def test_a_description_tells_the_kind_of_a_stream(served: Served) -> None:
+    served.rpc.register_stream(Count, count)
+    served.rpc.serve_description("/kinds")
+    code, out, err = served.run("describe", f"{served.url}/kinds")
+    assert (code, err) == (0, "")
+    assert "Count(Number) -> Number  (server-stream)\n" in out
