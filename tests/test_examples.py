@@ -104,10 +104,9 @@ def lines_of(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def test_every_example_has_a_test() -> None:
-    here = Path(__file__)
-    others = "test_http_examples.py"
-    texts = [path.read_text("utf-8") for path in (here, here.with_name(others))]
-    tested = set(re.findall(r'"(\w+\.py)"', "".join(texts))) - {others}
+    files = list(Path(__file__).parent.glob("test_*examples.py"))
+    texts = [path.read_text("utf-8") for path in files]
+    tested = set(re.findall(r'"(\w+\.py)"', "".join(texts))) - {path.name for path in files}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
