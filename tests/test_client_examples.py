@@ -32,11 +32,21 @@ class Site:
             self.server = server = HttpServer(thread.base)
             server.serve_directory("/files/", root)
             server.set_cb("/moved", self._move)
+            server.set_cb("/changes", self._change)
             server.set_cb("/plain", lambda request, arg: request.send_reply(200, None, DATA))
             self.port = server.bind_socket("127.0.0.1", 0, tls=context).port
 
         thread.call(start)
         self.url = f"https://127.0.0.1:{self.port}"
+
+    def _change(self, request, arg) -> None:  # type: ignore[no-untyped-def]
+        """A file that is another one by the time its parts are asked for: all of it is sent."""
+        if request.method == "GET":
+            self.ranges.append(request.input_headers.find("Range"))
+            assert request.input_headers.find("If-Range") == '"1"'
+        request.output_headers.add("Accept-Ranges", "bytes")
+        request.output_headers.add("ETag", '"1"' if request.method == "HEAD" else '"2"')
+        request.send_reply(200, None, DATA)
 
     def _move(self, request, arg) -> None:  # type: ignore[no-untyped-def]
         request.output_headers.add("Location", "/files/data")
@@ -86,4 +96,14 @@ def test_a_download_that_fails_leaves_nothing(site: Site, tmp_path: Path) -> Non
     done = run("parallel_download.py", *arguments)
     assert done.returncode == 1
     assert "404" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_changes_between_its_parts_is_given_up(site: Site, tmp_path: Path) -> None:
+    arguments = ["--cafile", str(site.cafile), f"{site.url}/changes", str(tmp_path / "out")]
+    done = run("parallel_download.py", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "status 200, 206 was wanted" in done.stderr
+    assert len(site.ranges) > 0
+    assert all(each is not None and each.startswith("bytes=") for each in site.ranges)
     assert list(tmp_path.iterdir()) == []
