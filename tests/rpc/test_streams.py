@@ -13,7 +13,7 @@ import pytest
 
 from evsvc.core import EventBase, FakeClock
 from evsvc.core.errors import ArgumentError, StateError
-from evsvc.http import ClientOptions, HttpConnection, HttpServer
+from evsvc.http import ClientOptions, HttpConnection, HttpRequest, HttpServer
 from evsvc.rpc import (
     EVRPC_CONTINUE,
     EVRPC_INPUT,
@@ -1025,3 +1025,30 @@ def test_a_limit_of_silence_that_the_program_chose_for_a_connection_counts(
     server.register_stream(Count, keep_silent(base, 11.0))
     listener.open(Count, request=Item(1))
     assert listener.finish()[0].error == EVRPC_STATUS_ERR_TIMEOUT
+
+
+def test_the_bytes_on_the_wire_are_those_of_the_page(
+    server: RpcServer, connect: Callable[[], HttpConnection], loop: Loop
+) -> None:
+    def begin(stream: ItemStream, arg: object) -> None:
+        stream.send(Item(7, "a"))
+        stream.fail("no more", RpcErrorCode.OUT_OF_RANGE)
+
+    server.register_stream(Count, begin)
+    request = HttpRequest()
+    request.output_headers.add("Content-Type", "application/json+stream; charset=utf-8")
+    request.output_buffer.add(b'\0\0\0\0\x0c{"number":1}' + b"\2\0\0\0\0")
+    connect().make_request(request, "POST", "/.rpc.Count")
+    loop.until(lambda: request.connection is None)
+    assert request.response_code == 200
+    assert request.input_headers.find("Content-Type") == "application/json+stream"
+    failure = b'{"code": "OUT_OF_RANGE", "message": "no more"}\n'
+    message = b'{"number":7,"text":"a"}'
+    assert bytes(request.input_buffer) == (
+        b"\0\0\0\0"
+        + bytes([len(message)])
+        + message
+        + b"\2\0\0\0"
+        + bytes([len(failure)])
+        + failure
+    )
