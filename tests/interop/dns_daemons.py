@@ -30,7 +30,9 @@ class LoopThread:
 
     def __init__(self) -> None:
         self.base = EventBase()
-        self._thread = threading.Thread(target=self.base.loop, args=(EVLOOP_NO_EXIT_ON_EMPTY,))
+        self._thread = threading.Thread(
+            target=self.base.loop, args=(EVLOOP_NO_EXIT_ON_EMPTY,), daemon=True
+        )
         self._thread.start()
 
     def call(self, fn: Callable[..., Result], *args: Any) -> Result:
@@ -96,7 +98,7 @@ class Daemon:
             text=True,
             **options,
         )
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
