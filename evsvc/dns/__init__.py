@@ -89,9 +89,11 @@ from .handlers.zone import DnsZone, ZoneOptions
 from .options import DnsServerOptions, RateLimit, ResolverOptions
 from .resolver.answer import Answer
 from .resolver.cache import CachedAnswer
+from .resolver.flight import Transport
 from .resolver.lookup import Lookup
 from .resolver.ordering import order_services
 from .resolver.resolver import LookupCallback, QueryCallback, Resolver
+from .resolver.transport import TransportMaker
 from .server.counters import DnsServerCounters
 from .server.finished import ReplyGroup
 from .server.ports import TcpServerPort, UdpServerPort
@@ -214,6 +216,8 @@ __all__ = [
     "Srv",
     "Svcb",
     "TcpServerPort",
+    "Transport",
+    "TransportMaker",
     "UdpServerPort",
     "ZoneOptions",
     "err_to_string",

@@ -47,7 +47,6 @@ from .waits import Waits
 
 if TYPE_CHECKING:
     from ...core import EventBase, EventFlag
-    from ...core.resolver import SocketAddress
     from ..options import ResolverOptions
     from .flight import Transport
     from .transport import TransportMaker
@@ -228,12 +227,12 @@ class LookupEngine:
         self.cache.clear()
         self._plan_probe()
 
-    def replace_nameservers(self, addresses: Iterable[SocketAddress]) -> None:
+    def replace_nameservers(self, servers: Iterable[Nameserver]) -> None:
         """Go over to other nameservers; what is on the wire is asked anew."""
         suspended = self._suspended
         self.suspend()
-        for address in addresses:
-            self.pool.add(Nameserver(address))
+        for server in servers:
+            self.pool.add(server)
         self._suspended = suspended
         self._pump()
 

@@ -90,7 +90,9 @@ class Sent:
 
 
 class Transport(Protocol):
-    """How queries reach one nameserver.
+    """How queries reach one nameserver; see `Resolver.nameserver_transport_add`.
+
+    Of a query `sent` the packet is for the wire: `sent.packet`, whole, without a length before it.
 
     Its maker hands it `on_packet(sent, packet)`, which tells whether that was a reply, and
     `on_lost(sent, answered)` for a query whose reply can no longer come; `answered` tells whether

@@ -7,7 +7,7 @@ resolv.conf(5); evdns.c's nameserver_failed and nameserver_probe_failed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,8 @@ class Nameserver:
     """One nameserver and its health.
 
     address: its socket address;  name: what it is called in messages;  maker: how it is reached,
-    None is UDP, and TCP for what was cut;  up: whether it is believed to answer;  probe_at: when
+    None is UDP, and TCP for what was cut;  from_file: whether a resolv.conf named it, not the
+    program;  up: whether it is believed to answer;  probe_at: when
     it is probed next, None while it is up or a probe is under way;  takes_edns: False once it has
     refused EDNS;  changes_letters: True once it was found not to repeat the letters of a name.
     """
@@ -40,6 +41,7 @@ class Nameserver:
         "address",
         "changes_letters",
         "failed_probes",
+        "from_file",
         "maker",
         "name",
         "probe_at",
@@ -49,9 +51,15 @@ class Nameserver:
     )
 
     def __init__(
-        self, address: SocketAddress, name: str = "", maker: TransportMaker | None = None
+        self,
+        address: SocketAddress,
+        name: str = "",
+        maker: TransportMaker | None = None,
+        *,
+        from_file: bool = False,
     ) -> None:
         self.address = address
+        self.from_file = from_file
         self.name = name or format_sockaddr_port(address)
         self.maker = maker
         self.up = True
@@ -108,6 +116,26 @@ class NameserverPool:
                 f"more than {self.options.nameservers} nameservers, with {server.name}"
             )
         self.servers.append(server)
+
+    def with_file(self, addresses: Iterable[SocketAddress]) -> list[Nameserver]:
+        """Return the nameservers, unused, as they are when a file names these and no others.
+
+        Those of the program stay; those of the file stand where the file's stood, or last.
+        """
+        marks = [server.from_file for server in self.servers]
+        place = marks.index(True) if True in marks else len(marks)
+        line = [Nameserver(address, from_file=True) for address in addresses]
+        own = [
+            (at, Nameserver(server.address, server.name, server.maker))
+            for at, server in enumerate(self.servers)
+            if not server.from_file
+        ]
+        before = [server for at, server in own if at < place]
+        after = [server for at, server in own if at >= place]
+        taken = {server.name for server in before + after}
+        room = self.options.nameservers - len(taken)
+        line = [server for server in line if server.name not in taken][:room]
+        return before + line + after
 
     def clear(self) -> None:
         """Forget all nameservers."""

@@ -236,9 +236,11 @@ class Resolver(Closing):
         """Forget the nameservers, and hold all lookups until `resume`.
 
         Look-ups on the wire start anew then, and what the cache has of the old nameservers is
-        forgotten.  Source: evdns_base_clear_nameservers_and_suspend.
+        forgotten.  A resolv.conf that was read gives no nameservers any more, even if it changes,
+        until it is parsed again.  Source: evdns_base_clear_nameservers_and_suspend.
         """
         self._require_open()
+        self._resolv_conf_classes &= ~DNS_OPTION_NAMESERVERS
         self._engine.suspend()
 
     def resume(self) -> None:
@@ -267,8 +269,9 @@ class Resolver(Closing):
     def resolv_conf_parse(self, flags: int, filename: str | None) -> ConfigResult:
         """Read a resolv.conf; `flags` (DNS_OPTION_*) tells which directives count.
 
-        Its nameservers, search list and options replace those of another one read before.  When
-        the file changes, it is read again on the next look-up, a second later at most.
+        Its nameservers, search list and options replace those of another one read before; the
+        nameservers that the program added itself stay.  When the file changes, it is read again on
+        the next look-up, a second later at most.
 
         Returns EVDNS_ERROR_NONE; EVDNS_ERROR_NO_NAMESERVERS_CONFIGURED when there was none, and
         127.0.0.1 was taken; EVDNS_ERROR_FAILED_TO_OPEN_FILE or EVDNS_ERROR_FILE_TOO_LARGE when
@@ -303,15 +306,19 @@ class Resolver(Closing):
             self._set_search(config.search)
         if not flags & DNS_OPTION_NAMESERVERS:
             return result
-        most = self.options.nameservers
-        for address in config.nameservers[most:]:
-            log.warning("ignored in resolv.conf: more than %d nameservers, with %s", most, address)
-        wanted = list(config.nameservers[:most])
-        if wanted and wanted != [server.address for server in self._engine.pool.servers]:
-            self._engine.replace_nameservers(wanted)
+        pool = self._engine.pool
+        if config.nameservers:
+            wanted = pool.with_file(config.nameservers)
+            names = [server.name for server in wanted]
+            if names != [server.name for server in pool.servers]:
+                self._engine.replace_nameservers(wanted)
+            for address in config.nameservers:
+                if not any(server.address == address for server in pool.servers):
+                    most = self.options.nameservers
+                    log.warning("ignored: more than %d nameservers, with %s", most, address)
         if self.count_nameservers() or flags & DNS_OPTION_NAMESERVERS_NO_DEFAULT:
             return result
-        self.nameserver_sockaddr_add(_DEFAULT_NAMESERVER)
+        pool.add(Nameserver(_DEFAULT_NAMESERVER, from_file=True))
         return result or ConfigResult.EVDNS_ERROR_NO_NAMESERVERS_CONFIGURED
 
     def _set_option_or_warn(self, name: str, value: str | None, classes: int) -> None:

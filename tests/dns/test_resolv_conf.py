@@ -1,0 +1,87 @@
+"""A resolv.conf that changes, beside the nameservers that the program added itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from evsvc.core import EVLOOP_NONBLOCK
+from evsvc.dns import DNS_OPTIONS_ALL, Resolver, ResolverOptions
+from evsvc.doh import add_doh_nameserver
+
+
+@pytest.fixture
+def conf(base, tmp_path, clock):
+    """The path of a resolv.conf, and `look(resolver)`: its nameservers once it has followed."""
+    path = tmp_path / "resolv.conf"
+
+    def look(resolver: Resolver) -> list[tuple[str, int]]:
+        clock.advance(1)
+        base.loop(EVLOOP_NONBLOCK)  # the loop's time is that of its last pass
+        resolver.getaddrinfo("127.0.0.1", 80, None, lambda *args: None)
+        count = resolver.count_nameservers()
+        return [resolver.nameserver_addr(index)[:2] for index in range(count)]
+
+    return path, look
+
+
+def test_a_changed_resolv_conf_leaves_the_nameservers_of_the_program(base, conf) -> None:
+    path, look = conf
+    path.write_text("nameserver 127.0.0.2\nnameserver 127.0.0.3\n")
+    with Resolver(base, 0, hosts="/dev/null") as resolver:
+        resolver.nameserver_ip_add("127.0.0.9")
+        resolver.resolv_conf_parse(DNS_OPTIONS_ALL, str(path))
+        resolver.nameserver_ip_add("127.0.0.1", tls=True, server_hostname="dns.test")
+        add_doh_nameserver(resolver, "https://127.0.0.1/dns-query")
+        path.write_text("nameserver 127.0.0.4\nnameserver 127.0.0.9\n")
+        expected = [
+            ("127.0.0.9", 53),
+            ("127.0.0.4", 53),
+            ("127.0.0.1", 853),
+            ("127.0.0.1", 443),
+        ]
+        assert look(resolver) == expected
+
+
+def test_a_changed_resolv_conf_that_names_none_leaves_the_nameservers(base, conf) -> None:
+    path, look = conf
+    path.write_text("nameserver 127.0.0.2\n")
+    with Resolver(base, resolv_conf=str(path), hosts="/dev/null") as resolver:
+        path.write_text("# about to be written\n")
+        assert look(resolver) == [("127.0.0.2", 53)]
+
+
+def test_the_default_nameserver_gives_way_to_those_of_the_file(base, conf) -> None:
+    path, look = conf
+    with Resolver(base, resolv_conf=str(path), hosts="/dev/null") as resolver:
+        assert look(resolver) == [("127.0.0.1", 53)]
+        path.write_text("nameserver 127.0.0.2\n")
+        assert look(resolver) == [("127.0.0.2", 53)]
+
+
+def test_cleared_nameservers_do_not_come_back_with_a_changed_resolv_conf(base, conf) -> None:
+    """Else a program that asks over TLS alone would ask in the clear one day."""
+    path, look = conf
+    path.write_text("nameserver 127.0.0.2\n")
+    with Resolver(base, resolv_conf=str(path), hosts="/dev/null") as resolver:
+        resolver.clear_nameservers_and_suspend()
+        resolver.nameserver_ip_add("127.0.0.1", tls=True)
+        resolver.resume()
+        path.write_text("nameserver 127.0.0.3\nnameserver 127.0.0.4\noptions ndots:2\n")
+        assert look(resolver) == [("127.0.0.1", 853)]
+        assert resolver.options.ndots == 2
+        resolver.resolv_conf_parse(DNS_OPTIONS_ALL, str(path))
+        assert resolver.count_nameservers() == 3
+
+
+@pytest.mark.parametrize(("limit", "count"), [(3, 3), (2, 2)])
+def test_the_nameservers_of_a_file_have_the_room_that_the_programs_leave(
+    base, conf, limit, count, caplog
+) -> None:
+    path, _ = conf
+    path.write_text("nameserver 127.0.0.2\nnameserver 127.0.0.3\n")
+    options = ResolverOptions(nameservers=limit)
+    with Resolver(base, 0, options=options, hosts="/dev/null") as resolver:
+        resolver.nameserver_ip_add("127.0.0.1", tls=True)
+        resolver.resolv_conf_parse(DNS_OPTIONS_ALL, str(path))
+        assert resolver.count_nameservers() == count
+    assert ("more than" in caplog.text) == (count == 2)
