@@ -128,6 +128,7 @@ class ResolverOptions:
     stale_s:       seconds beyond its time for which an answer is kept, and told when no nameserver
                    gives another (RFC 8767); 0 is never.  Such an answer `is_stale`.
     prefetch:      ask anew for what is asked in the last tenth of its time in the cache.
+    follow_files:  read a resolv.conf and hosts files again when they have changed.
     resolv_conf_bytes, hosts_bytes, hosts_entries: largest files read, and most host names kept.
     """
 
@@ -165,6 +166,7 @@ class ResolverOptions:
     max_negative_ttl_s: int = 10800
     stale_s: float = 0
     prefetch: bool = False
+    follow_files: bool = True
     resolv_conf_bytes: int = 64 * 1024
     hosts_bytes: int = 8 * 1024 * 1024
     hosts_entries: int = 262144
@@ -335,6 +337,10 @@ def _switch_on(text: str | None) -> bool:
     return True
 
 
+def _switch_off(text: str | None) -> bool:
+    return not _switch_on(text)
+
+
 def _default_edns(text: str | None) -> int:
     _switch_on(text)
     return EDNS_UDP_BYTES
@@ -385,6 +391,7 @@ _SETTINGS: dict[str, _Setting] = {
     "no-aaaa": _Setting("no_aaaa", _switch_on),
     "single-request": _Setting("single_request", _switch_on),
     "trust-ad": _Setting("trust_ad", _switch_on),
+    "no-reload": _Setting("follow_files", _switch_off),
     "edns0": _Setting("edns_udp_bytes", _default_edns),
     "edns-udp-size": _Setting("edns_udp_bytes", _integer(MIN_UDP_BYTES, MAX_MESSAGE_BYTES)),
 }

@@ -19,10 +19,14 @@ from evsvc.dns import (
     DnsArgumentError,
     DnsFileError,
     DnsServerOptions,
+    ForwardOptions,
+    RateLimit,
+    RegistryOptions,
     Resolver,
     ResolverOptions,
+    ZoneOptions,
 )
-from evsvc.dns.options import _RESOLVER_RANGES, _SERVER_RANGES, _SETTINGS
+from evsvc.dns.options import _RATE_RANGES, _RESOLVER_RANGES, _SERVER_RANGES, _SETTINGS
 from evsvc.dns.resolver.sysconfig import domain_of_host, parse_resolv_conf
 
 OPTIONS = ResolverOptions()
@@ -35,7 +39,18 @@ def test_every_setting_and_range_is_of_a_field() -> None:
     assert set(_SERVER_RANGES) <= {field.name for field in dataclasses.fields(DnsServerOptions)}
 
 
-INTEGERS = ["ndots", "max-timeouts", "max-inflight", "attempts", "so-rcvbuf", "max-probe-timeout"]
+INTEGERS = [
+    "ndots",
+    "max-timeouts",
+    "max-inflight",
+    "attempts",
+    "randomize-case",
+    "so-rcvbuf",
+    "so-sndbuf",
+    "max-probe-timeout",
+    "probe-backoff-factor",
+    "edns-udp-size",
+]
 SECONDS = ["timeout", "getaddrinfo-allow-skew", "initial-probe-timeout", "tcp-idle-timeout"]
 
 
@@ -74,6 +89,26 @@ def test_seconds_are_a_millisecond_or_more(name) -> None:
         ("edns-udp-size", "65536", "edns_udp_bytes", 65535),
         ("bind-to", "8.8.8.8:80", "bind_to", ("8.8.8.8", 80)),
         ("bind-to", "3::4", "bind_to", ("3::4", 53, 0, 0)),
+        ("bind-to", "1.2.3.4", "bind_to", ("1.2.3.4", 53)),
+        ("bind-to", "::1:82", "bind_to", ("::0.1.0.130", 53, 0, 0)),
+        ("ndots", "0", "ndots", 0),
+        ("max-inflight", "0", "max_inflight", 1),
+        ("attempts", "0", "attempts", 1),
+        ("max-probe-timeout", "0", "max_probe_timeout_s", 1),
+        ("probe-backoff-factor", "0", "probe_backoff_factor", 1),
+        ("initial-probe-timeout", "3600", "initial_probe_timeout_s", 3600),
+        ("getaddrinfo-allow-skew", "3", "getaddrinfo_skew_s", 3.0),
+        ("so-rcvbuf", "8192", "receive_buffer_bytes", 8192),
+        ("so-sndbuf", "8192", "send_buffer_bytes", 8192),
+        ("tcp-idle-timeout", "0.5", "tcp_idle_s", 0.5),
+        ("edns-udp-size", "512", "edns_udp_bytes", 512),
+        ("edns-udp-size", "65535", "edns_udp_bytes", 65535),
+        ("edns0", None, "edns_udp_bytes", 1232),
+        ("rotate", None, "rotate", True),
+        ("no-aaaa", None, "no_aaaa", True),
+        ("single-request", None, "single_request", True),
+        ("trust-ad", None, "trust_ad", True),
+        ("no-reload", None, "follow_files", False),
         ("use-vc", None, "use_vc", True),
         ("ignore-tc", "", "ignore_tc", True),
     ],
@@ -83,7 +118,20 @@ def test_settings_are_clipped_to_their_range(name, value, field, expected) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("use-vc", "1"), ("ignore-tc", "1"), ("bind-to", "3.14"), ("bind-to", None)]
+    ("name", "value"),
+    [
+        ("use-vc", "1"),
+        ("ignore-tc", "1"),
+        ("edns0", "1"),
+        ("rotate", "1"),
+        ("no-aaaa", "1"),
+        ("single-request", "1"),
+        ("trust-ad", "1"),
+        ("no-reload", "1"),
+        ("bind-to", "3.14"),
+        ("bind-to", "foo"),
+        ("bind-to", None),
+    ],
 )
 def test_settings_refuse_what_they_do_not_take(name, value) -> None:
     with pytest.raises(DnsArgumentError):
@@ -112,10 +160,63 @@ def test_resolver_options_have_both_limits(name) -> None:
 
 @pytest.mark.parametrize("name", list(_SERVER_RANGES))
 def test_server_options_have_limits(name) -> None:
-    low, _ = _SERVER_RANGES[name]
+    low, high = _SERVER_RANGES[name]
     DnsServerOptions(**{name: low})
     with pytest.raises(DnsArgumentError, match=name):
         DnsServerOptions(**{name: low - 1})
+    if high != float("inf"):
+        DnsServerOptions(**{name: high})
+        with pytest.raises(DnsArgumentError, match=name):
+            DnsServerOptions(**{name: high + 1})
+
+
+@pytest.mark.parametrize("name", list(_RATE_RANGES))
+def test_a_rate_limit_has_limits(name) -> None:
+    low, high = _RATE_RANGES[name]
+    RateLimit(**{name: low})
+    with pytest.raises(DnsArgumentError, match=name):
+        RateLimit(**{name: low - 1})
+    if high != float("inf"):
+        RateLimit(**{name: high})
+        with pytest.raises(DnsArgumentError, match=name):
+            RateLimit(**{name: high + 1})
+
+
+@pytest.mark.parametrize(
+    ("make", "good", "bad"),
+    [
+        (ResolverOptions, {"lookup_timeout_s": 0.001}, {"lookup_timeout_s": 0.0009}),
+        (DnsServerOptions, {"tcp_idle_s": 0.001}, {"tcp_idle_s": 0.0009}),
+        (DnsServerOptions, {"tls_handshake_s": 0.001}, {"tls_handshake_s": 0.0009}),
+        (ZoneOptions, {"keep_s": 0}, {"keep_s": -0.001}),
+        (ZoneOptions, {"file_bytes": 0}, {"file_bytes": -1}),
+        (ZoneOptions, {"message_bytes": 1}, {"message_bytes": 0}),
+        (ZoneOptions, {"message_bytes": 32768}, {"message_bytes": 32769}),
+        (ForwardOptions, {"timeout_s": 0.001}, {"timeout_s": 0}),
+        (ForwardOptions, {"timeout_s": 1e9}, {"timeout_s": float("inf")}),
+        (ForwardOptions, {"pending": 1}, {"pending": 0}),
+        (ForwardOptions, {"keep_s": 0}, {"keep_s": -0.001}),
+        (RegistryOptions, {"ttl_s": 0}, {"ttl_s": -1}),
+        (RegistryOptions, {"ttl_s": 2**31 - 1}, {"ttl_s": 2**31}),
+        (RegistryOptions, {"keep_s": 0}, {"keep_s": -0.001}),
+        (RegistryOptions, {"endpoints": 1}, {"endpoints": 0}),
+    ],
+)
+def test_options_are_taken_up_to_their_limit(make, good, bad) -> None:
+    make(**good)
+    with pytest.raises(DnsArgumentError, match=next(iter(bad)).partition("_")[0]):
+        make(**bad)
+
+
+def test_defaults_are_libevents_but_for_two() -> None:
+    """Those are 50 ms of skew (RFC 8305), and datagrams of 1232 bytes by EDNS."""
+    assert (OPTIONS.ndots, OPTIONS.timeout_s, OPTIONS.max_timeouts) == (1, 5, 3)
+    assert (OPTIONS.max_inflight, OPTIONS.attempts, OPTIONS.randomize_case) == (64, 3, True)
+    assert (OPTIONS.initial_probe_timeout_s, OPTIONS.max_probe_timeout_s) == (10, 3600)
+    assert (OPTIONS.probe_backoff_factor, OPTIONS.tcp_idle_s) == (3, 5)
+    assert (OPTIONS.receive_buffer_bytes, OPTIONS.send_buffer_bytes) == (0, 0)
+    assert (OPTIONS.use_vc, OPTIONS.ignore_tc, OPTIONS.bind_to) == (False, False, None)
+    assert (OPTIONS.getaddrinfo_skew_s, OPTIONS.edns_udp_bytes) == (0.05, 1232)
 
 
 def test_the_idle_time_of_a_server_may_be_for_ever_but_not_zero() -> None:

@@ -85,3 +85,16 @@ def test_the_nameservers_of_a_file_have_the_room_that_the_programs_leave(
         resolver.resolv_conf_parse(DNS_OPTIONS_ALL, str(path))
         assert resolver.count_nameservers() == count
     assert ("more than" in caplog.text) == (count == 2)
+
+
+@pytest.mark.parametrize("way", ["option", "file"])
+def test_files_are_not_followed_where_that_is_not_wanted(base, conf, way) -> None:
+    path, look = conf
+    path.write_text("nameserver 127.0.0.2\n" + "options no-reload\n" * (way == "file"))
+    options = ResolverOptions(follow_files=way == "file")
+    with Resolver(base, resolv_conf=str(path), hosts="/dev/null", options=options) as resolver:
+        path.write_text("nameserver 127.0.0.3\n")
+        assert look(resolver) == [("127.0.0.2", 53)]
+        resolver.resolv_conf_parse(DNS_OPTIONS_ALL, str(path))
+        path.write_text("nameserver 127.0.0.4\nsearch test\n")
+        assert look(resolver) == [("127.0.0.4" if way == "file" else "127.0.0.3", 53)]

@@ -179,3 +179,8 @@ def test_a_resolver_cannot_look_up_its_own_nameserver(resolver) -> None:
 def test_the_number_of_connections_has_its_range(connections) -> None:
     with pytest.raises(ArgumentError, match="connections"):
         DohClientOptions(connections=connections)
+
+
+@pytest.mark.parametrize("connections", [1, 1024])
+def test_the_number_of_connections_reaches_its_limits(connections) -> None:
+    assert DohClientOptions(connections=connections).connections == connections

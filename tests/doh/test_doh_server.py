@@ -237,3 +237,8 @@ def test_a_reply_that_is_not_whole_lives_no_time(cut) -> None:
     packet = reply.to_wire()
     assert lifetime_of(packet) == 60
     assert lifetime_of(packet[:cut]) == 0
+
+
+@pytest.mark.parametrize("right", [{"query_bytes": 12}, {"query_bytes": 65535}, {"max_age_s": 0}])
+def test_options_are_taken_up_to_their_limit(right) -> None:
+    DohOptions(**right)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
+import dns.name
 import dns.rdatatype
+from dns.rdatatype import RdataType
 
 from ..errors import (
     DNS_ERR_NODATA,
     DNS_ERR_NONE,
     DNS_ERR_NOTEXIST,
+    DnsArgumentError,
     DnsResult,
 )
 from ..wire.names import is_localhost, name_to_text
@@ -48,6 +53,30 @@ class Answer:
     def is_known(self) -> bool:
         """Whether it tells something of the name, be it that there is nothing."""
         return self.result == DNS_ERR_NONE or self.result in ABSENCES
+
+
+def answers_of_addresses(
+    name: dns.name.Name, addresses: Iterable[str | IPv4Address | IPv6Address], ttl_s: int
+) -> dict[Question, Answer]:
+    """Return the answers about a name that has these addresses and no others.
+
+    Raises DnsArgumentError for what is no IP address.
+    """
+    text = name_to_text(name)
+    found: dict[RdataType, list[Record]] = {rdtype: [] for rdtype in _LOOPBACK}
+    for given in addresses:
+        try:
+            address = ip_address(given)
+        except ValueError:
+            raise DnsArgumentError(f"not an IP address: {given!r}") from None
+        rdtype = dns.rdatatype.A if address.version == 4 else dns.rdatatype.AAAA
+        found[rdtype].append(Record(text, int(rdtype), ttl_s, str(address)))
+    return {
+        Question(name, rdtype): Answer(
+            DNS_ERR_NONE if records else DNS_ERR_NODATA, tuple(records), ttl_s, text
+        )
+        for rdtype, records in found.items()
+    }
 
 
 def answer_at_home(question: Question) -> Answer | None:

@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,7 @@ from ..options import DNS_PORT, TLS_PORT, ResolverOptions, parse_nameserver
 from ..wire.names import parse_name
 from ..wire.replies import Question
 from .addrinfo import AddrInfoResolver
-from .answer import Answer
+from .answer import Answer, answers_of_addresses
 from .cache import CachedAnswer
 from .engine import LookupEngine
 from .flight import Way
@@ -329,6 +329,8 @@ class Resolver(Closing):
 
     def _follow_files(self) -> None:
         """Read the files again that have changed, looked at once a second at most."""
+        if not self.options.follow_files:
+            return
         now = self._base.now
         if self._resolv_conf is not None and self._conf_files.changed(now):
             log.info("%s has changed", self._resolv_conf)
@@ -607,6 +609,27 @@ class Resolver(Closing):
     def cached_answers(self) -> list[CachedAnswer]:
         """Return what the cache has, the answer not used for longest first."""
         return self._engine.cache.entries(self._base.now)
+
+    def cache_write(
+        self,
+        name: str,
+        addresses: Iterable[str | ipaddress.IPv4Address | ipaddress.IPv6Address],
+        ttl_s: int,
+    ) -> None:
+        """Have `getaddrinfo` give these addresses for a name, and no others, for `ttl_s` seconds.
+
+        name: the whole name, as the search list plays no part.  What was known of it goes; without
+        addresses that is all.  The option `max_ttl_s` counts, and `max_negative_ttl_s` for a family
+        that has none.  Raises DnsArgumentError for what is no name, no address or no time to live,
+        and changes nothing then.  Source: evdns_cache_write.
+        """
+        if isinstance(ttl_s, bool) or not isinstance(ttl_s, int) or not 0 <= ttl_s < 2**31:
+            raise DnsArgumentError(f"ttl_s is an int from 0 to {2**31 - 1}: {ttl_s!r}")
+        answers = answers_of_addresses(parse_name(name), addresses, ttl_s)
+        self.flush_cache(name)
+        if any(answer.records for answer in answers.values()):
+            for question, answer in answers.items():
+                self._engine.cache.put(question.key, answer, self._base.now)
 
     def flush_cache(self, name: str | None = None) -> int:
         """Forget the cached answers of all types for a name, or with None all of them; how many.
