@@ -395,3 +395,13 @@ def test_addrconfig_leaves_a_family_that_was_asked_for(zone, make_resolver, resu
     make_resolver(server).getaddrinfo("h.example.com", 80, hints, results)
     results.wait()
     assert types_asked(server) == [AAAA]
+
+
+@pytest.mark.parametrize("flags", [socket.AI_V4MAPPED, socket.AI_V4MAPPED | socket.AI_ALL])
+def test_ipv4_addresses_are_not_mapped_into_ipv6(zone, make_resolver, results, flags) -> None:
+    server = zone(HOST4, [])
+    hints = AddrInfoHints(family=socket.AF_INET6, type=socket.SOCK_STREAM, flags=flags)
+    make_resolver(server).getaddrinfo("h.example.com", 80, hints, results)
+    results.wait()
+    assert results == [(EVUTIL_EAI_NODATA, [])]
+    assert types_asked(server) == [AAAA]

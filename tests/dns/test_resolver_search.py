@@ -582,3 +582,27 @@ def test_probes_ask_the_name_of_the_programs_choice(zone, make_resolver, results
     assert server.names == ["h.test", "up.test"]
     with pytest.raises(DnsArgumentError):
         make_resolver(probe_name="a..b")
+
+
+def test_a_name_that_appears_is_found_when_its_nearest_absence_is_over(
+    base, nameserver, make_reply, make_resolver, results, clock
+) -> None:
+    """The root's absence, a day long, is kept for the root's name alone."""
+
+    def script(packet: bytes) -> bytes:
+        name = dns.message.from_wire(packet).question[0].name
+        if b"\4test" in packet.lower() and clock.monotonic() > begin:
+            return make_reply(packet, f"{name} 5 A 192.0.2.7").to_wire()
+        soa = SOA.format(ttl=1 if b"\4test" in packet.lower() else 86400)
+        return make_reply(packet, rcode=3, authority=(soa,)).to_wire()
+
+    begin = clock.monotonic()
+    resolver = make_resolver(nameserver(script))
+    resolver.search_add("corp.test")
+    resolver.getaddrinfo("api", 80, V4, results)
+    results.wait()
+    clock.advance(1.1)
+    base.loop(EVLOOP_NONBLOCK)
+    resolver.getaddrinfo("api", 80, V4, results)
+    results.wait(2)
+    assert [result[0] for result in results] == [EVUTIL_EAI_NONAME, 0]

@@ -238,3 +238,33 @@ def test_bind_to_is_the_source_except_to_loopback(nameserver_address, bind_to, l
 def test_a_source_address_that_is_not_ours_is_an_os_error() -> None:
     with pytest.raises(OSError, match=r"assign|address"):
         open_udp_socket(("192.0.2.1", 53), ResolverOptions(bind_to=("192.0.2.9", 53)))
+
+
+@pytest.mark.parametrize("fault", ["closed port", "unreachable", "silence"])
+@pytest.mark.parametrize("over_tcp", [0, DNS_QUERY_USEVC])
+def test_a_nameserver_that_cannot_be_had_is_marked_as_down(
+    nameserver, make_resolver, results, caplog, fault, over_tcp
+) -> None:
+    silent = nameserver(lambda packet: None)
+    address = UNREACHABLE if fault == "unreachable" else silent.address
+    if fault == "closed port":
+        silent.close()
+    resolver = make_resolver(attempts=1, timeout_s=1, max_timeouts=1)
+    resolver.nameserver_sockaddr_add(address)
+    for count in (1, 2):
+        resolver.resolve_ipv4("host.example.com", over_tcp, results)
+        results.wait(count)
+    assert [result[0] for result in results] == [DNS_ERR_TIMEOUT] * 2
+    assert f"{address[0]}:{address[1]} is down" in caplog.text
+
+
+@pytest.mark.parametrize("rcode", [1, 2, 3, 4, 5, 9])
+def test_an_answer_about_a_name_never_marks_its_nameserver(
+    nameserver, make_resolver, make_reply, results, caplog, rcode
+) -> None:
+    server = nameserver(lambda packet: make_reply(packet, rcode=rcode).to_wire())
+    resolver = make_resolver(server, max_timeouts=1)
+    for count in (1, 2, 3):
+        resolver.resolve_ipv4("host.example.com", 0, results)
+        results.wait(count)
+    assert "is down" not in caplog.text

@@ -44,6 +44,22 @@ def test_slip_says_which_get_a_cut_reply(slip, verdicts) -> None:
     assert limiter.judge("2001:db8:0:100::1", 0.0) is PASS
 
 
+@pytest.mark.parametrize(
+    ("bits", "same", "other"),
+    [
+        ({"ipv4_prefix_bits": 1}, "127.255.255.255", "128.0.0.0"),
+        ({"ipv4_prefix_bits": 24}, "10.0.0.255", "10.0.1.0"),
+        ({"ipv4_prefix_bits": 32}, "10.0.0.1", "10.0.0.2"),
+        ({"ipv6_prefix_bits": 64}, "2001:db8::ffff:0:0:1", "2001:db8:0:1::1"),
+        ({"ipv6_prefix_bits": 128}, "2001:db8::1", "2001:db8::2"),
+    ],
+)
+def test_the_prefix_says_who_is_of_one_network(bits, same, other) -> None:
+    limiter = RateLimiter(RateLimit(burst=1, slip=0, **bits))
+    limiter.judge("2001:db8::1" if ":" in same else "10.0.0.1", 0.0)
+    assert [limiter.judge(host, 0.0) for host in (same, other)] == [DROP, PASS]
+
+
 def test_ipv4_clients_of_an_ipv6_socket_are_counted_by_their_own_networks() -> None:
     limiter = RateLimiter(RateLimit(burst=1, slip=0))
     hosts = ("::ffff:192.0.2.1", "::ffff:192.0.3.1", "192.0.2.2", "::ffff:192.0.2.3")
