@@ -26,6 +26,7 @@ from evsvc.dns import (
     ResolverOptions,
     Transport,
     TransportMaker,
+    err_to_string,
 )
 from evsvc.dns.resolver.transport import open_udp_socket
 from tests.dns.ports import bind_udp_and_tcp
@@ -304,3 +305,49 @@ def test_a_nameserver_may_be_reached_in_a_way_of_the_programs_own(make_resolver,
     results.wait()
     assert results[0][4] == ["192.0.2.7"]
     assert resolver.nameserver_addr(0) == ("192.0.2.1", 5300)
+
+
+@pytest.mark.parametrize(("ttl", "minimum"), [(42, 99), (99, 42), (42, 42)])
+@pytest.mark.parametrize("rcode", [0, 3])
+def test_an_absence_is_believed_for_the_soas_ttl_or_minimum(
+    nameserver, make_resolver, make_reply, results, ttl, minimum, rcode
+) -> None:
+    soa = f"test. {ttl} SOA n. h. 1 2 3 4 {minimum}"
+    server = nameserver(lambda packet: make_reply(packet, rcode=rcode, authority=(soa,)).to_wire())
+    make_resolver(server).resolve_ipv4("host.test", 0, results)
+    results.wait()
+    assert results[0][3] == 42
+
+
+def test_an_address_may_have_several_names(nameserver, make_resolver, make_reply, results) -> None:
+    """libevent tells the first alone."""
+    owner = "1.0.0.10.in-addr.arpa."
+    names = ["One.test", "two.test"]
+    records = [f"{owner} 60 PTR {name}." for name in names]
+    server = nameserver(lambda packet: make_reply(packet, *records).to_wire())
+    make_resolver(server).resolve_reverse("10.0.0.1", 0, results)
+    results.wait()
+    assert results[0][2] == 2
+    assert sorted(results[0][4]) == names
+
+
+TEXTS = {
+    0: "no error",
+    1: "misformatted query",
+    2: "server failed",
+    3: "name does not exist",
+    4: "query not implemented",
+    5: "refused",
+    65: "reply truncated or ill-formed",
+    66: "unknown",
+    67: "request timed out",
+    68: "dns subsystem shut down",
+    69: "dns request canceled",
+    70: "no records in the reply",
+    72: "[Unknown error code]",
+}
+
+
+@pytest.mark.parametrize("code", TEXTS)
+def test_errors_have_libevents_texts(code) -> None:
+    assert err_to_string(code) == TEXTS[code]

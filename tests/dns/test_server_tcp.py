@@ -157,6 +157,24 @@ def test_a_tcp_client_that_does_not_read_is_closed(make_server, connect) -> None
     assert client.closed
 
 
+@pytest.mark.parametrize(
+    ("name", "closed"), [("www.example.com", False), ("wwww.example.com", True)]
+)
+def test_unsent_replies_have_tcp_output_bytes_and_no_more(
+    make_server, connect, name, closed
+) -> None:
+    """Both replies are given before the first is sent; the second is a header alone."""
+    packet = query(name)
+    count = (65535 - len(query())) // 16
+    limit = 2 + len(query()) + 16 * count + 2 + 12
+    options = DnsServerOptions(tcp_output_bytes=limit)
+    port = make_server(answer_many(count), options=options).bind_tcp("127.0.0.1", 0)
+    client = connect(port, socket.SOCK_STREAM)
+    client.ask_all(packet, packet[:12])
+    assert len(client.frames()) == (0 if closed else 2)
+    assert client.closed == closed
+
+
 def test_a_tcp_client_that_ends_its_side_gets_its_replies(make_server, connect) -> None:
     kept = []
     port = make_server(lambda request, arg: kept.append(request)).bind_tcp("127.0.0.1", 0)
