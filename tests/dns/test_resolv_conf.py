@@ -98,3 +98,40 @@ def test_files_are_not_followed_where_that_is_not_wanted(base, conf, way) -> Non
         resolver.resolv_conf_parse(DNS_OPTIONS_ALL, str(path))
         path.write_text("nameserver 127.0.0.4\nsearch test\n")
         assert look(resolver) == [("127.0.0.4" if way == "file" else "127.0.0.3", 53)]
+
+
+def test_every_option_may_stand_in_the_file(base, conf) -> None:
+    path, _ = conf
+    path.write_text(
+        "nameserver 127.0.0.2\n"
+        "options ndots:2 timeout:1.5 attempts:2 max-timeouts:4 max-inflight:5 randomize-case:0\n"
+        "options bind-to:192.0.2.9 initial-probe-timeout:6 max-probe-timeout:70\n"
+        "options probe-backoff-factor:8 getaddrinfo-allow-skew:9 so-rcvbuf:10 so-sndbuf:11\n"
+        "options\ttcp-idle-timeout:12 use-vc ignore-tc edns-udp-size:4096 rotate no-aaaa\n"
+        "options single-request trust-ad no-reload debug inet6 no-such:1 attempts:x\n"
+    )
+    with Resolver(base, resolv_conf=str(path), hosts="/dev/null") as resolver:
+        assert resolver.options == ResolverOptions(
+            ndots=2,
+            timeout_s=1.5,
+            attempts=2,
+            max_timeouts=4,
+            max_inflight=5,
+            randomize_case=False,
+            bind_to=("192.0.2.9", 53),
+            initial_probe_timeout_s=6,
+            max_probe_timeout_s=70,
+            probe_backoff_factor=8,
+            getaddrinfo_skew_s=9,
+            receive_buffer_bytes=10,
+            send_buffer_bytes=11,
+            tcp_idle_s=12,
+            use_vc=True,
+            ignore_tc=True,
+            edns_udp_bytes=4096,
+            rotate=True,
+            no_aaaa=True,
+            single_request=True,
+            trust_ad=True,
+            follow_files=False,
+        )

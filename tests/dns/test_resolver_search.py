@@ -427,6 +427,34 @@ def test_options_of_resolv_conf_say_what_is_asked(
     assert types == asked
 
 
+@pytest.mark.parametrize(("option", "before_the_answer"), [("single-request", 1), ("ndots:1", 2)])
+def test_single_request_asks_for_ipv6_when_ipv4_is_answered(
+    nameserver, make_reply, make_resolver, results, option, before_the_answer
+) -> None:
+    def script(packet: bytes) -> bytes | None:
+        question = dns.message.from_wire(packet).question[0]
+        if question.rdtype == A:
+            results.base.once(-1, 1, answer_a, packet, 1)
+            return None
+        return make_reply(packet, f"{question.name} 60 AAAA 2001:db8::1").to_wire()
+
+    def answer_a(fd: int, what: int, packet: bytes) -> None:
+        seen.append(len(server.packets))
+        name = dns.message.from_wire(packet).question[0].name
+        reply = make_reply(packet, f"{name} 60 A 192.0.2.1").to_wire()
+        server.sock.sendto(reply, server.sources[0])
+
+    seen: list[int] = []
+    server = nameserver(script)
+    resolver = make_resolver(server, getaddrinfo_skew_s=3)
+    name, _, value = option.partition(":")
+    resolver.set_option(name, value)
+    resolver.getaddrinfo("h.test", 80, STREAM, results)
+    results.wait()
+    assert seen == [before_the_answer]
+    assert sorted(hosts(results[0])) == ["192.0.2.1", "2001:db8::1"]
+
+
 def test_trust_ad_asks_for_validation_and_believes_it(
     nameserver, make_reply, make_resolver, results
 ) -> None:
