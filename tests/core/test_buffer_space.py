@@ -244,3 +244,31 @@ def test_space_can_be_committed_once() -> None:
     with pytest.raises(StateError, match="no space is reserved"):
         buffer.commit_space(1)
     assert bytes(buffer) == b"abc"
+
+
+@pytest.mark.parametrize("content", [b"", b"old"])
+@pytest.mark.parametrize("change", ["there and back", "filled and emptied"])
+def test_what_left_and_came_back_is_a_change_too(content: bytes, change: str) -> None:
+    """A reservation and a position end, though the buffer holds again what it held."""
+    with EvBuffer(content) as buffer, EvBuffer() as other:
+        (area,) = buffer.reserve_space(1)
+        position = buffer.ptr_set(0)
+        if change == "filled and emptied":
+            buffer.add(b"x")
+            buffer.add_buffer(other)
+            other.add_buffer(buffer)
+            other.remove_buffer(buffer, len(content))
+        elif content:
+            other.add_buffer(buffer)
+            buffer.add_buffer(other)
+        else:
+            other.add(b"x")
+            buffer.add_buffer(other)
+            other.add_buffer(buffer)
+        assert bytes(buffer) == content
+        area[:1] = b"y"
+        with pytest.raises(StateError, match="has changed"):
+            buffer.commit_space(1)
+        with pytest.raises(StateError):
+            buffer.copyout(1, position)
+        assert bytes(buffer) == content

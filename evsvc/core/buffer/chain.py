@@ -154,7 +154,13 @@ class Chain:
     def take(self, source: Chain, size: int, at_front: bool) -> None:
         """Move the first `size` bytes of `source`, which must be there, to one of our ends."""
         if size == source.length and not self.length:
-            # The usual case, all of it into an empty one: they change what they have.
+            # The usual case, all of it into an empty one: they change what they have.  Each Mark is
+            # to see that, even when they change back.
+            source.chunks.append(b"")
+            source.chunks.pop()
+            if self.chunks is not NO_CHUNKS:
+                self.chunks.append(b"")
+                self.chunks.pop()
             self.place = self.clear_of = source.place = source.clear_of = None
             self.chunks, source.chunks = source.chunks, self.chunks
             self.start, source.start = source.start, 0
@@ -235,7 +241,7 @@ class Mark:
         self._start = chain.start
         # A deque's iterator refuses to go on when the deque has changed, at its end, too.  That
         # counts the changes without a counter, which every add and drain would have to pay for.
-        self._chunks = chunks = chain.chunks
+        self._chunks = chunks = chain.own_chunks()
         self._witness = iter(chunks)
 
     def fits(self, chain: Chain) -> bool:
