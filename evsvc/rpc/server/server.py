@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ...core import EventBase
     from ...http import HttpServer, ServerRequest
     from ..codecs.protocol import Codec
+    from .arrived import ArrivedCall
+    from .carrier import CallCarrier
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -72,7 +74,7 @@ class MethodOptions:
 _NO_LIMITS = MethodOptions()
 
 
-class _Method:
+class Method:
     """What is mounted under one name."""
 
     __slots__ = ("arg", "handler", "in_flight", "options", "rpc", "stream_options")
@@ -115,6 +117,8 @@ class RpcServer(Closing):
     application/octet-stream, as libevent's clients send them, is for EvtagCodec where that is among
     them, and else for the first.  None is MessagePack and JSON.
 
+    methods: what is mounted, by name; for what carries calls.
+
     packing: take compressed requests, and compress replies for who asks for it, but streams; None
     does neither.  Hooks see the bytes as they are on the wire.
 
@@ -125,9 +129,9 @@ class RpcServer(Closing):
         "_codecs",
         "_default_codec",
         "_http_server",
-        "_methods",
         "_paths",
         "hooks",
+        "methods",
         "packing",
     )
 
@@ -147,7 +151,7 @@ class RpcServer(Closing):
             raise ArgumentError(f"codecs are one or more, of different types: {codecs!r}")
         self._default_codec = self._codecs.setdefault(OCTET_STREAM, codecs[0])
         self._http_server = http_server
-        self._methods: dict[str, _Method] = {}
+        self.methods: dict[str, Method] = {}
         self._paths: list[str] = []  # of what is no call
         self.hooks = HookList()
         self.packing = None if packing is None else Packing(packing)
@@ -165,7 +169,7 @@ class RpcServer(Closing):
     @property
     def rpcs(self) -> list[Rpc[Any, Any]]:
         """The definitions that are served."""
-        return [method.rpc for method in self._methods.values()]
+        return [method.rpc for method in self.methods.values()]
 
     def register_rpc(
         self,
@@ -187,9 +191,9 @@ class RpcServer(Closing):
         self._check(rpc)
         if rpc.kind is RpcKind.ONE_WAY:
             handler = partial(_answer_first, handler)
-        method = _Method(rpc, handler, arg, options)
-        self._http_server.set_cb(rpc.path, self._on_request, method)
-        self._methods[rpc.name] = method
+        method = Method(rpc, handler, arg, options)
+        self._http_server.set_cb(rpc.path, self.begin_call, method)
+        self.methods[rpc.name] = method
 
     def register_stream(
         self,
@@ -209,9 +213,9 @@ class RpcServer(Closing):
         if not rpc.kind.is_stream:
             raise ArgumentError(f"register_rpc is for what is no stream: {rpc!r}")
         self._check(rpc)
-        method = _Method(rpc, handler, arg, options, stream_options)
-        self._http_server.set_cb(rpc.path, self._on_stream, method, streams=True)
-        self._methods[rpc.name] = method
+        method = Method(rpc, handler, arg, options, stream_options)
+        self._http_server.set_cb(rpc.path, self.begin_stream, method, streams=True)
+        self.methods[rpc.name] = method
 
     def _check(self, rpc: Rpc[Any, Any]) -> None:
         for codec in self._codecs.values():
@@ -243,7 +247,7 @@ class RpcServer(Closing):
 
         Raises ArgumentError when its name is not registered.  EVRPC_UNREGISTER.
         """
-        if self._methods.pop(rpc.name, None) is None:
+        if self.methods.pop(rpc.name, None) is None:
             raise ArgumentError(f"the RPC {rpc.name!r} is not registered")
         self._http_server.del_cb(rpc.path)
 
@@ -281,7 +285,7 @@ class RpcServer(Closing):
 
     def close(self) -> None:
         """Unregister everything; calls under way may still be finished.  Safe to repeat."""
-        for method in list(self._methods.values()):
+        for method in list(self.methods.values()):
             self.unregister_rpc(method.rpc)
         while self._paths:
             self._http_server.del_cb(self._paths.pop())
@@ -295,7 +299,8 @@ class RpcServer(Closing):
         http_request.output_headers.add("Content-Type", "application/json")
         http_request.send_reply(HTTP_OK, None, text.encode() + b"\n")
 
-    def _on_request(self, http_request: ServerRequest, method: _Method) -> None:
+    def begin_call(self, http_request: CallCarrier, method: Method) -> None:
+        """Answer a call whose request is here; what carries it calls this."""
         rpc = method.rpc
         if http_request.method != "POST":
             text = f"a call is made by POST, not {http_request.method}"
@@ -340,7 +345,7 @@ class RpcServer(Closing):
         return codec
 
     def _begin(
-        self, method: _Method, call: ServerCall[Any, Any], codec: Codec, goes_on: bool
+        self, method: Method, call: ServerCall[Any, Any], codec: Codec, goes_on: bool
     ) -> None:
         """Decode the request, and have the handler called."""
         if call.answered:
@@ -364,9 +369,7 @@ class RpcServer(Closing):
             self.callback_raised(call, exc)
         return None
 
-    def callback_raised(
-        self, call: ServerCall[Any, Any] | ServerStream[Any, Any], exc: BaseException
-    ) -> None:
+    def callback_raised(self, call: ArrivedCall[Any, Any], exc: BaseException) -> None:
         """Fail a call whose handler, or a callback of it, has raised; from that except clause."""
         if isinstance(exc, CallFailed):
             if not call.answered:
@@ -378,7 +381,8 @@ class RpcServer(Closing):
             raise exc
         self._http_server.service.callback_failed(exc, call)
 
-    def _on_stream(self, http_request: ServerRequest, method: _Method) -> None:
+    def begin_stream(self, http_request: CallCarrier, method: Method) -> None:
+        """Answer a stream whose head is here; what carries it calls this."""
         rpc = method.rpc
         if http_request.method != "POST":
             text = f"a stream is opened by POST, not {http_request.method}"
@@ -407,7 +411,7 @@ class RpcServer(Closing):
             self._begin_stream(method, stream, True)
         return None
 
-    def _begin_stream(self, method: _Method, stream: ServerStream[Any, Any], goes_on: bool) -> None:
+    def _begin_stream(self, method: Method, stream: ServerStream[Any, Any], goes_on: bool) -> None:
         """Have the handler called: with the one request, or at once."""
         if stream.finished:
             return  # while a hook held it
@@ -418,13 +422,13 @@ class RpcServer(Closing):
         else:
             self._run_handler(method, stream)
 
-    def _begin_sending(self, method: _Method, stream: ServerStream[Any, Any], arg: object) -> None:
+    def _begin_sending(self, method: Method, stream: ServerStream[Any, Any], arg: object) -> None:
         if hasattr(stream, "request"):
             self._run_handler(method, stream)
         else:
             _fail(stream, "the stream has no request")
 
-    def _run_handler(self, method: _Method, stream: ServerStream[Any, Any]) -> None:
+    def _run_handler(self, method: Method, stream: ServerStream[Any, Any]) -> None:
         try:
             method.handler(stream, method.arg)
         except BaseException as exc:
@@ -446,7 +450,7 @@ def _keep_request(stream: ServerStream[Any, Any], message: object, arg: object) 
 
 
 def _fail(
-    call: ServerCall[Any, Any] | ServerStream[Any, Any],
+    call: ArrivedCall[Any, Any],
     text: str,
     code: RpcErrorCode = RpcErrorCode.INVALID_ARGUMENT,
 ) -> None:
@@ -455,7 +459,7 @@ def _fail(
 
 
 def _refuse(
-    http_request: ServerRequest,
+    http_request: CallCarrier,
     rpc: Rpc[Any, Any],
     text: str,
     code: RpcErrorCode = RpcErrorCode.INVALID_ARGUMENT,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...core import EvBuffer
 from ...core.checks import require_callable
 from ...core.errors import StateError
 from ...http.errors import LocalProtocolError
@@ -16,14 +15,13 @@ from ..definition import Rpc, RpcKind
 from ..errors import PayloadError, RpcErrorCode
 from ..failures import encode_failure
 from ..frames import STREAM_SUFFIX, StreamOptions, encode_end, encode_message
-from ..hooks import HookRun
 from ..incoming import Incoming
-from .call import deadline_of, send_failure_body
+from .arrived import ArrivedCall, CallHome
+from .call import send_failure_body
 
 if TYPE_CHECKING:
-    from ...core import EventBase
-    from ...http import Headers, ServerConnection, ServerRequest
     from ..codecs.protocol import Codec
+    from .carrier import CallCarrier
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -34,20 +32,6 @@ EndCallback = Callable[["ServerStream[Request, Reply]", Any], object]
 """Called as `on_end(stream, arg)`."""
 
 _log = logging.getLogger("evsvc.rpc")
-
-
-class StreamHome(Protocol):
-    """What a stream needs of its server."""
-
-    @property
-    def base(self) -> EventBase:
-        """The event base."""
-
-    def hook_failed(self, exc: Exception) -> None:
-        """Log what a hook raised, and tell it."""
-
-    def callback_raised(self, call: Any, exc: BaseException) -> None:
-        """Fail a call whose code has raised, and tell the program."""
 
 
 class StreamState(enum.Enum):
@@ -73,25 +57,16 @@ NEXT: dict[tuple[StreamState, StreamStep], StreamState] = {
 }
 
 
-class ServerStream(Generic[Request, Reply]):
+class ServerStream(ArrivedCall[Request, Reply]):
     """A stream that arrived; a handler ends it by `end` or `fail`, at once or much later.
 
-    rpc:          the definition.
-    request:      the one request of a SERVER_STREAM; not there yet in an input hook.
-    http_request: the HTTP request that carries it, for its headers and peer.
-    cancelled:    whether the caller has ended its side before it was to: nobody waits any more.
+    `request` is the one of a SERVER_STREAM.
     """
 
     __slots__ = (
-        "_arrived",
         "_backlog",
-        "_cancel_cb",
-        "_codec",
         "_drained_cb",
         "_end_cb",
-        "_ended_cb",
-        "_home",
-        "_hook_run",
         "_incoming",
         "_is_counted",
         "_message_arg",
@@ -99,32 +74,20 @@ class ServerStream(Generic[Request, Reply]):
         "_options",
         "_refused",
         "_state",
-        "cancelled",
-        "http_request",
-        "request",
-        "rpc",
     )
-
-    request: Request
 
     def __init__(
         self,
-        home: StreamHome,
+        home: CallHome,
         rpc: Rpc[Request, Reply],
-        http_request: ServerRequest,
+        http_request: CallCarrier,
         codec: Codec,
         options: StreamOptions,
         max_request_bytes: int | None,
         ended_cb: Callable[[], object] | None,
     ) -> None:
-        self.rpc = rpc
-        self.http_request = http_request
-        self.cancelled = False
-        self._home = home
-        self._arrived = home.base.now
-        self._codec = codec
+        super().__init__(home, rpc, http_request, codec, ended_cb)
         self._options = options
-        self._ended_cb = ended_cb
         self._state = StreamState.OPEN
         most = options.max_message_bytes
         if max_request_bytes is not None:
@@ -134,11 +97,9 @@ class ServerStream(Generic[Request, Reply]):
         self._end_cb: EndCallback[Request, Reply] | None = None
         self._message_arg: Any = None
         self._drained_cb: tuple[Callable[[Any, Any], object], Any] | None = None
-        self._cancel_cb: tuple[Callable[[Any, Any], object], Any] | None = None
         self._backlog = 0
         self._refused = False  # a message, and nobody was told yet that there is room
         self._is_counted = False  # the one reply of a CLIENT_STREAM is sent
-        self._hook_run: HookRun | None = None
 
     @property
     def answered(self) -> bool:
@@ -146,45 +107,9 @@ class ServerStream(Generic[Request, Reply]):
         return self._state is StreamState.DONE
 
     @property
-    def finished(self) -> bool:
-        """Whether there is nothing more to do: it is ended, or the caller has gone."""
-        return self.cancelled or self._state is StreamState.DONE
-
-    @property
     def backlog(self) -> int:
         """How many bytes were sent since the output was empty last."""
         return self._backlog
-
-    @property
-    def metadata(self) -> Headers:
-        """What the caller sent beside the messages: the header of its HTTP request."""
-        return self.http_request.input_headers
-
-    @property
-    def reply_metadata(self) -> Headers:
-        """What to send beside the messages, until the first: the header of the HTTP response."""
-        return self.http_request.output_headers
-
-    @property
-    def connection(self) -> ServerConnection | None:
-        """The caller's connection; None once it has gone."""
-        return self.http_request.connection
-
-    @property
-    def deadline(self) -> float | None:
-        """When the caller stops waiting, on the base's clock; None when it has not said."""
-        return deadline_of(self.http_request, self._arrived)
-
-    def on_cancel(self, cb: Callable[[Any, Any], object], arg: object = None) -> None:
-        """Call `cb(stream, arg)` once, if the caller goes before the end; at once if it has.
-
-        Raises ArgumentTypeError for what cannot be called.
-        """
-        require_callable(cb)
-        if self.cancelled:
-            cb(self, arg)
-        else:
-            self._cancel_cb = (cb, arg)
 
     # In.
 
@@ -294,25 +219,7 @@ class ServerStream(Generic[Request, Reply]):
 
     # What the server calls.
 
-    def run_hooks(
-        self, hooks: tuple[Any, ...], body: EvBuffer, done: Callable[[bool], object]
-    ) -> None:
-        """Send the stream through hooks, and call `done` with whether it goes on."""
-        seen = (self, self.http_request, body)
-        self._hook_run = HookRun(hooks, seen, done, self._home.hook_failed)
-        self._hook_run.run()
-
-    def resume(self, result: int) -> None:
-        """Go on after a hook's EVRPC_PAUSE, with EVRPC_CONTINUE or EVRPC_TERMINATE.
-
-        Raises StateError when it is not paused by a hook, ArgumentError for another result.
-        Source: evrpc_resume_request.
-        """
-        if self._hook_run is None:
-            raise StateError("the stream is not paused by a hook")
-        self._hook_run.resume(result)
-
-    def caller_gone(self, http_request: ServerRequest, arg: object) -> None:
+    def caller_gone(self, http_request: CallCarrier, arg: object) -> None:
         """Know that the caller has ended its side before the end."""
         if self.finished:
             return
@@ -357,9 +264,7 @@ class ServerStream(Generic[Request, Reply]):
     def _let_go(self) -> None:
         """Be over: what was set is forgotten, which may well refer to us."""
         self._message_cb = self._end_cb = self._cancel_cb = self._drained_cb = None
-        ended_cb, self._ended_cb = self._ended_cb, None
-        if ended_cb is not None:
-            ended_cb()
+        self._count_end()
 
     def _on_sent(self, connection: object, arg: object) -> None:
         """The output is empty."""
@@ -381,7 +286,7 @@ class ServerStream(Generic[Request, Reply]):
         if not self.finished:
             self.fail(text, RpcErrorCode.INVALID_ARGUMENT)
 
-    def _on_piece(self, http_request: ServerRequest, piece: bytes, arg: object) -> None:
+    def _on_piece(self, http_request: CallCarrier, piece: bytes, arg: object) -> None:
         if not self.finished:
             self._incoming.reader.receive(piece)
             self._deliver()
@@ -411,7 +316,7 @@ class ServerStream(Generic[Request, Reply]):
         if incoming.paused and not self.finished:
             self.http_request.pause_body()
 
-    def _on_body_end(self, http_request: ServerRequest, is_whole: bool, arg: object) -> None:
+    def _on_body_end(self, http_request: CallCarrier, is_whole: bool, arg: object) -> None:
         if self.finished:
             return
         if not is_whole:
