@@ -26,10 +26,11 @@ from ..status import (
 
 if TYPE_CHECKING:
     from ...core import Event
-    from ...http import HttpConnection, HttpRequest
+    from ...http import HttpRequest
     from ..codecs.protocol import Codec
     from ..definition import Rpc
     from ..hooks import HookRun
+    from .carrier import CallConnection
     from .endpoints import Lane
     from .pool import RpcPool
 
@@ -104,7 +105,7 @@ class RpcCall(Generic[Request, Reply]):
         self.metadata = metadata
         self.attempts = 0
         self.lane: Lane | None = None
-        self.connection: HttpConnection | None = None
+        self.connection: CallConnection | None = None
         self.hook_run: HookRun | None = None
         self.backoff: Event | None = None
         self._meta: dict[str, bytes] | None = None

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ...http import HttpRequest
+
 if TYPE_CHECKING:
     from ...core import Event
-    from ...http import HttpConnection, HttpRequest
     from .call import RpcCall
+    from .carrier import CallConnection
 
 EJECTION_S = 1.0
 MAX_EJECTION_S = 30.0
@@ -25,7 +27,7 @@ class Lane:
 
     __slots__ = ("call", "connection", "endpoint", "http_request")
 
-    def __init__(self, endpoint: Endpoint, connection: HttpConnection) -> None:
+    def __init__(self, endpoint: Endpoint, connection: CallConnection) -> None:
         self.endpoint = endpoint
         self.connection = connection
         self.call: RpcCall[Any, Any] | None = None
@@ -41,6 +43,7 @@ class Endpoint:
     a call, the last one used first taken.  calls: how many are on their way.  failures: how often
     in a row it could not be had.  probe: runs while it is ejected.  leaving: it gets no new calls,
     and its connections are closed as they come to rest.  accepts: which packed requests it takes.
+    request_type: what its connections carry.
     """
 
     __slots__ = (
@@ -54,18 +57,21 @@ class Endpoint:
         "max_connections",
         "priority",
         "probe",
+        "request_type",
         "weight",
     )
 
     def __init__(
         self,
         probe: Event,
-        make: Callable[[], HttpConnection] | None,
+        make: Callable[[], CallConnection] | None,
         max_connections: int,
         weight: int = 1,
         priority: int = 0,
+        request_type: type[HttpRequest] = HttpRequest,
     ) -> None:
         self.probe = probe
+        self.request_type = request_type
         self.make = make
         self.max_connections = max_connections
         self.weight = weight
@@ -93,7 +99,7 @@ class Endpoint:
             self.failures = 0
             self.probe.delete()
 
-    def add(self, connection: HttpConnection) -> Lane:
+    def add(self, connection: CallConnection) -> Lane:
         """Have one more connection."""
         lane = Lane(self, connection)
         self.lanes.append(lane)

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from ...core.resolver import Resolver
     from ..codecs.protocol import Codec
     from ..frames import StreamOptions
+    from .carrier import CallConnection
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -240,12 +241,41 @@ class RpcPool(Closing):
                 server_hostname=connecting.server_hostname,
             )
 
-        if connecting.max_connections < 1 or server.weight < 1:
-            numbers = f"max_connections {connecting.max_connections!r}, weight {server.weight!r}"
+        most = connecting.max_connections
+        return self._have_endpoint(make, most, server.weight, server.priority, HttpRequest)
+
+    def add_carried_endpoint(
+        self,
+        make: Callable[[], CallConnection],
+        request_type: type[HttpRequest],
+        *,
+        max_connections: int,
+        weight: int = 1,
+        priority: int = 0,
+    ) -> Endpoint:
+        """Have one more server, to which calls are carried by what `make` makes, one on each.
+
+        request_type: what that carries.  For other ways than HTTP, such as `rpc.websocket`; the
+        rest as for `add_endpoint`.
+        """
+        self._require_open()
+        endpoint = self._have_endpoint(make, max_connections, weight, priority, request_type)
+        self._schedule()
+        return endpoint
+
+    def _have_endpoint(
+        self,
+        make: Callable[[], CallConnection],
+        max_connections: int,
+        weight: int,
+        priority: int,
+        request_type: type[HttpRequest],
+    ) -> Endpoint:
+        if max_connections < 1 or weight < 1:
+            numbers = f"max_connections {max_connections!r}, weight {weight!r}"
             raise ArgumentError(f"an endpoint's numbers are positive: {numbers}")
         probe = self._base.timer(self._on_probe)
-        most = connecting.max_connections
-        endpoint = Endpoint(probe, make, most, server.weight, server.priority)
+        endpoint = Endpoint(probe, make, max_connections, weight, priority, request_type)
         endpoint.add(make())  # what it raises is raised here
         self._endpoints.append(endpoint)
         return endpoint
@@ -457,7 +487,7 @@ class RpcPool(Closing):
 
     def _start(self, lane: Lane, call: RpcCall[Any, Any]) -> None:
         """Put a call on a connection, through the hooks where there are some."""
-        http_request = HttpRequest(self._on_response, call)
+        http_request = lane.endpoint.request_type(self._on_response, call)
         headers = http_request.output_headers
         call.ride(http_request, self._codec)
         if call.timeout_s is not None:
@@ -514,7 +544,7 @@ class RpcPool(Closing):
             connection.make_request(http_request, "POST", call.rpc.path)
         except Error as exc:  # the program has closed the connection: it is of no more use here
             self._release(call)
-            if connection in self._added:
+            if isinstance(connection, HttpConnection) and connection in self._added:
                 self.remove_connection(connection)
             self._refuse_later(call, str(exc))
 

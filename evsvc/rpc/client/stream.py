@@ -27,9 +27,10 @@ from ..status import (
 from .call import ReplyCallback, RpcCall
 
 if TYPE_CHECKING:
-    from ...http import HttpConnection, HttpRequest
+    from ...http import HttpRequest
     from ..codecs.protocol import Codec
     from ..definition import Rpc
+    from .carrier import CallConnection
     from .pool import RpcPool
 
 Request = TypeVar("Request")
@@ -185,7 +186,7 @@ class ClientStream(RpcCall[Request, Reply]):
         http_request.stream_body(self._on_room)
         http_request.set_chunked_cb(self._on_piece)
 
-    def board(self, connection: HttpConnection) -> None:
+    def board(self, connection: CallConnection) -> None:
         """Have the connection bear the server's silence for as long as the stream says."""
         options, silence_s = connection.options, self._options.max_silence_s
         if silence_s is None and options.read_s == DEFAULT_SILENCE_S:
@@ -194,7 +195,7 @@ class ClientStream(RpcCall[Request, Reply]):
             self._usual_read_s = options.read_s
             connection.options = replace(options, read_s=silence_s)
 
-    def leave(self, connection: HttpConnection) -> None:
+    def leave(self, connection: CallConnection) -> None:
         """Undo `board`."""
         usual_s, self._usual_read_s = self._usual_read_s, None
         if usual_s is not None:
