@@ -177,11 +177,15 @@ class ResolverOptions:
         if self.lookup_timeout_s is not None:
             _check_range(self, "lookup_timeout_s", MIN_TIMEOUT_S, math.inf)
 
-    def with_setting(self, name: str, value: object = None, classes: int = ~0) -> Self:
+    def with_setting(
+        self, name: str, value: object = None, classes: int = ~0, *, from_file: bool = False
+    ) -> Self:
         """Return the options with one of libevent's named options set (evdns_base_set_option).
 
         A colon after the name is ignored, and so are unknown names and names outside `classes`
-        (DNS_OPTION_* bits).  Raises DnsArgumentError for a value that the option does not take.
+        (DNS_OPTION_* bits).  from_file: a resolv.conf sets it, whose ndots is at most 15, timeout
+        30 seconds, and attempts 5 (resolv.conf(5)); more is taken for that.  Raises
+        DnsArgumentError for a value that the option does not take.
         """
         setting = _SETTINGS.get(name.removesuffix(":"))
         if setting is None or not setting.group & classes:
@@ -191,6 +195,8 @@ class ResolverOptions:
             parsed = setting.parse(text)
         except ValueError:
             raise DnsArgumentError(f"option {name!r} does not take {value!r}") from None
+        if from_file and setting.most_in_file is not None:
+            parsed = min(parsed, setting.most_in_file)
         changed = replace(self, **{setting.field: parsed})
         if changed.initial_probe_timeout_s > changed.max_probe_timeout_s:
             return replace(changed, initial_probe_timeout_s=changed.max_probe_timeout_s)
@@ -361,21 +367,22 @@ def _local_address(text: str | None) -> SocketAddress:
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """A named option: the field that it sets, how its value is read, and its class."""
+    """A named option: the field that it sets, how its value is read, its class, and its cap."""
 
     field: str
     parse: Callable[[str | None], Any]
     group: ConfigClass = DNS_OPTION_MISC
+    most_in_file: int | None = None
 
 
 _ANY_NUMBER = 2**31 - 1
 
 _SETTINGS: dict[str, _Setting] = {
-    "ndots": _Setting("ndots", _integer(0, _ANY_NUMBER), DNS_OPTION_SEARCH),
-    "timeout": _Setting("timeout_s", _seconds()),
+    "ndots": _Setting("ndots", _integer(0, _ANY_NUMBER), DNS_OPTION_SEARCH, most_in_file=15),
+    "timeout": _Setting("timeout_s", _seconds(), most_in_file=30),
     "max-timeouts": _Setting("max_timeouts", _integer(1, 255)),
     "max-inflight": _Setting("max_inflight", _integer(1, 65000)),
-    "attempts": _Setting("attempts", _integer(1, 255)),
+    "attempts": _Setting("attempts", _integer(1, 255), most_in_file=5),
     "randomize-case": _Setting("randomize_case", _boolean),
     "bind-to": _Setting("bind_to", _local_address, DNS_OPTION_NAMESERVERS),
     "initial-probe-timeout": _Setting("initial_probe_timeout_s", _seconds(MAX_PROBE_TIMEOUT_S)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from evsvc.core import EVLOOP_NONBLOCK
@@ -135,3 +137,30 @@ def test_every_option_may_stand_in_the_file(base, conf) -> None:
             trust_ad=True,
             follow_files=False,
         )
+
+
+@pytest.mark.parametrize(
+    ("option", "field", "most"),
+    [("ndots", "ndots", 15), ("timeout", "timeout_s", 30), ("attempts", "attempts", 5)],
+)
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_file_has_the_caps_of_glibc_and_the_program_has_not(
+    base, conf, option, field, most, beyond
+) -> None:
+    """resolv.conf(5): more is silently taken for the cap."""
+    path, _ = conf
+    path.write_text(f"options {option}:{most + beyond}\n")
+    with Resolver(base, resolv_conf=str(path), hosts="/dev/null") as resolver:
+        assert getattr(resolver.options, field) == most
+        resolver.set_option(option, str(most + beyond))
+        assert getattr(resolver.options, field) == most + beyond
+
+
+def test_a_file_that_sets_another_option_leaves_what_the_program_has_beyond_the_caps(
+    base, conf
+) -> None:
+    path, _ = conf
+    path.write_text("options rotate\n")
+    options = ResolverOptions(ndots=16, timeout_s=31, attempts=6)
+    with Resolver(base, resolv_conf=str(path), hosts="/dev/null", options=options) as resolver:
+        assert resolver.options == replace(options, rotate=True)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
+import socket
+from collections import Counter
 
 import pytest
 
-from evsvc.dns import DNS_ERR_NONE, DNS_ERR_TIMEOUT, DnsArgumentError, ResolverOptions
+from evsvc.dns import (
+    DNS_ERR_NONE,
+    DNS_ERR_TIMEOUT,
+    Answer,
+    DnsArgumentError,
+    DnsStateError,
+    ResolverOptions,
+)
+from evsvc.dns.resolver.flight import Flight, Sent
 from evsvc.dns.resolver.waits import Waits
 
 
@@ -63,14 +74,49 @@ def test_a_port_to_which_somebody_guessed_is_not_used_again(
     assert len(set(server.sources)) == 20
 
 
-def test_ten_thousand_at_once_are_all_answered(
-    nameserver, make_resolver, answer_a, results
+def count_alive(kind: type) -> int:
+    return sum(type(each) is kind for each in gc.get_objects())
+
+
+def test_ten_thousand_at_once_are_answered_once_each_and_leave_nothing(
+    base, nameserver, make_resolver, answer_a
 ) -> None:
-    server = nameserver(answer_a())
-    resolver = make_resolver(server, max_inflight=64)
-    ask_many(resolver, results, 10_000)
-    assert [answer.result for (answer,) in results] == [DNS_ERR_NONE] * 10_000
+    """The named limits bound what is held: max_inflight queries, each on a socket, and a line."""
+
+    def script(packet: bytes) -> bytes:
+        nonlocal asked
+        asked += 1
+        if asked % 500 == 0:
+            on_wire.append(count_alive(Sent))
+            sockets.append(count_alive(socket.socket))
+        return answer_a()(packet)
+
+    def take(answer: Answer, number: int) -> None:
+        told[number] += 1
+        assert [record.data for record in answer.records] == ["192.168.11.11"]
+        if told.total() == 10_000:
+            base.loopbreak()
+
+    asked = 0
+    told: Counter[int] = Counter()
+    on_wire: list[int] = []
+    sockets: list[int] = []
+    server = nameserver(script)
+    resolver = make_resolver(server, max_inflight=64, max_waiting=9936, cache_entries=100)
+    gc.collect()
+    before = count_alive(Flight), count_alive(Sent), count_alive(socket.socket)
+    for number in range(10_000):
+        resolver.query(f"host{number}.example.com", "A", take, number)
+    with pytest.raises(DnsStateError, match="9936 look-ups are waiting"):
+        resolver.query("one-more.example.com", "A", take, 10_000)
+    base.dispatch()
+    assert told == Counter(range(10_000))
     assert len(server.packets) == 10_000
+    assert max(on_wire) <= before[1] + 64
+    assert max(sockets) <= before[2] + 64
+    assert len(resolver.cached_answers()) == 100
+    gc.collect()
+    assert (count_alive(Flight), count_alive(Sent), count_alive(socket.socket)) == before
 
 
 @pytest.mark.parametrize("uses", [0, 65536, "x"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from evsvc.core import SocketError
@@ -256,6 +258,59 @@ def test_a_nameserver_that_cannot_be_had_is_marked_as_down(
         results.wait(count)
     assert [result[0] for result in results] == [DNS_ERR_TIMEOUT] * 2
     assert f"{address[0]}:{address[1]} is down" in caplog.text
+
+
+@pytest.mark.parametrize("fault", ["closed port", "unreachable"])
+def test_a_refusal_of_the_network_marks_a_nameserver_at_once(
+    nameserver, make_resolver, answer_a, results, caplog, fault
+) -> None:
+    """Source: evdns.c's nameserver_failed, after sendto and after recvfrom."""
+    closed, alive = nameserver(lambda packet: None), nameserver(answer_a())
+    address = UNREACHABLE if fault == "unreachable" else closed.address
+    closed.close()
+    resolver = make_resolver(max_timeouts=255)
+    resolver.nameserver_sockaddr_add(address)
+    resolver.nameserver_sockaddr_add(alive.address)
+    resolver.resolve_ipv4("host.example.com", 0, results)
+    results.wait()
+    assert results[0][0] == DNS_ERR_NONE
+    reason = "its UDP port is closed" if fault == "closed port" else r"[Errno"
+    assert f"{address[0]}:{address[1]} is down: {reason}" in caplog.text
+
+
+def test_a_closed_tcp_port_marks_no_nameserver_before_the_last_round(
+    nameserver, make_resolver, answer_a, results, caplog
+) -> None:
+    """Over UDP it may answer all the same."""
+    resolver = make_resolver(nameserver(answer_a()), attempts=3, max_timeouts=255)
+    resolver.resolve_ipv4("host.example.com", DNS_QUERY_USEVC, results)
+    resolver.resolve_ipv4("other.example.com", 0, results)
+    results.wait()
+    assert results[0][0] == DNS_ERR_NONE
+    assert "is down" not in caplog.text
+
+
+def test_after_an_unreachable_network_the_first_question_is_answered_at_once(
+    nameserver, make_resolver, answer_a, results, caplog, clock, monkeypatch
+) -> None:
+    """A machine that changes networks must not wait for a probe."""
+
+    def refuse(*args: object) -> None:
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    servers = nameserver(answer_a()), nameserver(answer_a())
+    resolver = make_resolver(*servers)
+    with monkeypatch.context() as away:
+        away.setattr("evsvc.dns.resolver.transport.open_udp_socket", refuse)
+        resolver.resolve_ipv4("host.example.com", 0, results)
+        results.wait()
+    assert results[0][0] == DNS_ERR_TIMEOUT
+    assert caplog.text.count("is down") == 2
+    begin = clock.monotonic()
+    resolver.resolve_ipv4("host.example.com", 0, results)
+    results.wait(2)
+    assert results[1][0] == DNS_ERR_NONE
+    assert clock.monotonic() == begin
 
 
 @pytest.mark.parametrize("rcode", [1, 2, 3, 4, 5, 9])

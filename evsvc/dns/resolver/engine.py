@@ -363,7 +363,7 @@ class LookupEngine:
             log.debug("cannot send to nameserver %s: %s", name, exc)
             if flight.resolution.take_loss() is Step.SAME:
                 return self._send(flight)
-            self._blame(flight, server, is_last=False)
+            self._blame(flight, server, exc)
             return False
         timeout_s = self._options.timeout_s
         due_at = self.base.now + timeout_s
@@ -446,6 +446,8 @@ class LookupEngine:
             return
         if answered:  # the nameserver closes its connections when it likes (RFC 7766 6.2.4)
             self._repeat(flight)
+        elif sent.transport is self._transports.get((server, False)):
+            self._take_silence(flight, server, "its UDP port is closed")
         else:
             self._take_silence(flight, server)
 
@@ -469,7 +471,7 @@ class LookupEngine:
             sent.transport.give_up()
         self._take_silence(flight, server)
 
-    def _take_silence(self, flight: Flight, server: Nameserver) -> None:
+    def _take_silence(self, flight: Flight, server: Nameserver, proof: str | None = None) -> None:
         sent = flight.sent.get(server)
         if sent is not None:
             server.note_edns_silence(sent.query.has_edns)
@@ -478,21 +480,28 @@ class LookupEngine:
             self._repeat(flight)
             return
         more = flight.resolution.next_server()
-        self._blame(flight, server, is_last=not more)
+        self._blame(flight, server, proof if more else proof or "it does not answer")
         if not more:
             self._finish(flight, flight.resolution.answer)
         elif not self._send(flight):
             self._go_on(flight)
         self._plan_probe()
 
-    def _blame(self, flight: Flight, server: Nameserver, *, is_last: bool) -> None:
-        """Hold silence against a nameserver; that in a question's last round marks it at once."""
+    def _blame(self, flight: Flight, server: Nameserver, proof: object | None) -> None:
+        """Hold it against a nameserver that it said nothing.
+
+        proof: why it is marked as down at once, as when the network or its port refuses, or when a
+        question's last round has ended; None for a silence that is only counted.
+        """
         if flight.probed is not None:
             return
         now = self.base.now
-        down = self.pool.mark_down(server, now) if is_last else self.pool.note_timeout(server, now)
+        if proof is None:
+            down, proof = self.pool.note_timeout(server, now), "it does not answer"
+        else:
+            down = self.pool.mark_down(server, now)
         if down:
-            log.warning("nameserver %s is down: it does not answer", server.name)
+            log.warning("nameserver %s is down: %s", server.name, proof)
 
     def _close_transports(self) -> None:
         for transport in self._transports.values():

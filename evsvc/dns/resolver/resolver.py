@@ -323,7 +323,7 @@ class Resolver(Closing):
 
     def _set_option_or_warn(self, name: str, value: str | None, classes: int) -> None:
         try:
-            self._set_options(self.options.with_setting(name, value, classes))
+            self._set_options(self.options.with_setting(name, value, classes, from_file=True))
         except DnsArgumentError as exc:
             log.warning("ignored in resolv.conf: %s", exc)
 
