@@ -271,6 +271,17 @@ class ConnListener(Closing):
             self._pause.delete()
             self._update()
 
+    def accept_waiting(self) -> None:
+        """Call back for the connections that are complete already: a `close` would reset them.
+
+        For at most 128 of them, and for none while it is disabled.  Raises StateError when closed.
+        """
+        with self._guard:
+            self._require_open()
+        for _ in range(0, DEFAULT_BACKLOG, MAX_ACCEPTS_PER_PASS):
+            if self._event.initialized:  # no callback has closed it
+                self._on_readable(self.fd, 0, None)
+
     def set_cb(self, cb: AcceptCallback | None, arg: object = None) -> None:
         """Replace the callback; with None no connection is accepted (evconnlistener_set_cb).
 

@@ -418,6 +418,27 @@ def test_so_many_are_accepted_in_a_pass(
         assert len(passes) == MAX_ACCEPTS_PER_PASS + extra
 
 
+def test_those_that_wait_can_be_taken_before_a_close(
+    base: EventBase, accepted: Accepted, connect: Connect
+) -> None:
+    with bind(base, accepted) as listener:
+        for _ in range(MAX_ACCEPTS_PER_PASS + 1):
+            connect(listener)
+        taken: list[int] = []
+        accepted.then = lambda listener: taken.append(1)
+        listener.disable()
+        listener.accept_waiting()
+        assert taken == []
+        listener.enable()
+        listener.accept_waiting()
+        assert len(taken) == MAX_ACCEPTS_PER_PASS + 1
+        connect(listener)
+        accepted.then = ConnListener.close
+        listener.accept_waiting()
+    with pytest.raises(StateError, match="closed"):
+        listener.accept_waiting()
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_out_of_descriptors_it_pauses_and_resumes(
     fake_base: EventBase,

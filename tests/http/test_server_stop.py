@@ -157,3 +157,75 @@ def test_an_event_stream_is_told_first_and_closed_at_the_deadline(serve, clock) 
     clock.advance(3)
     assert not peer.is_open()
     assert done == [site.server]
+
+
+class TestIdleTime:
+    """`idle_s`: a request that was under way when the stop began is answered."""
+
+    def test_who_was_told_to_stay_may_ask_once_more(self, serve, clock) -> None:
+        site = serve(lambda got, arg: got.send_reply(200, None, b"yes"))
+        used, fresh = site.connect(), site.connect()
+        assert used.get().field("Connection") is None
+        done = []
+        site.server.shutdown(done.append, idle_s=1)
+        for peer in (used, fresh):
+            assert peer.is_open()
+            assert peer.get().field("Connection") == "close"
+            assert not peer.is_open()
+        assert done == [site.server]
+
+    def test_who_says_nothing_is_let_go_at_its_end(self, serve, clock) -> None:
+        site = serve(lambda got, arg: got.send_reply(200))
+        peer = site.connect()
+        peer.get()
+        done = []
+        site.server.shutdown(done.append, idle_s=1)
+        clock.advance(0.9)
+        assert peer.is_open()
+        clock.advance(0.1)
+        assert not peer.is_open()
+        assert done == [site.server]
+
+    def test_a_request_in_hand_is_told_that_it_is_the_last(self, serve) -> None:
+        site = serve()
+        peer = site.connect()
+        peer.send(request("/a"))
+        site.server.shutdown(idle_s=1)
+        site.requests[0].send_reply(200)
+        assert peer.read_message().field("Connection") == "close"
+        assert not peer.is_open()
+
+    def test_a_reply_that_has_begun_has_promised_more(self, serve, clock) -> None:
+        site = serve(start_stream)
+        held = []
+        site.server.set_gencb(lambda got, arg: (held.append(got), start_stream(got, arg)))
+        peers = [site.connect(), site.connect()]
+        for peer in peers:
+            peer.send(request("/"))
+        site.server.shutdown(idle_s=1)
+        for got, peer in zip(held, peers, strict=True):
+            got.send_reply_end()
+            assert peer.read_message().field("Connection") is None
+        first, second = peers
+        site.server.set_gencb(lambda got, arg: got.send_reply(200))
+        assert first.get().field("Connection") == "close"
+        clock.advance(1)
+        assert not second.is_open()
+
+    def test_a_client_that_takes_its_time_may_ask_once_more(self, serve) -> None:
+        body = b"x" * 16_000_000
+        site = serve(lambda got, arg: got.send_reply(200, None, body))
+        peer = site.connect(receive_bytes=4096)
+        peer.send(request("/"))
+        site.server.shutdown(idle_s=1)
+        assert peer.read_message().body == body
+        site.server.set_gencb(lambda got, arg: got.send_reply(200))
+        assert peer.get().field("Connection") == "close"
+        assert not peer.is_open()
+
+    @pytest.mark.parametrize(("idle_s", "error"), [(-1, ArgumentError), ("1", ArgumentTypeError)])
+    def test_it_is_a_number_of_seconds(self, serve, idle_s, error) -> None:
+        site = serve()
+        with pytest.raises(error):
+            site.server.shutdown(idle_s=idle_s)
+        assert site.connect().is_open()

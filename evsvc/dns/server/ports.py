@@ -62,8 +62,10 @@ class UdpServerPort:
 
     __slots__ = (
         "_handle",
+        "_is_finishing",
         "_on_close",
         "_options",
+        "_read",
         "_read_event",
         "_replies",
         "_sock",
@@ -93,10 +95,26 @@ class UdpServerPort:
         self._handle = handle
         self._on_close = on_close
         self._replies: deque[tuple[bytes, Any, Ancillary]] = deque()
-        on_readable = self._on_told_readable if ask_to_be_told(sock) else self._on_readable
+        self._read = self._on_told_readable if ask_to_be_told(sock) else self._on_readable
+        self._is_finishing = False  # to be closed when all replies are sent
         self._write_event = Event(base, sock, EV_WRITE | EV_PERSIST, self._on_writable)
-        self._read_event = Event(base, sock, EV_READ | EV_PERSIST, on_readable)
+        self._read_event = Event(base, sock, EV_READ | EV_PERSIST, self._read)
         self._read_event.add()
+
+    def stop_reading(self) -> None:
+        """Have what has arrived answered, a batch of it at the most, and read no more.
+
+        What is left in a socket that another process has, too, is that one's.
+        """
+        if not self.closed:
+            self._read_event.delete()
+            self._read(-1, EV_READ, None)
+
+    def finish(self) -> None:
+        """Close as soon as the replies that wait are sent."""
+        self._is_finishing = True
+        if not self._replies:
+            self.close()
 
     def close(self) -> None:
         """Stop serving and close the socket; requests not answered yet get no reply.
@@ -108,6 +126,7 @@ class UdpServerPort:
         self.closed = True
         self._read_event.close()
         self._write_event.close()
+        del self._read
         self._replies.clear()
         self._sock.close()
         self._on_close(self)
@@ -200,6 +219,8 @@ class UdpServerPort:
             self._replies.popleft()
         if not self._replies:
             self._write_event.delete()
+            if self._is_finishing:
+                self.close()
 
 
 class _AskedAddress:
@@ -250,6 +271,7 @@ class TcpServerPort:
         "_clients",
         "_handle",
         "_idle_timer",
+        "_is_stopping",
         "_listener",
         "_on_close",
         "_tls",
@@ -274,6 +296,7 @@ class TcpServerPort:
         self._on_close = on_close
         self._base = listener.base
         self._tls = tls
+        self._is_stopping = False
         self._clients: dict[TcpClient, float] = {}  # with the time of the last sign of life
         self._by_host: Counter[str] = Counter()
         self._idle_timer = listener.base.timer(self._on_idle_time)
@@ -319,6 +342,27 @@ class TcpServerPort:
             client.close()
         self._on_close(self)
 
+    def shutdown(self, idle_s: float) -> None:
+        """Listen no more, and close when the last client has its answers.
+
+        Clients may go on asking for `idle_s` seconds; who waits to be accepted still is.
+        """
+        if self._listener is None:
+            return
+        self._listener.accept_waiting()
+        self._listener.close()
+        self._is_stopping = True
+        if idle_s and self._clients:
+            self._idle_timer.add(idle_s)
+        else:
+            self._finish_clients()
+
+    def _finish_clients(self) -> None:
+        for client in list(self._clients):
+            client.finish()
+        if not self._clients:
+            self.close()
+
     @property
     def client_count(self) -> int:
         """How many clients are connected."""
@@ -344,6 +388,8 @@ class TcpServerPort:
         self._by_host[client.host] -= 1
         if not self._by_host[client.host]:
             del self._by_host[client.host]
+        if self._is_stopping and not self._clients:
+            self.close()
 
     def _on_accept(
         self, listener: ConnListener, sock: socket.socket, address: Any, arg: object
@@ -390,6 +436,8 @@ class TcpServerPort:
         return self.options.tcp_idle_s * min(1.0, max(2 * free, MIN_IDLE_SHARE))
 
     def _wait_for_idle(self) -> None:
+        if self._is_stopping:
+            return  # the timer is that of the end
         limit_s = self._idle_limit_s()
         oldest = next(iter(self._clients.values()), None)
         if limit_s is None or oldest is None:
@@ -398,6 +446,9 @@ class TcpServerPort:
             self._idle_timer.add(max(oldest + limit_s - self._base.reactor.now, 0))
 
     def _on_idle_time(self, fd: int, what: EventFlag, arg: object) -> None:
+        if self._is_stopping:
+            self._finish_clients()
+            return
         limit_s = self._idle_limit_s()
         if limit_s is None:
             return
@@ -484,6 +535,13 @@ class TcpClient:
             self._bev = None
             self._streams.clear()
             self._port.forget_client(self)
+
+    def finish(self) -> None:
+        """Read no more, and disconnect when what was asked is answered."""
+        if self._bev is not None:
+            self._ended = True
+            self._bev.disable(EV_READ)
+            self._close_if_finished()
 
     @property
     def is_stream(self) -> bool:

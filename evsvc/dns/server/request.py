@@ -109,13 +109,13 @@ class ReplyPath(Protocol):
         """Count a query as done that gets no reply."""
 
 
-class _Phase(enum.Enum):
+class Phase(enum.Enum):
     OPEN = enum.auto()
     ANSWERED = enum.auto()
     GIVEN_UP = enum.auto()  # answered for the program, whose callback raised
 
 
-_OPEN = _Phase.OPEN  # looked at several times for each query
+OPEN = Phase.OPEN  # looked at several times for each query
 
 
 class ServerOptions(NamedTuple):
@@ -136,7 +136,8 @@ NO_OPTIONS = ServerOptions()
 class DnsServerRequest:
     """A query to answer with `respond`, now or later, or to `drop` (struct evdns_server_request).
 
-    flags: the query's header flags;  requesting_addr: the client's socket address.
+    flags: the query's header flags;  requesting_addr: the client's socket address;  phase: not for
+    programs.
 
     The `add_*` methods raise DnsArgumentError for what cannot stand in a reply, and DnsStateError
     after `respond` or `drop`.  Replying to a client that has gone, or through a port that was
@@ -150,7 +151,6 @@ class DnsServerRequest:
         "_message",
         "_own_options",
         "_path",
-        "_phase",
         "_plain",
         "_plain_records",
         "_plain_soa",
@@ -159,6 +159,7 @@ class DnsServerRequest:
         "_reply_flags",
         "_server_options",
         "flags",
+        "phase",
         "requesting_addr",
     )
 
@@ -171,7 +172,7 @@ class DnsServerRequest:
         options: ServerOptions = NO_OPTIONS,
     ) -> None:
         self._path = path
-        self._phase = _OPEN
+        self.phase = OPEN
         self._reply_flags = 0
         # While the query and all records are ordinary they stay plain; `_sections` ends that.
         self._plain: PlainQuery | None = None
@@ -249,6 +250,10 @@ class DnsServerRequest:
     def edns_options(self) -> tuple[EdnsOption, ...]:
         """The EDNS options of the query, as pairs of code and data."""
         return self._server_options.asked
+
+    def set_path(self, path: ReplyPath) -> None:
+        """Have the reply go another way; not for programs."""
+        self._path = path
 
     def set_flags(self, flags: int) -> None:
         """Set EVDNS_FLAGS_AA, _RD and _AD of the reply, and clear what is not given.
@@ -420,7 +425,7 @@ class DnsServerRequest:
         each: Sequence[bytes | str],
         is_ordinary: bool = False,
     ) -> None:
-        if self._phase is not _OPEN:
+        if self.phase is not OPEN:
             self._require_unanswered()
         plain = self._plain_records
         if (
@@ -446,15 +451,15 @@ class DnsServerRequest:
         of the additional section (RFC 2181 section 9).  Raises DnsArgumentError for another
         rcode or time, DnsStateError the second time.  Source: evdns_server_request_respond.
         """
-        if self._phase is not _OPEN:
-            if self._phase is _Phase.GIVEN_UP:
+        if self.phase is not OPEN:
+            if self.phase is Phase.GIVEN_UP:
                 return
             self._require_unanswered()
         if type(rcode) is not int or not 0 <= rcode <= MAX_RCODE:
             _check_number("rcode", rcode, MAX_RCODE)
         if not 0 <= cache_s < math.inf:
             raise DnsArgumentError(f"the time to keep a reply cannot be {cache_s!r}")
-        self._phase = _Phase.ANSWERED
+        self.phase = Phase.ANSWERED
         self._send(rcode, cache_s)
 
     def respond_messages(self, messages: Iterable[Sequence[dns.rrset.RRset]]) -> None:
@@ -465,12 +470,12 @@ class DnsServerRequest:
         memory.  What the iterator raises is logged, and ends the connection.  Raises
         DnsStateError over UDP and HTTPS, and as `respond`.
         """
-        if self._phase is _Phase.GIVEN_UP:
+        if self.phase is Phase.GIVEN_UP:
             return
         self._require_unanswered()
         if self._path.transport not in _TRANSPORTS_OF_MESSAGES:
             raise DnsStateError(f"{self._path.transport} carries no reply of several messages")
-        self._phase = _Phase.ANSWERED
+        self.phase = Phase.ANSWERED
         self._path.send_messages(self._render_messages(messages), self.requesting_addr)
 
     def _render_messages(self, messages: Iterable[Sequence[dns.rrset.RRset]]) -> Iterator[bytes]:
@@ -485,16 +490,16 @@ class DnsServerRequest:
 
         Source: evdns_server_request_drop.
         """
-        if self._phase is _Phase.GIVEN_UP:
+        if self.phase is Phase.GIVEN_UP:
             return
         self._require_unanswered()
-        self._phase = _Phase.ANSWERED
+        self.phase = Phase.ANSWERED
         self._path.forget_request()
 
     def give_up(self) -> None:
         """Answer SERVFAIL for a callback that raised; what the program does later is ignored."""
-        if self._phase is _OPEN:
-            self._phase = _Phase.GIVEN_UP
+        if self.phase is OPEN:
+            self.phase = Phase.GIVEN_UP
             self._records = ([], [], [])
             self._plain_records = None if self._plain is None else []
             self._plain_soa = None
@@ -575,7 +580,7 @@ class DnsServerRequest:
         return self._records
 
     def _require_unanswered(self) -> None:
-        if self._phase is _Phase.ANSWERED:
+        if self.phase is Phase.ANSWERED:
             raise DnsStateError(f"the request has been answered already: {self.questions}")
 
 

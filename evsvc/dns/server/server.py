@@ -15,6 +15,8 @@ from ...core import (
     ArgumentError,
     ConnListener,
 )
+from ...core.bufferevent.timeouts import Deadline
+from ...core.checks import check_timeout
 from ...core.closing import Closing
 from ...core.resolver import SocketAddress
 from ...core.util import endpoint_of
@@ -42,7 +44,7 @@ from .finished import FinishedReplies, ReplyGroup
 from .ports import TcpServerPort, UdpServerPort
 from .query_log import LoggedPath
 from .rate_limit import RateLimiter, Verdict
-from .request import NO_OPTIONS, DnsServerRequest, ServerOptions
+from .request import NO_OPTIONS, OPEN, DnsServerRequest, ServerOptions
 
 if TYPE_CHECKING:
     import ssl
@@ -84,15 +86,19 @@ class DnsServer(Closing):
         "_cb",
         "_closed",
         "_cookies",
+        "_drained_cb",
         "_failed",
         "_finished",
+        "_held",
         "_ignored",
+        "_is_stopping",
         "_limited",
         "_limiter",
         "_options",
         "_ports",
         "_refused",
         "_slipped",
+        "_stop_limit",
     )
 
     def __init__(
@@ -110,7 +116,10 @@ class DnsServer(Closing):
         self._arg: Any = arg
         self._options = options or DnsServerOptions()
         self._ports: set[UdpServerPort | TcpServerPort] = set()
-        self._closed = False
+        self._closed = self._is_stopping = False
+        self._held = 0  # datagrams that the program has not answered yet
+        self._drained_cb: Callable[[DnsServer], object] | None = None
+        self._stop_limit = Deadline(base, self._on_stop_limit)
         self._finished = FinishedReplies(self._options.finished_replies)
         self._cookies = CookieMaker() if self._options.cookies else None
         limit = self._options.rate_limit
@@ -168,7 +177,7 @@ class DnsServer(Closing):
         self._require_open()
         if sock.type != socket.SOCK_DGRAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
             raise DnsArgumentError(f"not a UDP socket: {sock!r}")
-        port = UdpServerPort(self._base, sock, self._options, self._handler(), self._ports.discard)
+        port = UdpServerPort(self._base, sock, self._options, self._handler(), self._forget)
         self._ports.add(port)
         return port
 
@@ -184,7 +193,7 @@ class DnsServer(Closing):
         self._require_open()
         if listener.socket.family not in (socket.AF_INET, socket.AF_INET6):
             raise DnsArgumentError(f"not a TCP listener: {listener.socket!r}")
-        port = TcpServerPort(listener, self._options, self._handler(), self._ports.discard, tls)
+        port = TcpServerPort(listener, self._options, self._handler(), self._forget, tls)
         self._ports.add(port)
         return port
 
@@ -203,12 +212,82 @@ class DnsServer(Closing):
         """Forget the replies that `respond(code, cache_s=...)` has kept, or those of a group."""
         self._finished.flush(group)
 
+    def shutdown(
+        self,
+        cb: Callable[[DnsServer], object] | None = None,
+        *,
+        deadline_s: float | None = None,
+        idle_s: float = 0.0,
+    ) -> None:
+        """Stop gracefully: read no more datagrams, accept no more clients, answer what has come.
+
+        What waits in the kernel is still taken, a batch of it; what is left in a socket that
+        another process has, too, is that one's.  A port is closed when all that it was asked is
+        answered;
+        `cb(server)` is called when the last one is, before the return when there is nothing to wait
+        for.  `handle_message` goes on answering until `close`.
+
+        deadline_s: after so long the ports are closed, whatever is not answered.  idle_s: so long
+        may clients of TCP go on asking.  Called again, it sets another callback, and other times.
+        Raises ArgumentError for negative ones, ArgumentTypeError for no number.
+        """
+        if deadline_s is not None:
+            check_timeout(deadline_s)
+        check_timeout(idle_s)
+        self._stop_limit.stop()
+        self._is_stopping = True
+        self._drained_cb = cb
+        if deadline_s is not None:
+            self._stop_limit.start(deadline_s)
+        for port in self.ports:
+            if isinstance(port, UdpServerPort):
+                port.stop_reading()
+            else:
+                port.shutdown(idle_s)
+        self._check_drained()
+
+    def _check_drained(self) -> None:
+        """Where the server stops: close the ports of UDP when nothing of theirs is with the
+        program, and tell when all are closed."""
+        if not self._is_stopping or self._held:
+            return
+        for port in self.ports:
+            if isinstance(port, UdpServerPort):
+                port.finish()
+        if not self._ports:
+            self._tell_drained()
+
+    def _tell_drained(self) -> None:
+        self._is_stopping = False
+        self._stop_limit.stop()
+        cb, self._drained_cb = self._drained_cb, None
+        if cb is not None:
+            cb(self)
+
+    def _on_stop_limit(self) -> None:
+        log.warning("the stop took too long: %d ports are closed", len(self._ports))
+        self._close_ports()
+
+    def _close_ports(self) -> None:
+        for port in self.ports:
+            port.close()
+        self._tell_drained()
+
+    def _forget(self, port: UdpServerPort | TcpServerPort) -> None:
+        self._ports.discard(port)
+        self._check_drained()
+
+    def _let_go(self) -> None:
+        """A datagram that had to wait for its answer has it, or gets none."""
+        self._held -= 1
+        self._check_drained()
+
     def close(self) -> None:
         """Close all ports.  Safe to repeat, and inside the callback."""
         self._closed = True
         self._finished.flush()
-        for port in self.ports:
-            port.close()
+        self._close_ports()
+        self._stop_limit.close()
 
     def _handler(self) -> QueryHandler:
         """Return what ports hand their queries to; it is looked up once."""
@@ -332,6 +411,9 @@ class DnsServer(Closing):
             self._cb(request, self._arg)
         except Exception as exc:
             self._callback_failed(request, exc)
+        if request.phase is OPEN and not path.is_stream:  # a client of TCP counts its own
+            self._held += 1
+            request.set_path(_HeldPath(path, self._let_go))
 
     def _keep(
         self, query: PlainQuery, reply: bytes, cache_s: float, groups: tuple[ReplyGroup, ...]
@@ -398,6 +480,42 @@ class _MessagePath:
 
     def forget_request(self) -> None:
         self._done(None)
+
+
+class _HeldPath:
+    """The way back of one query that was not answered at once: says when it is done with."""
+
+    __slots__ = ("_done", "_path")
+
+    def __init__(self, path: ReplyPath, done: Callable[[], object]) -> None:
+        self._path = path
+        self._done = done
+
+    @property
+    def announced_bytes(self) -> int:
+        return self._path.announced_bytes
+
+    @property
+    def is_stream(self) -> bool:
+        return False
+
+    @property
+    def transport(self) -> str:
+        return self._path.transport
+
+    def limit_for(self, payload: int) -> int:
+        return self._path.limit_for(payload)
+
+    def send_reply(self, packet: bytes, address: Any) -> None:
+        self._path.send_reply(packet, address)
+        self._done()
+
+    def send_messages(self, messages: Iterator[bytes], address: Any) -> None:
+        """Do nothing: a datagram is one message."""
+
+    def forget_request(self) -> None:
+        self._path.forget_request()
+        self._done()
 
 
 def _sockaddr_of(address: str, port: int) -> SocketAddress:

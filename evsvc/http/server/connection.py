@@ -131,6 +131,7 @@ class Connection:
         "_extras",
         "_handle",
         "_head_is_timed",
+        "_idle_s",
         "_linger",
         "_phase",
         "_pumping",
@@ -189,6 +190,7 @@ class Connection:
         if watch is not None:
             self.extras().watch = watch
         self._deadline = Deadline(base, self._on_deadline)
+        self._idle_s = options.idle_s
         self._deadline.start(options.idle_s)
         self.carrier = carrier
         carrier.set_timeouts(None, options.write_s)
@@ -300,11 +302,21 @@ class Connection:
             extras.watch.end(request)
         return carrier, rest
 
-    def finish(self) -> None:
-        """Close after what has arrived is answered, or now when there is nothing."""
+    def finish(self, idle_s: float = 0.0) -> None:
+        """Close after what has arrived is answered, or now when there is nothing.
+
+        idle_s: a client that was told that the connection stays has so long to send one more
+        request, which may be under way.  It is answered, and told that it was the last.
+        """
+        phase = self._phase
+        if idle_s and not self.peer_is_done and self._was_told_to_stay():
+            self._requests_left = 1
+            self._idle_s = min(idle_s, self.options.idle_s)
+            if phase is _HEAD and self._reader.exhausted:
+                self._deadline.start(self._idle_s)
+            return
         self._requests_left = 0
         self.keep_alive = False
-        phase = self._phase
         if self.peer_is_done and phase is _REPLY:
             self.close()  # who asked has gone, as far as can be known
         elif (phase is _HEAD or phase is _BACKLOG) and self._reader.exhausted:
@@ -312,6 +324,13 @@ class Connection:
                 self._close_after_output()
             else:
                 self._requests_left = 1
+
+    def _was_told_to_stay(self) -> bool:
+        """Whether the client may send a request that nobody has told it not to send."""
+        if self._phase is _REPLY:
+            assert self._request is not None
+            return bool(self.keep_alive and self._request.response_code)
+        return self._phase in (_HEAD, _BACKLOG, _SKIP)
 
     def turn_away(self) -> None:
         """Answer 503 without having read a request, and close: there are too many clients."""
@@ -390,7 +409,7 @@ class Connection:
 
     def _count_idle(self) -> None:
         """Count `idle_s` from now on."""
-        idle_s, deadline = self.options.idle_s, self._deadline
+        idle_s, deadline = self._idle_s, self._deadline
         if deadline.seconds > idle_s:
             deadline.start(idle_s)
         else:  # its event may come too early, and never too late

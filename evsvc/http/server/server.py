@@ -82,6 +82,7 @@ class HttpServer(Closing):
         "_refused",
         "_sessions",
         "_sockets",
+        "_stop_idle_s",
         "_stop_limit",
         "_streams",
         "_trees",
@@ -96,6 +97,7 @@ class HttpServer(Closing):
         self._carriers = CarrierMaker()
         self._drained_cb: Callable[[HttpServer], object] | None = None
         self._stop_limit: Deadline | None = None
+        self._stop_idle_s = 0.0
         self._metrics: ServerMetrics | None = None
         self._sockets: set[BoundSocket] = set()
         self._connections: set[Connection] = set()
@@ -496,6 +498,7 @@ class HttpServer(Closing):
         cb: Callable[[HttpServer], object] | None = None,
         *,
         deadline_s: float | None = None,
+        idle_s: float = 0.0,
     ) -> None:
         """Stop gracefully: listen no more, answer what has arrived, close idle connections.
 
@@ -504,22 +507,26 @@ class HttpServer(Closing):
         silent client ends, too.  `cb(server)` is called when the last connection has gone;
         before the return when there is none.
 
-        deadline_s: after so long what is left is closed, whatever it is at.  Called again, it sets
-        another callback and deadline.  Raises ArgumentError for a negative one, ArgumentTypeError
-        for no number.
+        deadline_s: after so long what is left is closed, whatever it is at.  idle_s: so long may
+        who was told that the connection stays send one more request, which is answered with
+        "Connection: close"; a client whose request is under way just now then sees no failure.
+        Called again, it sets another callback, and other times.  Raises ArgumentError for negative
+        ones, ArgumentTypeError for no number.
         """
         if deadline_s is not None:
             check_timeout(deadline_s)
+        check_timeout(idle_s)
         if self._stop_limit is not None:
             self._stop_limit.close()
             self._stop_limit = None
         for bound in self.bound_sockets:
-            self._accept_waiting(bound)
+            bound.listener.accept_waiting()
             bound.close()
         self.closing = True
         self._drained_cb = cb
+        self._stop_idle_s = idle_s
         for connection in list(self._connections):
-            connection.finish()
+            connection.finish(idle_s)
         for told in (*self._sessions, *self._streams):
             told.shutdown(GOING_AWAY)
         if deadline_s is not None and self._is_busy:
@@ -671,7 +678,7 @@ class HttpServer(Closing):
             self._connections.add(connection)
             self._admission.enter(bound, peer[0])
             if self.closing:
-                connection.finish()
+                connection.finish(self._stop_idle_s)
             return connection
         if self._metrics is not None:
             self._metrics.connections_refused += 1
@@ -683,16 +690,6 @@ class HttpServer(Closing):
         else:
             carrier.close()
         return None
-
-    def _accept_waiting(self, bound: BoundSocket) -> None:
-        """Take the connections that are complete already, so that closing resets none of them."""
-        for _ in range(BACKLOG):
-            try:
-                sock, address = bound.listener.socket.accept()
-            except OSError:
-                return
-            sock.setblocking(False)
-            self._on_accept(bound.listener, sock, address, bound)
 
     @property
     def _is_busy(self) -> bool:
