@@ -148,9 +148,9 @@ from .reactor.clock import (
 )
 from .reactor.config import EventConfig, NoBackendError
 from .reactor.event import Assignment, Event, event_self_cbarg
-from .reactor.reactor import CheckInfo, PrepareInfo
+from .reactor.reactor import CallInfo, CheckInfo, PrepareInfo
 from .reactor.timers import CommonTimeout
-from .reactor.watch import CheckWatcher, PrepareWatcher
+from .reactor.watch import CallWatcher, CheckWatcher, PrepareWatcher
 from .resolver import (
     EVUTIL_EAI_ADDRFAMILY,
     EVUTIL_EAI_AGAIN,
@@ -287,6 +287,8 @@ __all__ = [
     "BufferEvent",
     "BufferEventFilterResult",
     "BufferFlag",
+    "CallInfo",
+    "CallWatcher",
     "CallbackEntry",
     "Cancellable",
     "ChangeInfo",

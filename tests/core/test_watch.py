@@ -13,6 +13,8 @@ from evsvc.core import (
     EVLOOP_NONBLOCK,
     EVLOOP_ONCE,
     ArgumentTypeError,
+    CallInfo,
+    CallWatcher,
     CheckWatcher,
     Event,
     EventBase,
@@ -198,3 +200,76 @@ def test_what_was_found_ready_outlives_a_watcher_that_raises(
         base.loop(EVLOOP_ONCE | EVLOOP_NONBLOCK)
         assert log == [ours.fileno()]
         event.close()
+
+
+def test_a_call_watcher_is_told_of_each_callback_and_what_it_took(log: list[object]) -> None:
+    """On all ways that the loop has to its callbacks, those that are taken in haste, too."""
+    clock = FakeClock()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, EventBase(clock=clock) as base:
+
+        def on_readable(fd: int, what: int, arg: object) -> None:
+            ours.recv(1)
+            clock.advance(0.5)
+
+        def on_time(fd: int, what: int, event: Event) -> None:
+            clock.advance(0.25)
+            event.close()
+
+        reading = Event(base, ours, EV_READ | EV_PERSIST, on_readable)
+        reading.add()
+        timer = Event(base, -1, 0, on_time, event_self_cbarg)
+        timer.add(1.0)
+        theirs.send(b"x")
+        watcher = CallWatcher(base, lambda watcher, info, arg: log.append(info))
+        base.loop(EVLOOP_ONCE)
+        base.loop(EVLOOP_ONCE)
+        assert log == [CallInfo(reading, on_readable, 0.5), CallInfo(timer, on_time, 0.25)]
+        watcher.close()
+        theirs.send(b"x")
+        base.loop(EVLOOP_ONCE)
+        assert len(log) == 2
+
+
+def test_a_call_watcher_is_not_told_of_the_loop_s_own(base: EventBase, log: list[object]) -> None:
+    """A wake-up is no callback of the program, but what was posted is one."""
+    CallWatcher(base, lambda watcher, info, arg: log.append(info.event))
+    base.post(log.append, "posted")
+    base.loop(EVLOOP_NONBLOCK)
+    assert log[0] == "posted"
+    assert len(log) == 2
+
+
+def test_a_call_watcher_may_come_and_go_in_the_middle_of_a_pass(
+    base: EventBase, log: list[object]
+) -> None:
+    def begin(fd: int, what: int, arg: object) -> None:
+        watchers.append(CallWatcher(base, lambda watcher, info, arg: log.append(info.callback)))
+
+    def end(fd: int, what: int, arg: object) -> None:
+        watchers.pop().close()
+
+    def nothing(fd: int, what: int, arg: object) -> None:
+        pass
+
+    watchers: list[CallWatcher] = []
+    for callback in (begin, nothing, end, nothing):
+        base.timer(callback).active(0)
+    base.loop(EVLOOP_NONBLOCK)
+    assert log == [nothing]
+
+
+def test_what_a_call_watcher_raises_costs_no_other_callback(
+    base: EventBase, log: list[object]
+) -> None:
+    def boom(watcher: CallWatcher, info: object, arg: object) -> None:
+        watcher.close()
+        raise ValueError("boom")
+
+    CallWatcher(base, boom)
+    for name in ("first", "second"):
+        base.timer(lambda fd, what, arg: log.append(arg), name).active(0)
+    with pytest.raises(ValueError, match="boom"):
+        base.dispatch()
+    base.dispatch()
+    assert log == ["first", "second"]

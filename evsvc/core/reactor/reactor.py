@@ -56,7 +56,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..debug import note_new_base
 from ..errors import StateError
@@ -109,10 +109,24 @@ class CheckInfo(NamedTuple):
     """What a check watcher is told: so far nothing, as in libevent."""
 
 
+class CallInfo(NamedTuple):
+    """What a call watcher is told: an event, its callback that has run, and how long that took.
+
+    event: an `Event`, which its callback may have closed or assigned anew.
+    """
+
+    event: EventRecord
+    callback: Callable[[int, Any, Any], object]
+    seconds: float
+
+
+WatchInfo = PrepareInfo | CheckInfo | CallInfo
+
+
 class Watching(Protocol):
     """A watcher, as the loop knows it."""
 
-    def run(self, info: PrepareInfo | CheckInfo) -> None: ...
+    def run(self, info: WatchInfo) -> None: ...
 
     def close(self) -> None: ...
 
@@ -121,7 +135,7 @@ class Reactor:
     """The machinery of one event base, and the door of the base for the other rooms of core.
 
     For them: `now`, `monotonic`, `closed`, `require_open`, `registry`, `post`, `in_loop_thread`,
-    `runs_elsewhere`, `ask_to_flush`, `defer`, `check_priority`, and the two lists of watchers.
+    `runs_elsewhere`, `ask_to_flush`, `defer`, `check_priority`, and the lists of watchers.
 
     monotonic: reads the clock, in seconds.
     ask_to_flush: has an owner of output send what it has at the end of the pass.
@@ -144,6 +158,7 @@ class Reactor:
         "backend",
         "broken",
         "cached_time",
+        "call_watchers",
         "check_watchers",
         "closed",
         "debug",
@@ -181,6 +196,7 @@ class Reactor:
         self._limits = config.limits
         self.prepare_watchers: list[Watching] = []
         self.check_watchers: list[Watching] = []
+        self.call_watchers: list[Watching] = []
         self.looping = self.closed = self.parted = False
         self.exited = self.broken = False
         self.exception_handler: ExceptionHandler | None = None
@@ -424,9 +440,9 @@ class Reactor:
 
     def _is_simple(self, now: float) -> bool:
         """Return True when the order of the callbacks is that in which descriptors were found
-        ready: one priority, nothing active already, no timer due."""
+        ready, one priority, nothing active already, no timer due; and nobody watches them."""
         active = self.active
-        if active.count or len(active.queues) > 1:
+        if active.count or len(active.queues) > 1 or self.call_watchers:
             return False
         deadline = self.timers.next_deadline()
         return deadline is None or deadline > now
@@ -471,7 +487,7 @@ class Reactor:
             registry.queue_batch()
         return ran
 
-    def _run_watchers(self, watchers: list[Watching], info: PrepareInfo | CheckInfo) -> None:
+    def _run_watchers(self, watchers: list[Watching], info: WatchInfo) -> None:
         registry = self.registry
         try:
             registry.give_up()
@@ -537,10 +553,13 @@ class Reactor:
         active = self.active
         registry = self.registry
         locked = self._locked
+        watchers = self.call_watchers
         ran = 0
         while (event := active.pop(queue)) is not None:
             what = event.result
             given_up = False
+            call = event.call
+            started = self.monotonic() if watchers and not event.internal else None
             try:
                 if event.flags & PERSIST:
                     interval = event.interval
@@ -559,7 +578,7 @@ class Reactor:
                 if event.flags & SIGNAL and what != TIMEOUT:
                     self.wakeup.signals.call(self, event, what)
                 else:
-                    event.call(event.number, EVENT_FLAGS[what], event.arg)
+                    call(event.number, EVENT_FLAGS[what], event.arg)
             except Exception as exc:
                 if self.exception_handler is None:
                     raise
@@ -567,6 +586,8 @@ class Reactor:
             finally:
                 if given_up:
                     registry.take_back()
+            if started is not None:
+                self._run_watchers(watchers, CallInfo(event, call, self.monotonic() - started))
             if self.broken or active.preempted or ran >= most:
                 break
             if until is not None and self.monotonic() >= until:
@@ -586,7 +607,7 @@ class Reactor:
         self.wakeup.close()
         leave_at_fork(self)
         self._waiting.clear()
-        for watcher in (*self.prepare_watchers, *self.check_watchers):
+        for watcher in (*self.prepare_watchers, *self.check_watchers, *self.call_watchers):
             watcher.close()
         self.exception_handler = None
         self.backend.dealloc()

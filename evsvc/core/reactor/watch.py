@@ -1,7 +1,7 @@
-"""Watchers: callbacks before and after each wait of the loop (event2/watch.h).
+"""Watchers: callbacks before and after each wait of the loop (event2/watch.h), and after each call.
 
-They see how long the loop is about to wait, and when it has waited, which is what latency and load
-are measured from.  A watcher keeps no loop alive.
+They see how long the loop is about to wait, when it has waited, and what each callback took, which
+is what latency and load are measured from.  A watcher keeps no loop alive.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from ..checks import require_callable
 from ..closing import Closing
 from ..errors import ArgumentTypeError, StateError
 from .base import EventBase
-from .reactor import CheckInfo, PrepareInfo, Reactor, Watching
+from .reactor import Reactor, WatchInfo, Watching
 
 WatchCallback = Callable[[Any, Any, Any], object]
 """Called as `cb(watcher, info, arg)`."""
 
 
 class Watcher(Closing):
-    """What both kinds of watcher have in common.
+    """What all kinds of watcher have in common.
 
     Raises ArgumentTypeError for what is no base or no callback, StateError when the base is closed.
     """
@@ -52,7 +52,7 @@ class Watcher(Closing):
             self._cb = self._arg = None
             self._list.remove(self)
 
-    def run(self, info: PrepareInfo | CheckInfo) -> None:
+    def run(self, info: WatchInfo) -> None:
         """Call the callback, unless the watcher was closed a moment ago."""
         if self._cb is not None:
             self._cb(self, info, self._arg)
@@ -77,6 +77,20 @@ class CheckWatcher(Watcher):
 
     def __init__(self, base: EventBase, cb: WatchCallback, arg: object = None) -> None:
         super().__init__(base, _reactor_of(base).check_watchers, cb, arg)
+
+
+class CallWatcher(Watcher):
+    """Calls `cb(watcher, CallInfo, arg)` after each callback of an event, with what it took.
+
+    The loop's own callbacks are not told of, nor one that raised with no exception handler set.
+    While there is one of these, a callback costs the loop about a microsecond more.
+    libevent has none.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, base: EventBase, cb: WatchCallback, arg: object = None) -> None:
+        super().__init__(base, _reactor_of(base).call_watchers, cb, arg)
 
 
 def _reactor_of(base: EventBase) -> Reactor:
