@@ -18,7 +18,7 @@ from evsvc.dns import (
     DNS_ERR_UNKNOWN,
     DnsArgumentError,
 )
-from evsvc.dns.wire.names import name_to_text, parse_name
+from evsvc.dns.wire.names import domain_name, domain_name_of, name_to_text, parse_name
 from evsvc.dns.wire.queries import build_refusal, read_query
 from evsvc.dns.wire.replies import (
     Query,
@@ -28,7 +28,7 @@ from evsvc.dns.wire.replies import (
     parse_reply,
 )
 
-QUESTION = Question(parse_name("www.example.com"), dns.rdatatype.A)
+QUESTION = Question(domain_name("www.example.com"), dns.rdatatype.A)
 
 
 def judge(packet: bytes, max_links: int = 16, question: Question = QUESTION) -> Reply | None:
@@ -36,7 +36,7 @@ def judge(packet: bytes, max_links: int = 16, question: Question = QUESTION) -> 
 
 
 def build_query(question: Question, query_id: int, udp_bytes: int) -> bytes:
-    return Query(question, query_id, edns_udp_bytes=udp_bytes).to_packet()
+    return Query(question, query_id, edns_udp_bytes=udp_bytes).packet
 
 
 def data(reply: Reply) -> list[object]:
@@ -69,13 +69,13 @@ def test_edns_goes_along_above_512_bytes(udp_bytes, edns) -> None:
 )
 def test_a_query_is_byte_for_byte_dnspythons(labels, rdtype, query_id, size, authentic) -> None:
     name = dns.name.Name([*labels, b""])
-    question = Question(name, dns.rdatatype.RdataType.make(rdtype))
+    question = Question(domain_name_of(name), dns.rdatatype.RdataType.make(rdtype))
     query = Query(question, query_id, edns_udp_bytes=size, authentic=authentic)
     edns = {"use_edns": 0, "payload": size} if size > 512 else {"use_edns": False}
     theirs = dns.message.make_query(name, question.rdtype, id=query_id, **edns)
     if authentic:
         theirs.flags |= dns.flags.AD
-    assert query.to_packet() == theirs.to_wire()
+    assert query.packet == theirs.to_wire()
 
 
 def chain(make_reply, links: int, *more: str) -> bytes:

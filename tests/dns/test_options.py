@@ -300,7 +300,7 @@ def test_ndots_before_search_is_not_lost(load) -> None:
     resolver, _ = load(text, DNS_OPTIONS_ALL)
     assert (resolver.options.ndots, resolver.options.timeout_s) == (3, 2.0)
     assert resolver.options.attempts == 3
-    assert [str(suffix) for suffix in resolver._search] == ["a.example.", "b.example."]
+    assert [f"{suffix.text}." for suffix in resolver._search] == ["a.example.", "b.example."]
 
 
 def test_classes_choose_the_directives(load) -> None:
@@ -314,7 +314,7 @@ def test_classes_choose_the_directives(load) -> None:
 def test_without_a_domain_in_the_file_the_host_names_domain_is_searched(load, monkeypatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "host.example.org")
     resolver, _ = load("", DNS_OPTION_SEARCH | DNS_OPTION_NAMESERVERS)
-    assert [str(suffix) for suffix in resolver._search] == ["example.org."]
+    assert [f"{suffix.text}." for suffix in resolver._search] == ["example.org."]
 
 
 def test_a_resolver_reads_its_files_when_made(base, tmp_path, results) -> None:

@@ -1,7 +1,11 @@
-"""The law of `wire/plain_answers.py`: what it reads by hand, dnspython reads as the same."""
+"""The law of `wire/plain_answers.py`: what it reads by hand, dnspython reads as the same.
+
+And that of `domain_name`: a text that it puts on the wire by hand, dnspython puts there the same.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import dns.name
@@ -11,8 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evsvc.dns import DNS_ERR_NONE, DNS_ERR_UNKNOWN
+from evsvc.dns.resolver.search import list_candidates
 from evsvc.dns.wire import replies
-from evsvc.dns.wire.names import name_to_text, parse_name
+from evsvc.dns.wire.names import (
+    domain_name,
+    domain_name_of,
+    is_localhost,
+    name_to_text,
+    parse_name,
+)
 from evsvc.dns.wire.replies import Query, Question, Reply, parse_reply
 
 EXAMPLES = 5_000 if os.environ.get("CI") or os.environ.get("EVSVC_CI") else 300
@@ -37,7 +48,8 @@ def name_bytes(draw: st.DrawFn) -> bytes:
 def answers(draw: st.DrawFn) -> tuple[Query, bytes]:
     """Make a question and a reply that is ordinary, or nearly so, by the RFC."""
     rdtype = draw(st.sampled_from([1, 28, 12, 5, 2, 16]))
-    question = Question(dns.name.Name([*draw(names), b""]), dns.rdatatype.RdataType.make(rdtype))
+    name = domain_name_of(dns.name.Name([*draw(names), b""]))
+    question = Question(name, dns.rdatatype.RdataType.make(rdtype))
     query = Query(question, 4711, exact=draw(st.booleans()))
     records = []
     for _ in range(draw(st.integers(0, 5))):
@@ -108,20 +120,79 @@ def test_a_name_has_the_text_that_dnspython_gives_it(labels: list[bytes]) -> Non
         assert name_to_text(name) == name.to_text(omit_final_dot=True)
 
 
+texts = st.one_of(
+    st.text("abcXYZ019-_.é\\", min_size=1, max_size=70),
+    st.lists(st.sampled_from(["a", "Www", "x" * 59, "y" * 63, "z" * 64, ""]), max_size=6).map(
+        ".".join
+    ),
+).filter(lambda text: text not in ("", "."))
+
+
 @pytest.mark.no_cover
-@settings(max_examples=EXAMPLES // 5)
-@given(st.text("abcXYZ019-_.é\\", min_size=1, max_size=70).filter(lambda text: text != "."))
+@settings(max_examples=EXAMPLES)
+@given(texts)
 def test_a_text_is_the_name_that_dnspython_makes_of_it(text: str) -> None:
     try:
-        expected = dns.name.from_text(text) if text.isascii() else None
+        expected = dns.name.from_text(text) if text.isascii() else parse_name(text)
     except (dns.exception.DNSException, ValueError):
-        with pytest.raises(ValueError, match="not a domain name"):
-            parse_name(text)
+        for reader in (parse_name, domain_name):
+            with pytest.raises(ValueError, match="not a domain name"):
+                reader(text)
     else:
-        assert expected is None or parse_name(text).labels == expected.labels
+        assert parse_name(text).labels == expected.labels
+        by_hand = domain_name(text)
+        assert (by_hand.wire, by_hand.text) == (expected.to_wire(), expected.to_text(True))
+        assert by_hand.name.labels == expected.labels
+        assert by_hand.dots == len(expected.labels) - 2
 
 
-QUERY = Query(Question(parse_name("www.example.com"), dns.rdatatype.A), 4711)
+@pytest.mark.no_cover
+@settings(max_examples=EXAMPLES)
+@given(texts, texts, st.integers(0, 3))
+def test_a_candidate_is_the_name_that_dnspython_puts_together(
+    text: str, suffix: str, ndots: int
+) -> None:
+    try:
+        own, ending = parse_name(text), parse_name(suffix)
+    except ValueError:
+        return
+    expected = [own]
+    if not text.endswith(".") and own.labels[-2].lower() != b"localhost":
+        with contextlib.suppress(dns.name.NameTooLong):
+            expected.append(dns.name.Name(own.labels[:-1] + ending.labels))
+        if len(own.labels) - 2 < ndots:
+            expected.reverse()
+    found = list_candidates(text, [domain_name(suffix)], ndots)
+    assert [(each.wire, each.text) for each in found] == [
+        (name.to_wire(), name.to_text(True)) for name in expected
+    ]
+
+
+@pytest.mark.parametrize("last", [61, 62])
+def test_the_longest_name_is_of_255_bytes(last: int) -> None:
+    """RFC 1035 section 2.3.4."""
+    text = ".".join(["x" * 63, "x" * 63, "x" * 63, "x" * last])
+    if last == 62:
+        with pytest.raises(ValueError, match="not a domain name"):
+            domain_name(text)
+    else:
+        assert len(domain_name(text).wire) == 255
+
+
+@pytest.mark.parametrize(
+    ("text", "local"),
+    [
+        ("localhost", True),
+        ("A.LocalHost.", True),
+        ("notlocalhost", False),
+        (r"\009localhost", False),
+    ],
+)
+def test_localhost_is_a_whole_label(text: str, local: bool) -> None:
+    assert is_localhost(domain_name(text).wire) is local
+
+
+QUERY = Query(Question(domain_name("www.example.com"), dns.rdatatype.A), 4711)
 
 
 def reply(count: int, *records: bytes, flags: bytes = b"\x81\x80", query: Query = QUERY) -> bytes:
@@ -148,18 +219,29 @@ def test_ordinary_addresses_are_read_by_hand(monkeypatch: pytest.MonkeyPatch) ->
 def test_ordinary_names_are_read_by_hand(monkeypatch: pytest.MonkeyPatch, rdtype: int) -> None:
     monkeypatch.setattr("dns.message.from_wire", None)
     kind = dns.rdatatype.RdataType.make(rdtype)
-    query = Query(Question(parse_name("a.example.com"), kind), 4711, exact=True)
+    query = Query(Question(domain_name("a.example.com"), kind), 4711, exact=True)
     packet = reply(1, record(b"\4host\xc0\x0e", rdtype), query=query)
     found = parse_reply(packet, query, 16)
     assert found is not None
     assert [each.data for each in found.records] == ["host.example.com"]
 
 
+def test_a_name_that_goes_on_beyond_its_record_is_none() -> None:
+    """It points into the question's type, and comes by its own bytes again."""
+    query = Query(Question(domain_name("."), dns.rdatatype.PTR), 4711)
+    packet = reply(1, record(b"\xc0\x10", 12, 0), b"\0\0\x29\x04\xd0" + bytes(6), query=query)
+    packet = packet[:11] + b"\1" + packet[12:]
+    found = parse_reply(packet, query, 16)
+    assert found == by_dnspython(packet, query)
+    assert found is not None
+    assert found.result == DNS_ERR_UNKNOWN
+
+
 @pytest.mark.parametrize(("rdtype", "size"), [(1, 4), (28, 16)])
 def test_several_addresses_in_one_record_are_taken(rdtype: int, size: int) -> None:
     """libevent's evdns_server_request_add_a_reply writes them so, and its resolver reads them."""
     kind = dns.rdatatype.RdataType.make(rdtype)
-    query = Query(Question(parse_name("www.example.com"), kind), 4711)
+    query = Query(Question(domain_name("www.example.com"), kind), 4711)
     data = b"".join(bytes([32]) * (size - 1) + bytes([last]) for last in (1, 2, 3))
     found = parse_reply(reply(1, record(data, rdtype), query=query), query, 16)
     assert found is not None

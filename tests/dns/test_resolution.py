@@ -22,11 +22,11 @@ from evsvc.dns.resolver.answer import Answer
 from evsvc.dns.resolver.nameservers import Nameserver
 from evsvc.dns.resolver.resolution import Resolution, Step
 from evsvc.dns.resolver.search import list_candidates, rank
-from evsvc.dns.wire.names import parse_name, randomize_case, wire_of
+from evsvc.dns.wire.names import DomainName, domain_name, parse_name, randomize_case, wire_of
 from evsvc.dns.wire.records import Record
 from evsvc.dns.wire.replies import Query, Question, Reply, parse_reply
 
-NAME = parse_name("www.example.com")
+NAME = domain_name("www.example.com")
 TARGET = parse_name("cdn.example.org")
 FOUND = (Record("www.example.com", 1, 5, "10.0.0.1"),)
 
@@ -152,7 +152,7 @@ def test_an_open_alias_is_followed_and_named_and_its_ttl_counts() -> None:
     resolution = make()
     assert resolution.next_server()
     assert take(resolution, DNS_ERR_NODATA, ttl_s=2, **dangling(TARGET)) is Step.AGAIN
-    assert resolution.question.name == TARGET
+    assert resolution.question.name.name == TARGET
     assert resolution.next_server()
     assert take(resolution, DNS_ERR_NONE, records=FOUND, ttl_s=5) is Step.DONE
     answer = resolution.answer
@@ -179,9 +179,7 @@ def test_the_random_case_is_taken_out_of_names(make_reply, target, expected) -> 
     """A server that compresses gives the ending of our own question back."""
     question = Question(NAME, dns.rdatatype.A)
     query = Query(question, 1, exact=True)
-    packet = make_reply(
-        query.to_packet(), f"{query.asked} 5 CNAME {target}", f"{target} 5 A 10.0.0.1"
-    )
+    packet = make_reply(query.packet, f"{query.asked} 5 CNAME {target}", f"{target} 5 A 10.0.0.1")
     reply = parse_reply(packet.to_wire(), query, 16)
     assert reply.canonical_name.to_text(True) == expected
     assert [record.name for record in reply.records] == [expected]
@@ -201,11 +199,11 @@ def test_failures_outrank_absences() -> None:
     assert rank(Answer(DNS_ERR_REFUSED)) == rank(Answer(DNS_ERR_SERVERFAILED))
 
 
-def texts(names: list[dns.name.Name]) -> list[str]:
-    return [name.to_text() for name in names]
+def texts(names: list[DomainName]) -> list[str]:
+    return [f"{name.text}." for name in names]
 
 
-SUFFIXES = [parse_name("a.example"), parse_name("b.example")]
+SUFFIXES = [domain_name("a.example"), domain_name("b.example")]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +226,7 @@ def test_a_candidate_that_would_be_too_long_is_left_out(last, lengths) -> None:
     """The most are 255 bytes, RFC 1035 section 2.3.4; ".a.example" takes ten."""
     text = ".".join(["x" * 60, "x" * 60, "x" * 60, "x" * last])
     candidates = list_candidates(text, SUFFIXES[:1], 1)
-    assert [len(name.to_wire()) for name in candidates] == lengths
+    assert [len(name.wire) for name in candidates] == lengths
 
 
 def test_random_case_changes_letters_alone() -> None:

@@ -35,7 +35,7 @@ from evsvc.dns.resolver.hosts import HostsTable
 from evsvc.dns.resolver.nameservers import Nameserver, NameserverPool, choose_id
 from evsvc.dns.resolver.transport import same_endpoint
 from evsvc.dns.wire.framing import add_length, take_message
-from evsvc.dns.wire.names import parse_name
+from evsvc.dns.wire.names import domain_name
 from evsvc.dns.wire.replies import Question, QuestionKey
 
 
@@ -140,7 +140,7 @@ def good(ttl_s: int) -> Answer:
 
 
 def key(name: str, rdtype: int = 1) -> QuestionKey:
-    return Question(parse_name(name), rdtype).key
+    return Question(domain_name(name), rdtype).key
 
 
 def make_cache(entries: int = 10) -> AnswerCache:

@@ -55,11 +55,10 @@ from ..wire.replies import Question
 from .hosts import HostsTable, is_family_wanted
 from .lookup import Lookup
 from .ordering import sort_addresses
-from .search import Answers, Search, Wish, call_program, list_candidates
+from .search import Answers, Search, Wish, call_program, list_candidates, search_time
 
 if TYPE_CHECKING:
-    import dns.name
-
+    from ..wire.names import DomainName
     from .engine import LookupEngine
 
 AF_INET, AF_INET6, AF_UNSPEC = socket.AF_INET, socket.AF_INET6, socket.AF_UNSPEC
@@ -165,7 +164,7 @@ def merge(answers: Answers, wanted: Wanted, *, sort: bool) -> tuple[int, list[Ad
         return result_code(worst.result), []
     addresses: list[SocketAddress] = []
     for family in (AF_INET, AF_INET6):
-        answer = answers.get(int(_RECORD_TYPES[family]))
+        answer = answers.get(_RECORD_TYPES[family])
         for record in () if answer is None else answer.records:
             assert isinstance(record.data, str)
             more = () if family == AF_INET else (0, 0)
@@ -188,7 +187,7 @@ class AddrInfoResolver:
         self,
         engine: LookupEngine,
         hosts: HostsTable,
-        search: list[dns.name.Name],
+        search: list[DomainName],
         running: set[Search],
     ) -> None:
         self.hosts = hosts
@@ -275,7 +274,7 @@ class AddrInfoResolver:
             types=types,
             one_by_one=options.single_request,
             grace_s=options.getaddrinfo_skew_s,
-            timeout_s=options.lookup_timeout_s if timeout_s is None else timeout_s,
+            timeout_s=search_time(timeout_s, options.lookup_timeout_s),
         )
         if engine.room < len(types):
             raise _Failure(EVUTIL_EAI_AGAIN)
@@ -301,7 +300,7 @@ class AddrInfoResolver:
             raise _Failure(self._refine(EaiError(code), candidates[0], wanted))
         return entries
 
-    def _refine(self, code: EaiError, name: dns.name.Name, wanted: Wanted) -> EaiError:
+    def _refine(self, code: EaiError, name: DomainName, wanted: Wanted) -> EaiError:
         """Tell whether it is only the wanted family that is not there, as far as it is known."""
         if code != EVUTIL_EAI_NODATA or wanted.family == AF_UNSPEC:
             return code

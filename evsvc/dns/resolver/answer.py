@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NamedTuple
 
-import dns.name
 import dns.rdatatype
 from dns.rdatatype import RdataType
 
@@ -17,7 +16,7 @@ from ..errors import (
     DnsArgumentError,
     DnsResult,
 )
-from ..wire.names import is_localhost, name_to_text
+from ..wire.names import DomainName, is_localhost
 from ..wire.records import Record
 from ..wire.replies import Question
 
@@ -26,8 +25,7 @@ LOCALHOST_TTL_S = 3600
 _LOOPBACK = {dns.rdatatype.A: "127.0.0.1", dns.rdatatype.AAAA: "::1"}
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What came of a look-up.
 
     result: DNS_ERR_NONE when there are `records`, else why there are none.
@@ -56,13 +54,12 @@ class Answer:
 
 
 def answers_of_addresses(
-    name: dns.name.Name, addresses: Iterable[str | IPv4Address | IPv6Address], ttl_s: int
+    name: DomainName, addresses: Iterable[str | IPv4Address | IPv6Address], ttl_s: int
 ) -> dict[Question, Answer]:
     """Return the answers about a name that has these addresses and no others.
 
     Raises DnsArgumentError for what is no IP address.
     """
-    text = name_to_text(name)
     found: dict[RdataType, list[Record]] = {rdtype: [] for rdtype in _LOOPBACK}
     for given in addresses:
         try:
@@ -70,10 +67,10 @@ def answers_of_addresses(
         except ValueError:
             raise DnsArgumentError(f"not an IP address: {given!r}") from None
         rdtype = dns.rdatatype.A if address.version == 4 else dns.rdatatype.AAAA
-        found[rdtype].append(Record(text, int(rdtype), ttl_s, str(address)))
+        found[rdtype].append(Record(name.text, int(rdtype), ttl_s, str(address)))
     return {
         Question(name, rdtype): Answer(
-            DNS_ERR_NONE if records else DNS_ERR_NODATA, tuple(records), ttl_s, text
+            DNS_ERR_NONE if records else DNS_ERR_NODATA, tuple(records), ttl_s, name.text
         )
         for rdtype, records in found.items()
     }
@@ -81,10 +78,10 @@ def answers_of_addresses(
 
 def answer_at_home(question: Question) -> Answer | None:
     """Return the answer about localhost and what is below it, None for any other name."""
-    if not is_localhost(question.name):
+    if not is_localhost(question.name.wire):
         return None
     address = _LOOPBACK.get(question.rdtype)
-    name = name_to_text(question.name)
+    name = question.name.text
     if address is None:
         return Answer(DNS_ERR_NODATA, ttl_s=LOCALHOST_TTL_S, name=name)
     record = Record(name, int(question.rdtype), LOCALHOST_TTL_S, address)

@@ -9,13 +9,12 @@ Invariants
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import replace
 from typing import NamedTuple
 
 import dns.name
 
 from ..errors import DNS_ERR_NONE
-from ..wire.names import name_to_text
+from ..wire.names import labels_of, name_to_text
 from ..wire.replies import QuestionKey
 from .answer import Answer
 
@@ -100,7 +99,7 @@ class AnswerCache:
                 del self._entries[key]
             return None
         self._entries.move_to_end(key)
-        return replace(entry.answer, ttl_s=int(entry.expires - now))
+        return entry.answer._replace(ttl_s=int(entry.expires - now))
 
     def get_stale(self, key: QuestionKey, now: float) -> Answer | None:
         """Return an answer even if its time is over, None where there is none or it is too old.
@@ -113,9 +112,9 @@ class AnswerCache:
         if entry.expires > now:
             return self.get(key, now)
         if not entry.answer.is_stale:
-            entry.answer = replace(entry.answer, is_stale=True)
+            entry.answer = entry.answer._replace(is_stale=True)
         entry.expires = min(now + STALE_TTL_S, entry.gone_at)
-        return replace(entry.answer, ttl_s=int(entry.expires - now))
+        return entry.answer._replace(ttl_s=int(entry.expires - now))
 
     def is_aging(self, key: QuestionKey, now: float) -> bool:
         """Tell whether an answer is in the last tenth of its time, or beyond it."""
@@ -126,15 +125,18 @@ class AnswerCache:
         """Return all that is there, the one not used for longest first."""
         return [
             CachedAnswer(
-                name_to_text(dns.name.Name(labels)), int(rdtype), entry.expires - now, entry.answer
+                name_to_text(dns.name.Name(labels_of(wire))),
+                int(rdtype),
+                entry.expires - now,
+                entry.answer,
             )
-            for (labels, rdtype), entry in self._entries.items()
+            for (wire, rdtype), entry in self._entries.items()
             if entry.gone_at > now
         ]
 
-    def forget(self, labels: tuple[bytes, ...]) -> int:
-        """Forget all types of a name, given by its labels in lower case; return how many."""
-        known = [key for key in self._entries if key[0] == labels]
+    def forget(self, wire: bytes) -> int:
+        """Forget all types of a name, given by its bytes in lower case; return how many."""
+        known = [key for key in self._entries if key[0] == wire]
         for key in known:
             del self._entries[key]
         return len(known)

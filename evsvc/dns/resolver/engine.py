@@ -20,12 +20,11 @@ import contextlib
 import errno
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import dns.name
 import dns.rdatatype
 
 from ...core import StateError
@@ -35,11 +34,11 @@ from ..errors import (
     DNS_ERR_SYSTEM,
 )
 from ..options import MIN_UDP_BYTES
-from ..wire.names import parse_name
+from ..wire.names import domain_name
 from ..wire.replies import Query, Question, parse_reply
 from .answer import Answer, answer_at_home
 from .cache import AnswerCache
-from .flight import Flight, FlightKey, FlightState, Sent, Ticket, Way
+from .flight import Done, Flight, FlightKey, FlightState, Sent, Ticket, Way
 from .nameservers import Nameserver, NameserverPool, choose_id
 from .resolution import Resolution, Step
 from .transport import TcpTransport, UdpTransport
@@ -137,9 +136,9 @@ class LookupEngine:
         return self._options.max_inflight + self._options.max_waiting - self._tickets
 
     def ask(
-        self, question: Question, way: Way, done: Callable[[Answer], object], *, fresh: bool = False
+        self, question: Question, way: Way, done: Done, *, fresh: bool = False
     ) -> Answer | Ticket:
-        """Return the answer if it is known, else ask; `done(answer)` is then called from the loop.
+        """Return the answer if it is known, else ask; `done` is then called from the loop.
 
         fresh: do not look into the cache.  With no nameserver at all the answer is
         DNS_ERR_SERVERFAILED; while suspended, the question waits; when closed, DNS_ERR_SHUTDOWN.
@@ -177,6 +176,8 @@ class LookupEngine:
         flight = Flight(question, resolution, key)
         self._flights[key] = flight
         self._waiting[flight] = None
+        if self._lazy:
+            self._plan_probe()
         return flight
 
     def _prefetch(self, question: Question, way: Way) -> None:
@@ -275,7 +276,6 @@ class LookupEngine:
                 self._go_on(flight)
         finally:
             self._pumping = False
-        self._plan_probe()
 
     def _finish(self, flight: Flight, answer: Answer) -> None:
         """End a question: free what it holds, keep its answer, and have it told."""
@@ -289,6 +289,7 @@ class LookupEngine:
             self._tell(flight, answer)
         elif server in self.pool.servers and not server.up:
             self.pool.note_failed_probe(server, self.base.now)
+            self._plan_probe()
         self._pump()
 
     def _tell(self, flight: Flight, answer: Answer) -> None:
@@ -301,23 +302,26 @@ class LookupEngine:
     def _deliver(self, ticket: Ticket, answer: Answer) -> None:
         done, ticket.done = ticket.done, None
         if done is not None and not self._silent:
-            done(answer)
+            done(ticket.flight.question, answer)
 
     def _release(self, flight: Flight) -> None:
         """Take a question off the line and the wire, and mark it done."""
         self._waiting.pop(flight, None)
-        if flight.key is not None:
+        if flight.key is None:
+            self._probes.discard(flight)
+        else:
             self._flights.pop(flight.key, None)
-        self._probes.discard(flight)
-        if flight.state is FlightState.ON_WIRE and flight.probed is None:
-            self._places_taken -= 1
+            if flight.state is FlightState.ON_WIRE:
+                self._places_taken -= 1
+            if self._lazy:
+                self._plan_probe()
         flight.state = FlightState.DONE
         self._leave_wire(flight)
 
     def _leave_wire(self, flight: Flight) -> None:
         """Give back the sockets and the ids of a question's queries."""
-        for server in list(flight.sent):
-            self._drop(flight, server)
+        while flight.sent:
+            self._drop(flight, next(iter(flight.sent)))
         self._waits.stop(flight)
         if not self._waits and not self._closed:
             self._wait_timer.delete()
@@ -341,7 +345,8 @@ class LookupEngine:
         """Send to the nameserver that the resolution names; False when the system refuses to."""
         server = flight.resolution.server
         assert server is not None
-        transport = self._transport(server, flight.resolution.over_tcp)
+        over_udp = not flight.resolution.over_tcp and server.maker is None
+        transport = self._transport(server, over_udp)
         sent = flight.sent.get(server)
         with_edns = server.wants_edns and self._options.edns_udp_bytes > MIN_UDP_BYTES
         if sent is not None and sent.query.has_edns is not with_edns:
@@ -349,7 +354,8 @@ class LookupEngine:
             sent = None
         if sent is None or sent.transport is not transport:
             self._drop(flight, server)
-            sent = Sent(flight, server, transport, self._new_query(flight, server))
+            query = self._new_query(flight, server)
+            sent = Sent(flight, server, transport, query, over_udp=over_udp)
             flight.sent[server] = sent
         try:
             transport.send(sent)
@@ -387,11 +393,11 @@ class LookupEngine:
             authentic=options.trust_ad,
         )
 
-    def _transport(self, server: Nameserver, over_tcp: bool) -> Transport:
-        key = server, over_tcp or server.maker is not None
+    def _transport(self, server: Nameserver, over_udp: bool) -> Transport:
+        key = server, over_udp
         transport = self._transports.get(key)
         if transport is None:
-            maker: TransportMaker = TcpTransport if over_tcp else UdpTransport
+            maker: TransportMaker = UdpTransport if over_udp else TcpTransport
             maker = server.maker or maker
             transport = maker(self.base, server, self._options, self._on_packet, self._on_lost)
             self._transports[key] = transport
@@ -405,21 +411,22 @@ class LookupEngine:
             log.debug("ignored a packet from %s", server.name)
             sent.suspect = True
             return False
-        over_tcp = sent.transport is not self._transports.get((server, False))
         if not reply.same_letters:
             sent.suspect = True
         self._drop(flight, server)  # a copy of its reply must not count again
         if sent.query.exact and not reply.same_letters:
-            if not over_tcp:
+            if sent.over_udp:
                 resolution.doubt(server)
                 self._repeat(flight)
                 return True
             server.changes_letters = True  # nobody forges over TCP
+        was_up = server.up
         self.pool.note_answer(server)
+        if not was_up:
+            self._plan_probe()
         server.note_edns_answer(sent.query.has_edns)
         step = resolution.take_reply(server, reply, had_edns=sent.query.has_edns)
         self._follow(flight, step)
-        self._plan_probe()
         return True
 
     def _follow(self, flight: Flight, step: Step) -> None:
@@ -446,7 +453,7 @@ class LookupEngine:
             return
         if answered:  # the nameserver closes its connections when it likes (RFC 7766 6.2.4)
             self._repeat(flight)
-        elif sent.transport is self._transports.get((server, False)):
+        elif sent.over_udp:
             self._take_silence(flight, server, "its UDP port is closed")
         else:
             self._take_silence(flight, server)
@@ -485,7 +492,6 @@ class LookupEngine:
             self._finish(flight, flight.resolution.answer)
         elif not self._send(flight):
             self._go_on(flight)
-        self._plan_probe()
 
     def _blame(self, flight: Flight, server: Nameserver, proof: object | None) -> None:
         """Hold it against a nameserver that it said nothing.
@@ -502,6 +508,7 @@ class LookupEngine:
             down = self.pool.mark_down(server, now)
         if down:
             log.warning("nameserver %s is down: %s", server.name, proof)
+            self._plan_probe()
 
     def _close_transports(self) -> None:
         for transport in self._transports.values():
@@ -526,8 +533,8 @@ class LookupEngine:
     def _probe(self, server: Nameserver) -> None:
         """Ask a nameserver that is down once; whatever it says, it is up again."""
         options = replace(self._options, attempts=1)
-        name = parse_name(options.probe_name)
-        rdtype = dns.rdatatype.NS if name == dns.name.root else dns.rdatatype.A
+        name = domain_name(options.probe_name)
+        rdtype = dns.rdatatype.NS if name.text == "." else dns.rdatatype.A
         question = Question(name, rdtype)
         resolution = Resolution(question, options, partial(_only, server))
         flight = Flight(question, resolution, None, probed=server)

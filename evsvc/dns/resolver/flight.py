@@ -24,6 +24,10 @@ FlightKey = tuple["QuestionKey", Way]
 """What equal questions have in common, so that they are asked once."""
 
 
+Done = Callable[["Question", "Answer"], object]
+"""What is told the answer to a question."""
+
+
 class FlightState(enum.Enum):
     """Where a question stands."""
 
@@ -33,16 +37,16 @@ class FlightState(enum.Enum):
 
 
 class Ticket:
-    """One that waits for a question's answer; `done(answer)` is called once, from the loop.
+    """One that waits for an answer; `done(question, answer)` is called once, from the loop.
 
     done: None once it was called, or waits no longer.
     """
 
     __slots__ = ("done", "flight")
 
-    def __init__(self, flight: Flight, done: Callable[[Answer], object]) -> None:
+    def __init__(self, flight: Flight, done: Done) -> None:
         self.flight = flight
-        self.done: Callable[[Answer], object] | None = done
+        self.done: Done | None = done
 
 
 class Flight:
@@ -73,19 +77,27 @@ class Flight:
 class Sent:
     """A query of a flight that is out at one nameserver.
 
-    suspect: whether something came its way that was no reply to it, as when somebody guesses.
+    over_udp: whether somebody else may have sent what seems to be its reply;  suspect: whether
+    something came its way that was no reply to it, as when somebody guesses.
     """
 
-    __slots__ = ("flight", "packet", "query", "server", "suspect", "transport")
+    __slots__ = ("flight", "over_udp", "packet", "query", "server", "suspect", "transport")
 
     def __init__(
-        self, flight: Flight, server: Nameserver, transport: Transport, query: Query
+        self,
+        flight: Flight,
+        server: Nameserver,
+        transport: Transport,
+        query: Query,
+        *,
+        over_udp: bool,
     ) -> None:
         self.flight = flight
         self.server = server
         self.transport = transport
         self.query = query
-        self.packet = query.to_packet()
+        self.packet = query.packet
+        self.over_udp = over_udp
         self.suspect = False
 
 

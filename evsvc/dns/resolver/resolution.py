@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 from ..errors import (
     DNS_ERR_FORMAT,
@@ -35,13 +34,16 @@ from ..errors import (
     DnsResult,
 )
 from ..options import ResolverOptions
-from ..wire.names import name_to_text
+from ..wire.names import domain_name_of
 from ..wire.replies import Question, Reply
 from .answer import Answer
 from .nameservers import Nameserver
 
 Plan = Callable[[int], Sequence[Nameserver]]
 """`plan(round)` gives the nameservers of a round, from 0, in the order in which they are asked."""
+
+
+_NOBODY_ANSWERED = Answer(DNS_ERR_TIMEOUT)
 
 
 class Step(enum.Enum):
@@ -104,7 +106,7 @@ class Resolution:
         self._doubted: Nameserver | None = None
         self.server: Nameserver | None = None
         self.over_tcp = False
-        self.answer = Answer(DNS_ERR_TIMEOUT)
+        self.answer = _NOBODY_ANSWERED
 
     @property
     def max_links(self) -> int:
@@ -171,7 +173,8 @@ class Resolution:
     def _take_answer(self, reply: Reply) -> Step:
         if self._ttl_s is None or reply.ttl_s < self._ttl_s:
             self._ttl_s = reply.ttl_s
-        name = reply.canonical_name or self.question.name
+        canonical = reply.canonical_name
+        name = self.question.name if canonical is None else domain_name_of(canonical)
         is_alias = bool(self._aliases or reply.links)
         if reply.dangling:
             if reply.links > self.max_links:
@@ -181,9 +184,17 @@ class Resolution:
             self.restart()
             return Step.AGAIN
         authentic = self._options.trust_ad and reply.authentic
-        text = name_to_text(name)
-        answer = Answer(reply.result, reply.records, self._ttl_s, text, is_alias, authentic)
-        return self._finish(answer if reply.soa is None else replace(answer, soa=reply.soa))
+        return self._finish(
+            Answer(
+                reply.result,
+                reply.records,
+                self._ttl_s,
+                name.text,
+                is_alias,
+                authentic,
+                soa=reply.soa,
+            )
+        )
 
     def _finish(self, answer: Answer) -> Step:
         self.answer = answer

@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dns.exception
-import dns.name
 import dns.rdatatype
 
 from ...core import AddrInfoHints, ArgumentTypeError
@@ -49,8 +48,7 @@ from ..errors import (
     DnsStateError,
 )
 from ..options import DNS_PORT, TLS_PORT, ResolverOptions, parse_nameserver
-from ..wire.names import parse_name
-from ..wire.replies import Question
+from ..wire.names import DomainName, domain_name
 from .addrinfo import AddrInfoResolver
 from .answer import Answer, answers_of_addresses
 from .cache import CachedAnswer
@@ -59,7 +57,7 @@ from .flight import Way
 from .hosts import LOCALHOST_LINES, HostsTable
 from .lookup import Lookup
 from .nameservers import Nameserver
-from .search import Answers, Search, Wish, call_program, list_candidates
+from .search import PLAIN_WAY, Answers, Search, Wish, call_program, list_candidates, search_time
 from .sysconfig import (
     FollowedFiles,
     SystemConfig,
@@ -135,7 +133,7 @@ class Resolver(Closing):
         self._hosts_files = FollowedFiles()
         self._conf_files = FollowedFiles()
         self._own_options = options
-        self._search: list[dns.name.Name] = []
+        self._search: list[DomainName] = []
         lazy = bool(flags & EVDNS_BASE_DISABLE_WHEN_INACTIVE)
         self._engine = LookupEngine(base, options, lazy=lazy)
         self._running: set[Search] = set()
@@ -377,7 +375,7 @@ class Resolver(Closing):
         libevent adds at the front, and so tries them in reverse.  Raises DnsArgumentError for
         what is no domain name, or one too many.  Source: evdns_base_search_add.
         """
-        suffix = parse_name(domain.lstrip("."))
+        suffix = domain_name(domain.lstrip("."))
         if len(self._search) >= self.options.search_domains:
             raise DnsArgumentError(
                 f"more than {self.options.search_domains} search domains, with {domain!r}"
@@ -441,7 +439,7 @@ class Resolver(Closing):
             name = ipaddress.IPv4Address(address).reverse_pointer
         except ValueError:
             raise DnsArgumentError(f"not an IPv4 address: {address!r}") from None
-        return self._resolve([parse_name(name)], DNS_PTR, flags, cb, arg)
+        return self._resolve([domain_name(name)], DNS_PTR, flags, cb, arg)
 
     def resolve_reverse_ipv6(
         self,
@@ -455,7 +453,7 @@ class Resolver(Closing):
             name = ipaddress.IPv6Address(address).reverse_pointer
         except ValueError:
             raise DnsArgumentError(f"not an IPv6 address: {address!r}") from None
-        return self._resolve([parse_name(name)], DNS_PTR, flags, cb, arg)
+        return self._resolve([domain_name(name)], DNS_PTR, flags, cb, arg)
 
     def cancel_request(self, lookup: Lookup) -> None:
         """Cancel a lookup, as `lookup.cancel()` does (evdns_cancel_request)."""
@@ -529,16 +527,16 @@ class Resolver(Closing):
             self._candidates(name, flags), wish, partial(self._report_query, cb, arg)
         )
 
-    def _candidates(self, name: str, flags: int) -> list[dns.name.Name]:
+    def _candidates(self, name: str, flags: int) -> list[DomainName]:
         if not self._engine.closed:
             self._follow_files()
-        if flags & QueryFlag.DNS_QUERY_NO_SEARCH:
-            return [parse_name(name)]
+        if flags and flags & QueryFlag.DNS_QUERY_NO_SEARCH:
+            return [domain_name(name)]
         return list_candidates(name, self._search, self.options.ndots)
 
     def _resolve(
         self,
-        candidates: list[dns.name.Name],
+        candidates: list[DomainName],
         answer_type: AnswerType,
         flags: int,
         cb: LookupCallback,
@@ -558,34 +556,27 @@ class Resolver(Closing):
         *,
         fresh: bool = False,
     ) -> Wish:
-        if flags & ~_KNOWN_QUERY_FLAGS:
-            raise DnsArgumentError(f"unknown query flags: {flags:#x}")
+        options = self._engine.options
         return Wish(
-            types=(rdtype,),
-            way=Way(
-                use_vc=bool(flags & QueryFlag.DNS_QUERY_USEVC),
-                ignore_tc=bool(flags & QueryFlag.DNS_QUERY_IGNTC),
-            ),
-            fresh=fresh,
-            grace_s=self.options.getaddrinfo_skew_s,
-            timeout_s=self.options.lookup_timeout_s if timeout_s is None else timeout_s,
+            (rdtype,),
+            options.getaddrinfo_skew_s,
+            search_time(timeout_s, options.lookup_timeout_s),
+            _way_of(flags) if flags else PLAIN_WAY,
+            fresh,
         )
 
     def _start(
-        self, candidates: list[dns.name.Name], wish: Wish, report: Callable[[Answer], object]
+        self, candidates: list[DomainName], wish: Wish, done: Callable[[Answers], object]
     ) -> Lookup:
         self._require_open()
         if self._engine.room <= 0:
             raise DnsStateError(f"{self.options.max_waiting} look-ups are waiting already")
-
-        def done(answers: Answers) -> None:
-            report(next(iter(answers.values())))
-
         search = Search(self._engine, candidates, wish, done, self._running)
         search.start_from_loop()
         return Lookup(search.cancel)
 
-    def _report_query(self, cb: QueryCallback, arg: object, answer: Answer) -> None:
+    def _report_query(self, cb: QueryCallback, arg: object, answers: Answers) -> None:
+        (answer,) = answers.values()
         call_program(self._base, cb, answer, arg)
 
     def _report(
@@ -594,8 +585,9 @@ class Resolver(Closing):
         wants_cname: bool,
         cb: LookupCallback,
         arg: object,
-        answer: Answer,
+        answers: Answers,
     ) -> None:
+        (answer,) = answers.values()
         found = [record.data for record in answer.records]
         addresses = found if answer.result == DNS_ERR_NONE else None
         call_program(
@@ -625,7 +617,7 @@ class Resolver(Closing):
         """
         if isinstance(ttl_s, bool) or not isinstance(ttl_s, int) or not 0 <= ttl_s < 2**31:
             raise DnsArgumentError(f"ttl_s is an int from 0 to {2**31 - 1}: {ttl_s!r}")
-        answers = answers_of_addresses(parse_name(name), addresses, ttl_s)
+        answers = answers_of_addresses(domain_name(name), addresses, ttl_s)
         self.flush_cache(name)
         if any(answer.records for answer in answers.values()):
             for question, answer in answers.items():
@@ -638,7 +630,7 @@ class Resolver(Closing):
         """
         cache = self._engine.cache
         if name is not None:
-            return cache.forget(Question(parse_name(name), dns.rdatatype.A).key[0])
+            return cache.forget(domain_name(name).wire.lower())
         count = len(cache)
         cache.clear()
         return count
@@ -666,7 +658,25 @@ _RECORD_TYPES = {
 }
 
 
+def _way_of(flags: int) -> Way:
+    if flags & ~_KNOWN_QUERY_FLAGS:
+        raise DnsArgumentError(f"unknown query flags: {flags:#x}")
+    return Way(
+        use_vc=bool(flags & QueryFlag.DNS_QUERY_USEVC),
+        ignore_tc=bool(flags & QueryFlag.DNS_QUERY_IGNTC),
+    )
+
+
+_TYPES_BY_NAME: dict[str, dns.rdatatype.RdataType] = {
+    rdtype.name: rdtype
+    for rdtype in dns.rdatatype.RdataType
+    if rdtype != dns.rdatatype.NONE and not dns.rdatatype.is_metatype(rdtype)
+}
+
+
 def _record_type(given: int | str) -> dns.rdatatype.RdataType:
+    if isinstance(given, str) and (known := _TYPES_BY_NAME.get(given)) is not None:
+        return known
     try:
         rdtype = dns.rdatatype.RdataType.make(given)
     except (ValueError, dns.exception.DNSException) as exc:

@@ -19,12 +19,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-import dns.name
 import dns.rdatatype
 
 from ...core import StateError
@@ -38,7 +35,7 @@ from ..errors import (
     DNS_ERR_TIMEOUT,
     DnsArgumentError,
 )
-from ..wire.names import is_localhost, parse_name
+from ..wire.names import MAX_NAME_BYTES, DomainName, domain_name, is_localhost
 from ..wire.replies import Question
 from .answer import Answer
 from .flight import Ticket, Way
@@ -49,34 +46,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evsvc.dns")
 
-Answers = dict[int, Answer]
+Answers = dict[dns.rdatatype.RdataType, Answer]
 """Answers by the record type that was asked for."""
 
 PLAIN_WAY = Way()
 _ENDS_THE_SEARCH = (DNS_ERR_TIMEOUT, DNS_ERR_SHUTDOWN, DNS_ERR_SYSTEM, DNS_ERR_CANCEL)
 
 
-def list_candidates(
-    text: str, suffixes: Sequence[dns.name.Name], ndots: int
-) -> list[dns.name.Name]:
+def list_candidates(text: str, suffixes: Sequence[DomainName], ndots: int) -> list[DomainName]:
     """Return the absolute names to try for `text`, in order.
 
     With at least `ndots` dots the name itself comes first, otherwise last; a trailing dot makes
     it absolute, and localhost is.  Combinations longer than a name may be are left out.  Raises
     DnsArgumentError when `text` is no name.
     """
-    name = parse_name(text)
-    if text.endswith(".") or not suffixes or is_localhost(name):
+    name = domain_name(text)
+    if not suffixes or text.endswith(".") or is_localhost(name.wire):
         return [name]
-    own_labels = name.labels[:-1]
-    searched = []
-    for suffix in suffixes:
-        try:
-            searched.append(dns.name.Name(own_labels + suffix.labels))
-        except dns.name.NameTooLong:
-            continue
-    dots = len(own_labels) - 1
-    return [name, *searched] if dots >= ndots else [*searched, name]
+    searched = [
+        DomainName(name.wire[:-1] + suffix.wire, f"{name.text}.{suffix.text}")
+        for suffix in suffixes
+        if len(name.wire) - 1 + len(suffix.wire) <= MAX_NAME_BYTES
+    ]
+    return [name, *searched] if name.dots >= ndots else [*searched, name]
 
 
 def rank(answer: Answer) -> int:
@@ -88,26 +80,32 @@ def rank(answer: Answer) -> int:
     return 1 if answer.result == DNS_ERR_NODATA else 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(NamedTuple):
     """What one search is for.
 
-    types: asked together; with `one_by_one`, each after the last is answered.  fresh: do not look
-    into the cache.  grace_s: how long the other types are waited for when one has records.
-    timeout_s: seconds for the whole search, its waiting in line included; None is for ever.
-    Raises DnsArgumentError for a time that is not positive.
+    types: asked together; with `one_by_one`, each after the last is answered.  grace_s: how long
+    the other types are waited for when one has records.  timeout_s: seconds for the whole search,
+    its waiting in line included, as `search_time` gives them.  fresh: do not look into the cache.
     """
 
     types: tuple[dns.rdatatype.RdataType, ...]
+    grace_s: float
+    timeout_s: float | None
     way: Way = PLAIN_WAY
     fresh: bool = False
     one_by_one: bool = False
-    grace_s: float
-    timeout_s: float | None = None
 
-    def __post_init__(self) -> None:
-        if self.timeout_s is not None and not self.timeout_s > 0:
-            raise DnsArgumentError(f"a look-up takes some time: {self.timeout_s!r}")
+
+def search_time(wanted_s: float | None, default_s: float | None) -> float | None:
+    """Return how long a search may take, None is for ever.
+
+    Raises DnsArgumentError for a time that is not positive.
+    """
+    if wanted_s is None:
+        return default_s
+    if not wanted_s > 0:
+        raise DnsArgumentError(f"a look-up takes some time: {wanted_s!r}")
+    return wanted_s
 
 
 class Search:
@@ -139,7 +137,7 @@ class Search:
     def __init__(
         self,
         engine: LookupEngine,
-        candidates: Sequence[dns.name.Name],
+        candidates: Sequence[DomainName],
         wish: Wish,
         done: Callable[[Answers], object],
         running: set[Search],
@@ -149,13 +147,13 @@ class Search:
         self._late = late
         self._is_late = False  # done was called, and an answer may still come
         self._candidates = iter(candidates)
-        self._name: dns.name.Name | None = None
+        self._name: DomainName | None = None
         self._wish = wish
         self._done: Callable[[Answers], object] | None = done
         self._running = running
         self._answers: Answers = {}
         self._tickets: dict[int, Ticket] = {}
-        self._unasked: list[dns.rdatatype.RdataType] = []
+        self._unasked: Iterator[dns.rdatatype.RdataType] = iter(())
         self._worst: Answer | None = None
         self._ttl_s: int | None = None
         self._timer: Event | None = None
@@ -168,7 +166,8 @@ class Search:
             self._running.add(self)
             if self._wish.timeout_s is not None:
                 self._deadline = self._engine.base.now + self._wish.timeout_s
-            self._set_timer(has_records=self._has_records())
+            if self._deadline is not None or self._answers:
+                self._set_timer()
         return found
 
     def start_from_loop(self) -> None:
@@ -185,7 +184,7 @@ class Search:
             self._end(finish=True)
         elif done is not None:
             self.drop()
-            answers = {int(rdtype): Answer(DNS_ERR_CANCEL) for rdtype in self._wish.types}
+            answers = self._all_alike(Answer(DNS_ERR_CANCEL))
             with contextlib.suppress(StateError):  # a closed base calls nobody
                 self._engine.base.post(self._tell, done, answers)
 
@@ -197,9 +196,10 @@ class Search:
         self._done = self._late = None
         self._is_late = False
         self._running.discard(self)
-        tickets, self._tickets = self._tickets, {}
-        for ticket in tickets.values():
-            self._engine.leave(ticket, finish=finish)
+        if self._tickets:
+            tickets, self._tickets = self._tickets, {}
+            for ticket in tickets.values():
+                self._engine.leave(ticket, finish=finish)
         if self._timer is not None:
             self._timer.close()
             self._timer = None
@@ -213,7 +213,7 @@ class Search:
         for name in self._candidates:
             self._name = name
             self._answers = {}
-            self._unasked = list(self._wish.types)
+            self._unasked = iter(self._wish.types)
             self._ask()
             if self._tickets:
                 return None
@@ -221,24 +221,25 @@ class Search:
             if found is not None:
                 return found
         assert self._worst is not None
-        return self._all_alike(replace(self._worst, ttl_s=self._ttl_s or 0))
+        return self._all_alike(self._worst._replace(ttl_s=self._ttl_s or 0))
 
     def _ask(self) -> None:
         """Ask for the types that are due."""
-        assert self._name is not None
-        while self._unasked and not (self._wish.one_by_one and self._tickets):
-            rdtype = self._unasked.pop(0)
-            kind = int(rdtype)
-            question = Question(self._name, rdtype)
-            take = partial(self._take, kind)
-            asked = self._engine.ask(question, self._wish.way, take, fresh=self._wish.fresh)
+        name, wish = self._name, self._wish
+        assert name is not None
+        for rdtype in self._unasked:
+            question = Question(name, rdtype)
+            asked = self._engine.ask(question, wish.way, self._take, fresh=wish.fresh)
             if isinstance(asked, Answer):
-                self._answers[kind] = asked
+                self._answers[rdtype] = asked
             else:
-                self._tickets[kind] = asked
+                self._tickets[rdtype] = asked
+                if wish.one_by_one:
+                    return
 
-    def _take(self, kind: int, answer: Answer) -> None:
+    def _take(self, question: Question, answer: Answer) -> None:
         """An answer came from the engine."""
+        kind = question.rdtype
         if self._is_late:
             self._tickets.pop(kind, None)
             self._answers = {kind: answer}
@@ -251,7 +252,7 @@ class Search:
         self._answers[kind] = answer
         self._ask()
         if self._tickets:
-            self._set_timer(has_records=self._has_records())
+            self._set_timer()
             return
         found = self._judge() or self._advance()
         if found is not None:
@@ -259,15 +260,15 @@ class Search:
 
     def _judge(self) -> Answers | None:
         """Return what ends the search, None to try the next name."""
-        known = [answer.ttl_s for answer in self._answers.values() if answer.is_known]
         if self._has_records():
             if self._ttl_s is None:
                 return self._answers
             most = self._ttl_s
             return {
-                kind: replace(answer, ttl_s=min(answer.ttl_s, most))
+                kind: answer._replace(ttl_s=min(answer.ttl_s, most))
                 for kind, answer in self._answers.items()
             }
+        known = [answer.ttl_s for answer in self._answers.values() if answer.is_known]
         self._ttl_s = min([*known, *([] if self._ttl_s is None else [self._ttl_s])], default=None)
         worst = max(self._answers.values(), key=rank)
         if self._worst is None or rank(worst) > rank(self._worst):
@@ -275,10 +276,13 @@ class Search:
         return self._all_alike(worst) if rank(worst) == 3 else None
 
     def _has_records(self) -> bool:
-        return any(answer.result == DNS_ERR_NONE for answer in self._answers.values())
+        for answer in self._answers.values():  # noqa: SIM110  # `any` would make a generator each time
+            if answer.result == DNS_ERR_NONE:
+                return True
+        return False
 
     def _all_alike(self, answer: Answer) -> Answers:
-        return {int(rdtype): answer for rdtype in self._wish.types}
+        return dict.fromkeys(self._wish.types, answer)
 
     def _finish(self, answers: Answers) -> None:
         done, late = self._done, self._late
@@ -294,11 +298,11 @@ class Search:
         if late is not None:
             self._tell(late, answers)
 
-    def _set_timer(self, *, has_records: bool) -> None:
+    def _set_timer(self) -> None:
         """Wait for the end of the grace time or of the whole, whichever is first."""
         base = self._engine.base
         due_at = self._deadline
-        if has_records:
+        if self._has_records():
             grace_over = base.now + self._wish.grace_s
             due_at = grace_over if due_at is None else min(due_at, grace_over)
         if due_at is not None:

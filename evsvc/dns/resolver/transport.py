@@ -133,6 +133,7 @@ class UdpTransport:
     __slots__ = (
         "_answered",
         "_base",
+        "_buffer",
         "_free",
         "_on_lost",
         "_on_packet",
@@ -159,6 +160,7 @@ class UdpTransport:
         self._free: list[_Port] = []
         self._answered: Sent | None = None
         self._uses = options.udp_port_uses
+        self._buffer = memoryview(bytearray(MAX_MESSAGE_BYTES))
 
     def send(self, sent: Sent) -> None:
         """Send a query; a full socket counts as sent and lost."""
@@ -172,8 +174,10 @@ class UdpTransport:
             port.sent = sent
             port.uses += 1
             self._out[sent] = port
-        with contextlib.suppress(BlockingIOError):
+        try:
             port.sock.send(sent.packet)
+        except BlockingIOError:
+            log.debug("the socket to nameserver %s is full", self._server.name)
 
     def forget(self, sent: Sent) -> None:
         """Close a query's socket, or keep it for another if it was answered."""
@@ -204,11 +208,10 @@ class UdpTransport:
             port.close()
 
     def _on_readable(self, fd: int, what: EventFlag, port: _Port) -> None:
-        sock = port.sock
-        sent = port.sent
+        sock, sent, buffer = port.sock, port.sent, self._buffer
         for _ in range(PACKETS_PER_READ):
             try:
-                packet, source = sock.recvfrom(MAX_MESSAGE_BYTES)
+                size, source = sock.recvfrom_into(buffer)
             except BlockingIOError:
                 return
             except OSError:  # nobody listens there, or there is no way
@@ -220,10 +223,11 @@ class UdpTransport:
                     self._on_lost(sent, False)
                 return
             # A stranger's datagram may have come between bind and connect.
-            if sent is not None and same_endpoint(source, self._server.address):
+            address = self._server.address
+            if sent is not None and (source == address or same_endpoint(source, address)):
                 self._answered = sent
                 try:
-                    self._on_packet(sent, packet)
+                    self._on_packet(sent, bytes(buffer[:size]))
                 finally:
                     self._answered = None
                 if port.sent is not sent:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import NamedTuple
 
 import dns.exception
 import dns.name
@@ -16,11 +17,12 @@ import idna
 
 from ..errors import DnsArgumentError
 
-MAX_NAME_CHARACTERS = 255
+MAX_NAME_BYTES = 255
 MAX_LABEL_BYTES = 63
 
 # What is its own text, and needs no dnspython.
 _PLAIN_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+_PLAIN_TEXT = _PLAIN_LETTERS + b"."
 _PLAIN_NAME = re.compile(r"(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?\Z")
 
 
@@ -38,6 +40,26 @@ class _Idna2008(dns.name.IDNACodec):
             raise UnicodeError(str(exc)) from exc
 
 
+class DomainName(NamedTuple):
+    """An absolute name as the resolver goes by it.
+
+    wire: its bytes, uncompressed;  text: without the trailing dot, the root's is ".".
+    """
+
+    wire: bytes
+    text: str
+
+    @property
+    def name(self) -> dns.name.Name:
+        """The same as dnspython's."""
+        return dns.name.Name(labels_of(self.wire))
+
+    @property
+    def dots(self) -> int:
+        """How many dots are between its labels."""
+        return len(labels_of(self.wire)) - 2
+
+
 _CODEC = _Idna2008()  # type: ignore[no-untyped-call]  # dnspython's __init__ has no types
 
 
@@ -48,7 +70,7 @@ def parse_name(text: str) -> dns.name.Name:
     """
     if text in ("", "@"):  # dnspython reads both as the root
         raise DnsArgumentError(f"not a domain name: {text!r}")
-    if len(text) > 4 * MAX_NAME_CHARACTERS:  # a byte may be written as \ddd
+    if len(text) > 4 * MAX_NAME_BYTES:  # a byte may be written as \ddd
         raise DnsArgumentError(f"a name of {len(text)} characters is too long: {text[:64]!r}...")
     try:
         if _PLAIN_NAME.match(text):
@@ -56,6 +78,31 @@ def parse_name(text: str) -> dns.name.Name:
         return dns.name.from_text(text, idna_codec=_CODEC)
     except (dns.exception.DNSException, UnicodeError) as exc:
         raise DnsArgumentError(f"not a domain name: {text!r} ({exc})") from None
+
+
+_LENGTH_BYTES = {length: bytes((length,)) for length in range(1, MAX_LABEL_BYTES + 1)}
+
+
+def domain_name(text: str) -> DomainName:
+    """Return the name of a text, as `parse_name` does, and without dnspython if it is ordinary.
+
+    Raises as that.
+    """
+    try:
+        plain = text.encode("ascii").removesuffix(b".")
+        if not plain.translate(None, _PLAIN_TEXT):
+            labels = plain.split(b".")
+            wire = b"".join([_LENGTH_BYTES[len(label)] + label for label in labels]) + b"\0"
+            if len(wire) <= MAX_NAME_BYTES:
+                return DomainName(wire, text.removesuffix("."))
+    except (UnicodeEncodeError, KeyError):
+        pass
+    return domain_name_of(parse_name(text))
+
+
+def domain_name_of(name: dns.name.Name) -> DomainName:
+    """Return the same name as dnspython's, which is absolute."""
+    return DomainName(wire_of(name), name_to_text(name))
 
 
 def name_to_text(name: dns.name.Name) -> str:
@@ -66,9 +113,14 @@ def name_to_text(name: dns.name.Name) -> str:
     return name.to_text(omit_final_dot=True)
 
 
-def is_localhost(name: dns.name.Name) -> bool:
-    """Return True when the name is localhost or is below it (RFC 6761 section 6.3)."""
-    return len(name.labels) > 1 and name.labels[-2].lower() == b"localhost"
+_LOCALHOST = b"\x09localhost\0"
+
+
+def is_localhost(wire: bytes) -> bool:
+    """Return True when a name's bytes are those of localhost or below (RFC 6761 section 6.3)."""
+    if wire[-len(_LOCALHOST) :].lower() != _LOCALHOST:
+        return False
+    return labels_of(wire)[-2].lower() == b"localhost"  # and no longer label that ends so
 
 
 def wire_of(name: dns.name.Name) -> bytes:

@@ -117,7 +117,7 @@ def _read_name(packet: bytes, at: int, end: int) -> tuple[bytes, ...]:
     pointed = False
     while True:
         length = packet[at]
-        if not pointed and at >= end:
+        if at >= end:  # dnspython reads no further, even where a pointer has led back
             raise ValueError(at)
         if length >= 0xC0:
             if not pointed and at + 2 != end:

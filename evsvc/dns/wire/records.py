@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import dns.name
@@ -84,8 +83,7 @@ class Svcb(NamedTuple):
 RecordData: TypeAlias = str | Mx | Srv | Soa | Caa | Svcb | tuple[bytes, ...] | bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record of an answer.
 
     name: its owner;  type: its number;  ttl_s: seconds, as the nameserver has said.

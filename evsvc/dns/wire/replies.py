@@ -9,7 +9,7 @@ records, count (bailiwick); everything else in a reply is ignored.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import dns.exception
 import dns.flags
@@ -35,7 +35,7 @@ from ..errors import (
 )
 from ..options import MIN_UDP_BYTES
 from .framing import HEADER_BYTES
-from .names import labels_of, name_to_text, randomize_case, restore_case, wire_of
+from .names import DomainName, labels_of, name_to_text, randomize_case, restore_case
 from .plain_answers import (
     PlainAnswer,
     read_gathered_addresses,
@@ -59,33 +59,37 @@ _RCODES: dict[int, DnsResult] = {
     5: DNS_ERR_REFUSED,
 }
 
-QuestionKey = tuple[tuple[bytes, ...], int]
-"""A question in the form in which equal ones are equal: labels in lower case, and the type."""
+QuestionKey = tuple[bytes, int]
+"""A question in the form in which equal ones are equal: the name's bytes in lower case, and the
+type.
+"""
 
 
-@dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked: an absolute name and a record type, class IN."""
+    """What is asked: an absolute name and a record type, class IN.
 
-    name: dns.name.Name
-    rdtype: dns.rdatatype.RdataType
+    key: what is the same for equal questions.
+    """
 
-    @property
-    def key(self) -> QuestionKey:
-        """What is the same for equal questions."""
-        return tuple(map(bytes.lower, self.name.labels)), self.rdtype
+    __slots__ = ("key", "name", "rdtype")
+
+    def __init__(self, name: DomainName, rdtype: dns.rdatatype.RdataType) -> None:
+        self.name = name
+        self.rdtype = rdtype
+        self.key: QuestionKey = name.wire.lower(), rdtype
 
 
 class Query:
     """A question on its way to one nameserver.
 
     exact: whether its letters are in random case, and the reply must have the same;
-    edns_udp_bytes: the largest reply wanted, told by EDNS when it is above 512;  authentic: ask
-    with the AD bit whether the data was validated (RFC 6840 section 5.7);  asked_bytes: the
-    question as it is sent.
+    edns_udp_bytes: the largest reply wanted, told by EDNS when it is above 512 (`has_edns`);
+    authentic: ask with the AD bit whether the data was validated (RFC 6840 section 5.7);
+    asked_bytes: the
+    question as it is sent;  packet: the whole, byte for byte what dnspython makes of it.
     """
 
-    __slots__ = ("_asked", "asked_bytes", "authentic", "edns_udp_bytes", "exact", "id", "question")
+    __slots__ = ("_asked", "asked_bytes", "exact", "has_edns", "id", "packet", "question")
 
     def __init__(
         self,
@@ -99,13 +103,18 @@ class Query:
         self.question = question
         self.id = query_id
         self.exact = exact
-        self.edns_udp_bytes = edns_udp_bytes
-        self.authentic = authentic
-        wire = wire_of(question.name)
+        self.has_edns = edns_udp_bytes > MIN_UDP_BYTES
+        wire = question.name.wire
         if exact:
             wire = randomize_case(wire)
-        self.asked_bytes = wire + _QUESTION_END.pack(question.rdtype, _IN)
-        self._asked: dns.name.Name | None = None if exact else question.name
+        self.asked_bytes = asked = wire + _QUESTION_END.pack(question.rdtype, _IN)
+        self._asked: dns.name.Name | None = None
+        flags = RD | AD if authentic else RD
+        if self.has_edns:
+            opt = _OPT.pack(0, dns.rdatatype.OPT, edns_udp_bytes, 0, 0)
+            self.packet = _HEADER.pack(query_id, flags, 1, 0, 0, 1) + asked + opt
+        else:
+            self.packet = _HEADER.pack(query_id, flags, 1, 0, 0, 0) + asked
 
     @property
     def asked(self) -> dns.name.Name:
@@ -114,34 +123,20 @@ class Query:
             self._asked = dns.name.Name(labels_of(self.asked_bytes))
         return self._asked
 
-    @property
-    def has_edns(self) -> bool:
-        """Whether the query has an OPT record."""
-        return self.edns_udp_bytes > MIN_UDP_BYTES
-
     def own_name(self, name: dns.name.Name) -> dns.name.Name:
         """Return a name of the reply without our random letters."""
         if not self.exact:
             return name
         if name.labels == self.asked.labels:
-            return self.question.name
-        return restore_case(name, self.asked, self.question.name)
+            return self.question.name.name
+        return restore_case(name, self.asked, self.question.name.name)
 
     def text_of(self, name: dns.name.Name) -> str:
         """Return the text of a name of the reply, without our random letters."""
         return name_to_text(self.own_name(name))
 
-    def to_packet(self) -> bytes:
-        """Return the query as it is sent, byte for byte what dnspython makes of it."""
-        flags = RD | AD if self.authentic else RD
-        if not self.has_edns:
-            return _HEADER.pack(self.id, flags, 1, 0, 0, 0) + self.asked_bytes
-        opt = _OPT.pack(0, dns.rdatatype.OPT, self.edns_udp_bytes, 0, 0)
-        return _HEADER.pack(self.id, flags, 1, 0, 0, 1) + self.asked_bytes + opt
 
-
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What a nameserver says to a question.
 
     result:         DNS_ERR_NONE with `records`, or the reason why there are none.
@@ -180,14 +175,14 @@ def parse_reply(packet: bytes, query: Query, max_links: int) -> Reply | None:
     reply that goes wrong after its question is DNS_ERR_UNKNOWN, or DNS_ERR_TRUNCATED if it says
     that it is cut; one that only refers to other nameservers is DNS_ERR_REFUSED.
     """
-    if len(packet) < HEADER_BYTES:
-        return None
-    packet_id, flags, *counts = _HEADER.unpack_from(packet)
-    if packet_id != query.id or not flags & QR or flags & OPCODE_MASK:
+    if id_of(packet) != query.id:
         return None
     plain = read_plain_answer(packet, query.asked_bytes, query.question.rdtype)
     if plain is not None:
         return _from_plain(plain, query, True)
+    _, flags, *counts = _HEADER.unpack_from(packet)
+    if not flags & QR or flags & OPCODE_MASK:
+        return None
     if not any(counts):
         return _read_bare_error(flags & RCODE_MASK)
     try:
@@ -219,7 +214,7 @@ def _from_plain(plain: PlainAnswer, query: Query, same_letters: bool) -> Reply:
     ttl_s, authentic, data, names = plain
     if names:
         data = [query.text_of(dns.name.Name(labels)) for labels in names]
-    name, rdtype = name_to_text(query.question.name), int(query.question.rdtype)
+    name, rdtype = query.question.name.text, int(query.question.rdtype)
     records = tuple([Record(name, rdtype, ttl_s, each) for each in data])
     return Reply(DNS_ERR_NONE, records, ttl_s, same_letters=same_letters, authentic=authentic)
 
