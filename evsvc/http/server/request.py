@@ -213,6 +213,11 @@ class ServerRequest(AbstractRequest):
         """Have the body come through `intake`; the connection says so, before the handler runs."""
         self._intake = intake
 
+    @property
+    def streams_body(self) -> bool:
+        """Whether it has a body that comes by `set_body_cbs`, and not by `input_buffer`."""
+        return self._intake is not None
+
     def set_body_cbs(
         self,
         datacb: DataCallback,

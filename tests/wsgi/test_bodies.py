@@ -1,0 +1,293 @@
+"""`wsgi.input`: what a client sends, as the application reads it."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evsvc.http import LocalProtocolError
+from evsvc.wsgi import ClientGone
+from evsvc.wsgi.body_input import BodyInput
+from tests.wsgi.gateway import PATIENCE_S, Gateway, read_to_end
+
+Serve = Callable[..., Gateway]
+TEXT = [("Content-Type", "text/plain")]
+
+
+class Streamed:
+    """A request whose body comes in pieces, each when it is asked for: all in one thread."""
+
+    streams_body = True
+
+    def __init__(self, pieces: list[bytes], is_whole: bool = True) -> None:
+        self._pieces = pieces
+        self._is_whole = is_whole
+        self._callbacks: Any = None
+        self.is_paused = False
+
+    def set_body_cbs(self, datacb: Any, endcb: Any) -> None:
+        self._callbacks = (datacb, endcb)
+        self._go_on()
+
+    def pause_body(self) -> None:
+        self.is_paused = True
+
+    def resume_body(self) -> None:
+        self.is_paused = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        datacb, endcb = self._callbacks
+        while self._pieces and not self.is_paused:
+            datacb(self, self._pieces.pop(0), None)
+        if not self._pieces and not self.is_paused:
+            endcb(self, self._is_whole, None)
+
+
+class Turns:
+    """What is posted to the loop runs as soon as the thread waits, in the same thread."""
+
+    def __init__(self) -> None:
+        self.broken = 0
+
+    def post(self, fn: Callable[[], object]) -> None:
+        fn()
+
+    def on_broken(self) -> None:
+        self.broken += 1
+
+
+def body_of(pieces: list[bytes], most: int = 8, is_whole: bool = True) -> tuple[BodyInput, Turns]:
+    turns = Turns()
+    request: Any = Streamed(list(pieces), is_whole)
+    made = BodyInput(request, most, turns.post, turns.on_broken)
+    return made, turns
+
+
+CALLS = st.one_of(
+    st.tuples(st.just("read"), st.one_of(st.just(()), st.tuples(st.integers(-1, 12)))),
+    st.tuples(st.just("readline"), st.one_of(st.just(()), st.tuples(st.integers(-1, 12)))),
+    st.tuples(st.just("readlines"), st.one_of(st.just(()), st.tuples(st.integers(-1, 12)))),
+)
+
+
+@given(st.lists(st.sampled_from([b"a", b"bc\n", b"\n", b"defgh", b"i\nj\n"])), st.lists(CALLS))
+def test_reading_is_that_of_a_file(pieces: list[bytes], calls: list[tuple[str, Any]]) -> None:
+    body, _ = body_of(pieces)
+    model = io.BytesIO(b"".join(pieces))
+    for name, args in calls:
+        assert getattr(body, name)(*args) == getattr(model, name)(*args)
+    assert list(body) == list(model)
+    assert body.read() == body.read(5) == body.readline() == b""
+
+
+def test_a_broken_body_can_be_read_as_far_as_it_came() -> None:
+    body, turns = body_of([b"ab", b"cd"], is_whole=False)
+    assert body.read(4) == b"abcd"
+    with pytest.raises(ClientGone):
+        body.read(1)
+    with pytest.raises(OSError, match="does not come"):
+        body.readline()
+    assert turns.broken == 1
+
+
+def test_a_body_that_has_ended_before_it_is_asked_for_is_broken() -> None:
+    class Ended:
+        streams_body = True
+
+        def set_body_cbs(self, datacb: Any, endcb: Any) -> None:
+            raise LocalProtocolError("the body is taken already, or has ended")
+
+    turns = Turns()
+    request: Any = Ended()
+    with pytest.raises(ClientGone):
+        BodyInput(request, 8, turns.post, turns.on_broken).read()
+    assert turns.broken == 1
+
+
+@pytest.mark.parametrize(("most", "taken"), [(7, 3), (6, 2)])
+def test_a_client_is_held_back_at_the_limit(most: int, taken: int) -> None:
+    """Twice: what has come is taken, and then more comes, which waits."""
+    pieces = [b"abc"] * 20
+    turns = Turns()
+    request: Any = Streamed(pieces)
+    body = BodyInput(request, most, turns.post, turns.on_broken)
+    assert body.read(1) == b"a"
+    assert len(pieces) == 20 - 2 * taken
+    assert body.read() == b"bc" + b"abc" * 19
+
+
+def echo(environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", TEXT)
+    return [environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH", 100)))]
+
+
+def test_a_body_with_a_length(serve: Serve) -> None:
+    assert serve(echo).ask(method="POST", body=b"0123").body == b"0123"
+
+
+def test_no_body_is_the_end_of_it(serve: Serve) -> None:
+    assert serve(echo).ask().body == b""
+
+
+def test_a_chunked_body_ends_by_itself(serve: Serve) -> None:
+    def application(environ: Any, start_response: Any) -> Any:
+        assert environ["wsgi.input_terminated"]
+        start_response("200 OK", TEXT)
+        return [b"|".join(environ["wsgi.input"])]
+
+    answer = serve(application).ask(method="POST", body=[b"a\nb", b"c\n", b"d"])
+    assert answer.body == b"a\n|bc\n|d"
+
+
+def test_the_next_request_follows_a_body_that_nobody_reads(serve: Serve) -> None:
+    def application(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", TEXT)
+        return [environ["PATH_INFO"].encode()]
+
+    gateway = serve(application, is_validated=False)
+    data = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n01234"
+    data += b"GET /b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    received = gateway.exchange(data)
+    assert received.count(b"HTTP/1.1 200 OK") == 2
+    assert received.endswith(b"/b")
+
+
+def test_a_client_is_told_to_go_on_when_its_body_is_asked_for(serve: Serve) -> None:
+    asked = threading.Event()
+
+    def application(environ: Any, start_response: Any) -> Any:
+        assert asked.wait(PATIENCE_S)
+        return echo(environ, start_response)
+
+    gateway = serve(application)
+    sock = gateway.connect()
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n"
+    sock.sendall(head + b"Connection: close\r\n\r\n")
+    while not gateway.in_loop(lambda: gateway.handler.held):
+        pass
+    sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        sock.recv(1)
+    sock.settimeout(PATIENCE_S)
+    asked.set()
+    assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    sock.sendall(b"ok")
+    assert read_to_end(sock).endswith(b"2\r\nok\r\n0\r\n\r\n")
+
+
+def test_a_client_that_is_refused_need_not_send_its_body(serve: Serve) -> None:
+    def application(environ: Any, start_response: Any) -> Any:
+        start_response("413 Too Much", TEXT)
+        return [b"no"]
+
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 200\r\nExpect: 100-continue\r\n\r\n"
+    received = serve(application).exchange(head)
+    assert received.startswith(b"HTTP/1.1 413 ")
+
+
+def test_the_memory_for_a_body_is_bounded(serve: Serve) -> None:
+    """What the server holds of it is the limit, and one read on top of it."""
+    may_read = threading.Event()
+    size, most = 20_000_000, 100_000
+
+    def application(environ: Any, start_response: Any) -> Any:
+        body = environ["wsgi.input"]
+        count = len(body.read(1))
+        assert may_read.wait(PATIENCE_S)
+        while piece := body.read(65536):
+            count += len(piece)
+        start_response("200 OK", TEXT)
+        return [str(count).encode()]
+
+    gateway = serve(application, max_input_bytes=most)
+    sock = gateway.connect()
+    sock.sendall(
+        b"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size
+    )
+    sock.setblocking(False)
+    sent = 0
+    idle = 0
+    data = b"x" * 65536
+    while idle < 50:  # until the kernel takes no more, through many passes of the loop
+        try:
+            sent += sock.send(data)
+            idle = 0
+        except BlockingIOError:
+            idle += 1
+            gateway.in_loop(lambda: None)
+    assert sent < size
+    metrics = gateway.in_loop(lambda: gateway.server.metrics)
+    assert gateway.in_loop(lambda: metrics.holdings).received_bytes < most + 300_000
+    sock.settimeout(PATIENCE_S)
+    may_read.set()
+    while sent < size:
+        sent += sock.send(data[: size - sent])
+    assert str(size).encode() in read_to_end(sock)
+
+
+def test_reading_raises_when_the_client_goes_within_its_body(serve: Serve) -> None:
+    raised: list[BaseException] = []
+    over = threading.Event()
+
+    def application(environ: Any, start_response: Any) -> Any:
+        try:
+            return echo(environ, start_response)
+        except ClientGone as exc:
+            raised.append(exc)
+            over.set()
+            raise
+
+    gateway = serve(application)
+    sock = gateway.connect()
+    sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n01234")
+    sock.close()
+    assert over.wait(PATIENCE_S)
+    assert len(raised) == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "body", "status"),
+    [
+        ({}, b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcdefg\r\n", b"400"),
+        ({"max_stream_bytes": 4}, b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n", b"413"),
+        ({"body_s": 0.05, "body_grace_s": 0.05}, b"Content-Length: 5\r\n\r\nab", b"408"),
+    ],
+)
+def test_a_body_that_is_refused_is_answered_once(
+    serve: Serve, how: Any, body: bytes, status: bytes
+) -> None:
+    """The server has answered; whatever the application says to its failed read is not sent."""
+
+    def application(environ: Any, start_response: Any) -> Any:
+        try:
+            environ["wsgi.input"].read(100)
+        except ClientGone:
+            start_response("200 OK", TEXT)
+            return [b"a second answer"]
+        raise AssertionError("it was read")
+
+    received = serve(application, **how).exchange(b"POST / HTTP/1.1\r\nHost: h\r\n" + body)
+    assert received.count(b"HTTP/1.1") == 1
+    assert received.startswith(b"HTTP/1.1 " + status)
+
+
+def test_one_who_waits_for_a_body_hears_that_the_server_stops(serve: Serve) -> None:
+    reading = threading.Event()
+
+    def application(environ: Any, start_response: Any) -> Any:
+        reading.set()
+        return echo(environ, start_response)
+
+    gateway = serve(application)
+    sock = gateway.connect()
+    sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n01234")
+    assert reading.wait(PATIENCE_S)
+    gateway.stop()
+    assert read_to_end(sock) == b""
