@@ -1,6 +1,7 @@
 """The arrows of the house: which module may import which, read from the source with `ast`.
 
 rpc --> http --> core <-- dns        and the modules at evsvc/ itself may import them all
+wsgi --> http
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ ROOMS_BELOW: dict[str, frozenset[str]] = {
     "http": frozenset({"core"}),
     "dns": frozenset({"core"}),
     "rpc": frozenset({"core", "http"}),
+    "wsgi": frozenset({"core", "http"}),
 }
 # The one room that may import each run-time dependency.
 DEPENDENCY_ROOM = {"h11": "http", "dns": "dns", "idna": "dns", "msgpack": "rpc"}
@@ -133,7 +135,7 @@ class ImportCollector(ast.NodeVisitor):
 
 
 def room_of(module: str) -> str | None:
-    """Return core, http, dns or rpc; None for a module of ours that sits above the rooms."""
+    """Return core, http, dns, rpc or wsgi; None for a module of ours that sits above the rooms."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in ROOMS_BELOW else None
 

@@ -161,6 +161,13 @@ def test_django_says_hello(django: tuple[Gateway, str], curl: Callable[..., byte
     )
 
 
+def test_django_answers_for_a_view_that_fails(
+    django: tuple[Gateway, str], curl: Callable[..., bytes], caplog: Any
+) -> None:
+    assert b"Server Error (500)" in curl(f"{django[1]}fails/")
+    assert "a view's own fault" in caplog.text
+
+
 @pytest.mark.parametrize(
     "app", [werkzeug.testapp.test_app, Request.application(lambda r: Response(r.path))]
 )
