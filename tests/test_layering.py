@@ -1,7 +1,7 @@
 """The arrows of the house: which module may import which, read from the source with `ast`.
 
-rpc --> http --> core <-- dns        and the modules at evsvc/ itself may import them all
-wsgi --> http
+rpc --> http --> core <-- dns        aio may import these four,
+wsgi --> http                        and the modules at evsvc/ itself may import them all
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ ROOMS_BELOW: dict[str, frozenset[str]] = {
     "dns": frozenset({"core"}),
     "rpc": frozenset({"core", "http"}),
     "wsgi": frozenset({"core", "http"}),
+    "aio": frozenset({"core", "http", "dns", "rpc"}),
 }
 # The one room that may import each run-time dependency.
 DEPENDENCY_ROOM = {"h11": "http", "dns": "dns", "idna": "dns", "msgpack": "rpc"}
@@ -135,7 +136,7 @@ class ImportCollector(ast.NodeVisitor):
 
 
 def room_of(module: str) -> str | None:
-    """Return core, http, dns, rpc or wsgi; None for a module of ours that sits above the rooms."""
+    """Return core, http, dns, rpc, wsgi or aio; None for a module that sits above the rooms."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in ROOMS_BELOW else None
 
@@ -296,6 +297,7 @@ def collect_one(module: str, text: str) -> Import:
         ("evsvc.rpc.codecs.msgpack", "import msgpack", "msgpack"),
         ("evsvc.rpc.codecs.msgpack", "from ...http import HttpServer", "evsvc.http"),
         ("evsvc.cli", "from . import rpc", "evsvc.rpc"),
+        ("evsvc.aio.loop", "from ..rpc import RpcPool", "evsvc.rpc"),
         ("evsvc.core.base", "import selectors", "selectors"),
     ],
 )
@@ -319,6 +321,8 @@ def test_drawn_arrows_are_accepted(module: str, text: str, target: str) -> None:
         ("evsvc.rpc.codecs.msgpack", "from ...dns import Resolver"),
         ("evsvc.cli", "import h11"),
         ("evsvc.http.server", "import requests"),
+        ("evsvc.http.server", "from ..aio import EventLoop"),
+        ("evsvc.aio.loop", "import h11"),
         ("evsvc.core.base", "if TYPE_CHECKING:\n    from ..dns import Resolver"),
     ],
 )

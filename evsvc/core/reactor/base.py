@@ -24,7 +24,7 @@ from . import inspection
 from .config import EventConfig
 from .event import Event
 from .finalizers import run_finalizers
-from .reactor import Reactor
+from .reactor import MAX_WAIT_S, Reactor
 from .wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -107,6 +107,22 @@ class EventBase(Closing):
         whatever a callback raised when there is no `exception_handler`.  Source: event_base_loop.
         """
         return self.reactor.loop(flag_bits(flags, "loop flags", _LOOP_FLAGS))
+
+    def run_pass(self, wait_s: float | None = None) -> bool:
+        """Run one pass: wait, run the callbacks of one priority, send what waits to be sent.
+
+        For a program that has a loop of its own around this one.  wait_s: the most seconds to wait,
+        None for as long as nothing happens, also when no event is pending.  While something is
+        active it does not wait.  Returns False when `loopexit` or `loopbreak` was called
+        meanwhile, else True.  Raises as `loop` does, ArgumentError for a negative time, and
+        ArgumentTypeError for what is no number.
+        """
+        if wait_s is not None:
+            check_timeout(wait_s)
+            wait_s = min(wait_s, MAX_WAIT_S)
+        reactor = self.reactor
+        reactor.run_pass(wait_s)
+        return not (reactor.exited or reactor.broken)
 
     def loopexit(self, timeout: float | None = None) -> None:
         """Stop after the callbacks that are active now, or `timeout` seconds from now on.

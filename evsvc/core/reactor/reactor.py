@@ -86,6 +86,7 @@ MAX_DEFERRED_PER_PASS = 32
 ANY_NUMBER = 1 << 29
 
 ONCE, NONBLOCK, NO_EXIT_ON_EMPTY = 0x01, 0x02, 0x04
+SINGLE_PASS = 0x08  # with ONCE: the first pass is the last, whether or not anything ran
 
 ExceptionHandler = Callable[[Exception], object]
 
@@ -136,10 +137,12 @@ class Reactor:
 
     For them: `now`, `monotonic`, `closed`, `require_open`, `registry`, `post`, `in_loop_thread`,
     `runs_elsewhere`, `ask_to_flush`, `defer`, `check_priority`, and the lists of watchers.
+    For a loop around this one: `lend`, `end_lending`, `next_wait_s`.
 
     monotonic: reads the clock, in seconds.
     ask_to_flush: has an owner of output send what it has at the end of the pass.
     cached_time: the loop's time, or None outside of a pass.
+    lent: an outer loop runs the passes, one by one.
     parted: this is a forked child's copy of its parent's, before `reinit`.
     exited, broken: whether `loopexit` or `loopbreak` has ended the loop, or is about to.
     """
@@ -164,6 +167,7 @@ class Reactor:
         "debug",
         "exception_handler",
         "exited",
+        "lent",
         "looping",
         "monotonic",
         "parted",
@@ -197,7 +201,7 @@ class Reactor:
         self.prepare_watchers: list[Watching] = []
         self.check_watchers: list[Watching] = []
         self.call_watchers: list[Watching] = []
-        self.looping = self.closed = self.parted = False
+        self.looping = self.lent = self.closed = self.parted = False
         self.exited = self.broken = False
         self.exception_handler: ExceptionHandler | None = None
 
@@ -288,7 +292,7 @@ class Reactor:
         self.active.preempted = True
         self.registry.wake()
 
-    def loop(self, flags: int) -> int:
+    def loop(self, flags: int, longest_wait_s: float | None = None) -> int:
         """Run passes; see `EventBase.loop`."""
         registry = self.registry
         lock = None if self._locked is None else self._locked.lock
@@ -297,14 +301,14 @@ class Reactor:
             if lock is not None:
                 lock.acquire()
             self.require_open()
-            if self.looping:
+            if self.looping or (self.lent and not flags & SINGLE_PASS):
                 raise StateError("the loop of this base is running already")
             if self.parted:
                 refuse_in_child()
             self.looping = entered = True
             self.exited = self.broken = False
             self.wakeup.enter_loop(waits=not flags & NONBLOCK)
-            return self._run_passes(flags)
+            return self._run_passes(flags, longest_wait_s)
         except Exception:
             raise
         except BaseException:
@@ -342,8 +346,53 @@ class Reactor:
             or self.wakeup.posted
         )
 
-    def _run_passes(self, flags: int) -> int:
+    def run_pass(self, longest_wait_s: float | None) -> None:
+        """Run one pass; see `EventBase.run_pass`."""
+        flags = ONCE | SINGLE_PASS | NO_EXIT_ON_EMPTY
+        self.loop(flags if longest_wait_s != 0 else flags | NONBLOCK, longest_wait_s)
+
+    def lend(self, on_work: Callable[[], object] | None) -> None:
+        """Let an outer loop run the passes, one by one: `loop` refuses until `end_lending`.
+
+        on_work: called, from any thread, when the base is asked for what no descriptor tells:
+        output to send, an active event, a timer.  Posted calls and signals are told by a
+        descriptor.  None where the outer loop waits in the passes, and so need not be told.
+        Raises StateError when the loop runs, or is lent already, and when the base is closed.
+        """
+        self.require_open()
+        if self.looping or self.lent:
+            raise StateError("the loop of this base is running already")
+        self.lent = True
+        self.wakeup.lend_loop(waits_elsewhere=on_work is not None)
+        if on_work is None:
+            return
+        self.registry.on_work = on_work
+        ask = self._waiting.append
+
+        def ask_to_flush(owner: Flushable) -> None:
+            ask(owner)
+            on_work()
+
+        self.ask_to_flush = ask_to_flush
+
+    def end_lending(self) -> None:
+        """Let `loop` run again.  Safe to repeat."""
+        if self.lent:
+            self.lent = False
+            self.registry.on_work = None
+            self.ask_to_flush = self._waiting.append
+            self.wakeup.end_lending()
+
+    def next_wait_s(self) -> float | None:
+        """Return for how long nothing but a descriptor has work for a pass; None is for ever."""
+        if self.active.count or self._waiting:
+            return 0.0
+        deadline = self.timers.next_deadline()
+        return None if deadline is None else max(deadline - self.monotonic(), 0.0)
+
+    def _run_passes(self, flags: int, longest_wait_s: float | None) -> int:
         once = flags & ONCE
+        single = flags & SINGLE_PASS
         nonblock = flags & NONBLOCK
         stay = flags & NO_EXIT_ON_EMPTY
         active = self.active
@@ -363,7 +412,7 @@ class Reactor:
             if not stay and not self._has_events():
                 return 1
             hurry = nonblock or (once and total)
-            timeout = self._begin_pass(hurry)
+            timeout = self._begin_pass(hurry, longest_wait_s)
             if self.prepare_watchers:
                 wakeup.waits = False
                 self._run_watchers(self.prepare_watchers, PrepareInfo(timeout))
@@ -372,7 +421,7 @@ class Reactor:
                     return 0
                 if not stay and not self._has_events():
                     return 1
-                timeout = self._begin_pass(hurry)
+                timeout = self._begin_pass(hurry, longest_wait_s)
             self.cached_time = None
             registry.prepare_wait()
             if locked is None:
@@ -408,10 +457,10 @@ class Reactor:
             if waiting and not self.broken:
                 ran += self._flush()
             total += ran
-            if once and total and active.count == len(active.later):
+            if once and (single or (total and active.count == len(active.later))):
                 return 0
 
-    def _begin_pass(self, hurry: int) -> float | None:
+    def _begin_pass(self, hurry: int, longest_wait_s: float | None) -> float | None:
         """Queue what waited for this pass, and return how long the wait may be."""
         active = self.active
         if active.later:
@@ -420,8 +469,9 @@ class Reactor:
             return 0.0
         deadline = self.timers.next_deadline()
         if deadline is None:
-            return None
-        return min(max(deadline - self.monotonic(), 0.0), MAX_WAIT_S)
+            return longest_wait_s
+        longest = MAX_WAIT_S if longest_wait_s is None else longest_wait_s
+        return min(max(deadline - self.monotonic(), 0.0), longest)
 
     def _wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait in the backend.

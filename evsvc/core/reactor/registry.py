@@ -29,7 +29,7 @@ from .signals import count_calls, forget_calls
 from .timers import TimerHeap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..backends import Backend
     from ..errors import SocketError
@@ -46,6 +46,7 @@ class Registry:
 
     running: the event whose callback is running, or None.
     guard: held while several things are looked at together; without locking it does nothing.
+    on_work: called when something was activated or added, where an outer loop runs the passes.
     batch: what the wait found ready and the loop has not come to, or None.
     """
 
@@ -57,6 +58,7 @@ class Registry:
         "inserted_count",
         "most_active",
         "most_added",
+        "on_work",
         "pass_number",
         "running",
         "signals",
@@ -75,6 +77,7 @@ class Registry:
         self.inserted_count = 0
         self.most_active = self.most_added = 0
         self.pass_number = 0
+        self.on_work: Callable[[], object] | None = None
 
     def connect(self, wakeup: Wakeup) -> None:
         """Know the base's signals, and how to wake its loop."""
@@ -112,6 +115,8 @@ class Registry:
         added = self.inserted_count + self.timers.live + active.count
         if added > self.most_added:
             self.most_added = added
+        if self.on_work is not None:
+            self.on_work()
 
     def prepare_wait(self) -> None:
         """Tidy up what has changed since the last wait."""
@@ -124,6 +129,8 @@ class Registry:
             self.queue_batch()
         self.active.activate(event, what)
         self.note(self.active.count)
+        if self.on_work is not None:
+            self.on_work()
 
     def activate_later(self, event: EventRecord, what: int) -> None:
         """Do as `activate` does, but for the next pass."""
@@ -131,6 +138,8 @@ class Registry:
             self.queue_batch()
         self.active.activate_later(event, what)
         self.note(self.active.count)
+        if self.on_work is not None:
+            self.on_work()
 
     def activate_in_turn(self, event: EventRecord, what: int, calls: int = 1) -> None:
         """Do as `activate` does, for the next pass if callbacks run now; see `Event.active`.
@@ -143,6 +152,8 @@ class Registry:
             count_calls(event, calls)
         self.active.activate_in_turn(event, what)
         self.note(self.active.count)
+        if self.on_work is not None:
+            self.on_work()
 
     def activate_ready(self, ready: Iterable[tuple[int, int]]) -> None:
         """Queue the events of what is ready, but for those that were added since it was found."""

@@ -55,6 +55,16 @@ class _WakeupFd:
         self._fd = fd
         self._found = _NO_FILE if found < 0 else _open_file(found)
 
+    @property
+    def taken(self) -> bool:
+        """Whether `take` has it."""
+        return self._fd >= 0
+
+    @property
+    def had_owner(self) -> bool:
+        """Whether somebody else had it before."""
+        return self._found is not _NO_FILE
+
     def give_back(self) -> None:
         """Restore what was there before, unless someone else has set another one since."""
         fd, self._fd = self._fd, -1
@@ -85,6 +95,7 @@ class Wakeup:
 
     __slots__ = (
         "_event",
+        "_lent_fd",
         "_post_event",
         "_reader",
         "_registry",
@@ -105,6 +116,7 @@ class Wakeup:
         self._registry = base.reactor.registry
         self._open_sockets()
         self._wakeup_fd = _WakeupFd()
+        self._lent_fd = _WakeupFd()  # between the passes that an outer loop runs
         self.signals = SignalMap(self.ring, self.is_loop_thread)
         self._post_event = Event(base, -1, 0, self._run_posted)
         self._event = Event(base, self._reader, READ | PERSIST, self._on_wake)
@@ -120,8 +132,22 @@ class Wakeup:
         self.thread_id = threading.get_ident()
         if self.signals:
             self.signals.take_over()
-        if waits:
+        if waits and not self._lent_fd.taken:
             self._wakeup_fd.take(self._writer.fileno())
+
+    def lend_loop(self, *, waits_elsewhere: bool) -> None:
+        """Be woken by signals at all times, while an outer loop runs the passes.
+
+        One that waits elsewhere, and has the wake-up descriptor of signals itself, keeps it: it
+        is woken anyhow.
+        """
+        self._lent_fd.take(self._writer.fileno())
+        if waits_elsewhere and self._lent_fd.had_owner:
+            self._lent_fd.give_back()
+
+    def end_lending(self) -> None:
+        """End what `lend_loop` began."""
+        self._lent_fd.give_back()
 
     def leave_loop(self) -> None:
         """Know that no thread runs the loop any more."""
@@ -168,6 +194,7 @@ class Wakeup:
         """
         self._sent = True
         self._wakeup_fd.give_back()
+        self._lent_fd.give_back()
         self._event.delete()
         self._reader.close()
         self._writer.close()
@@ -196,6 +223,7 @@ class Wakeup:
         self._sent = True  # nobody is left to be woken
         self.signals.close()
         self._wakeup_fd.give_back()  # where an interrupt has cut the end of the loop short
+        self._lent_fd.give_back()
         self.posted.clear()
         self._post_event.close()
         self._event.close()
