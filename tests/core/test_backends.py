@@ -365,3 +365,15 @@ def test_devpoll_refuses_a_closed_descriptor_and_keeps_the_rest() -> None:
     with pytest.raises(OSError, match="Bad file"):
         backend.add(read_fd, READ, WRITE)
     assert api.masks == {read_fd: api.POLLIN}
+
+
+def test_a_descriptor_for_a_loop_around_ours_is_readable_while_something_is_ready(
+    backend: Backend, pair: Pair
+) -> None:
+    outer = backend.fileno()
+    assert (outer >= 0) == (backend.name in ("epoll", "kqueue"))
+    if outer >= 0:
+        backend.add(pair[0].fileno(), 0, READ)
+        assert select.select([outer], [], [], 0)[0] == []
+        pair[1].send(b"x")
+        assert select.select([outer], [], [], 0)[0] == [outer]

@@ -122,6 +122,10 @@ class EpollBackend:
             self._epoll.close()
         self._open()
 
+    def fileno(self) -> int:
+        """Return epoll's descriptor, which another loop can watch."""
+        return self._epoll.fileno()
+
     def _set(self, fd: int, mask: int, *, known: bool) -> None:
         try:
             if known:

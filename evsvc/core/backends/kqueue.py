@@ -63,6 +63,11 @@ class KqueueBackend:
             self._kqueue.close()
         self._kqueue = self._api.kqueue()
 
+    def fileno(self) -> int:
+        """Return the kqueue's descriptor, which another loop can watch."""
+        number: int = self._kqueue.fileno()
+        return number
+
     def _change(self, fd: int, what: int, flags: int) -> None:
         api = self._api
         changes = []

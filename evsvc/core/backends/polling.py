@@ -70,6 +70,10 @@ class SelectBackend:
         """Forget everything."""
         self.dealloc()
 
+    def fileno(self) -> int:
+        """Return -1: select and poll have no descriptor."""
+        return -1
+
 
 def _is_open(fd: int) -> bool:
     try:
@@ -128,6 +132,10 @@ class PollBackend:
         """Give it back and take another one."""
         self.dealloc()
         self._poll = self._open()
+
+    def fileno(self) -> int:
+        """Return -1: there is none that another loop could watch."""
+        return -1
 
     def _open(self) -> Any:
         return self._api.poll()

@@ -1,10 +1,10 @@
 """What every backend has in common: libevent's struct eventop, and the words it is told in.
 
-All five have the same operations: init (the constructor), add, delete, dispatch, dealloc, and
-renew, which is dealloc and init in one.  A backend knows descriptors and interests (`EV_READ |
-EV_WRITE`, with `EV_CLOSED` and `EV_ET` where its features say so), never events: `EvMap` tells it
-the union of what a descriptor's events want.  `add(fd, old, new)` widens that union from `old` by
-`new`, `delete(fd, old, gone)` narrows it.
+All five have the same operations: init (the constructor), add, delete, dispatch, dealloc, renew,
+which is dealloc and init in one, and fileno, for a loop around ours.  A backend knows descriptors
+and interests (`EV_READ | EV_WRITE`, with `EV_CLOSED` and `EV_ET` where its features say so), never
+events: `EvMap` tells it the union of what a descriptor's events want.  `add(fd, old, new)` widens
+that union from `old` by `new`, `delete(fd, old, gone)` narrows it.
 
 What `dispatch` returns is the kernel's own word for what is ready, and `meanings` translates it:
 the loop looks each word up once, where it needs it, and no second list is made.
@@ -52,6 +52,9 @@ class Backend(Protocol):
 
     def renew(self) -> None:
         """Give the kernel's object back and take another one, which watches nothing yet."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while `dispatch` has something; -1 for none."""
 
 
 def every_mask(meanings: Iterable[tuple[int, int]]) -> dict[int, int]:

@@ -69,6 +69,10 @@ class PartedBackend:
     def dealloc(self) -> None:
         """Do nothing: that is done."""
 
+    def fileno(self) -> int:
+        """Return -1: there is none here."""
+        return -1
+
     def renew(self) -> NoReturn:
         """Raise StateError: `reinit` makes the parent's anew."""
         refuse_in_child()

@@ -137,7 +137,7 @@ class Reactor:
 
     For them: `now`, `monotonic`, `closed`, `require_open`, `registry`, `post`, `in_loop_thread`,
     `runs_elsewhere`, `ask_to_flush`, `defer`, `check_priority`, and the lists of watchers.
-    For a loop around this one: `lend`, `end_lending`, `next_wait_s`.
+    For a loop around this one: `lend`, `end_lending`, `next_wait_s`, `backend.fileno`.
 
     monotonic: reads the clock, in seconds.
     ask_to_flush: has an owner of output send what it has at the end of the pass.
@@ -237,7 +237,7 @@ class Reactor:
     def require_closable(self) -> None:
         """Raise StateError while the loop is running, or a finalizer at the end, and where this
         thread may not delete the signal events."""
-        if self.looping and not self.parted:
+        if (self.looping or self.lent) and not self.parted:
             raise StateError("a base cannot be closed while its loop is running")
         self.wakeup.signals.require_closable()
 
