@@ -24,7 +24,6 @@ Invariants
 from __future__ import annotations
 
 import logging
-import re
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -41,7 +40,6 @@ from ...core import (
     EV_WRITE,
     AbstractBufferEvent,
     ArgumentError,
-    ArgumentTypeError,
     BufferEvent,
     EvBuffer,
     StateError,
@@ -61,8 +59,16 @@ from ..errors import (
 from ..options import ClientOptions, ConnectionFlag
 from ..wire.headers import Headers
 from ..wire.response_reader import ResponseReader
-from .dialer import HTTP_PORT, HTTPS_PORT, ConnectProxy, Dialer, check_host, tls_context
-from .looking import look_into, sees_nothing
+from .dialer import (
+    HTTP_PORT,
+    HTTPS_PORT,
+    ConnectProxy,
+    Dialer,
+    check_way,
+    require_bufferevent,
+    tls_context,
+)
+from .keeping import Keeping
 from .phases import AT_REST, CONNECTED, NEXT, UNDER_WAY, Phase, Step
 from .request import HttpRequest, host_field
 from .upload import MAX_WAITING_BYTES, Upload, UploadState
@@ -88,8 +94,6 @@ LARGE_READ_BYTES: Final = 128 * 1024
 
 # Two readings of one moment may differ by this much.
 _TICK_S: Final = 1e-6
-_hinted_idle_s: Final = re.compile(r"(?i)(?:^|[,;\s])timeout\s*=\s*([0-9]{1,6})\b").search
-
 
 _READY, _HELD, _WAITING, _BODY = Phase.READY, Phase.HELD, Phase.WAITING, Phase.BODY
 _CLOSED = Phase.CLOSED
@@ -129,12 +133,10 @@ class HttpConnection(Closing):
         "_frees",
         "_host_line",
         "_idle_cb",
-        "_idle_s",
         "_interim_count",
         "_is_paused",
         "_is_reused",
-        "_last_head",
-        "_look",
+        "_keeping",
         "_phase",
         "_queue",
         "_reader",
@@ -161,20 +163,15 @@ class HttpConnection(Closing):
         unix_path: SocketAddress | None = None,
         bufferevent: AbstractBufferEvent | None = None,
     ) -> None:
-        check_host(address)
-        is_named = unix_path is None and bufferevent is None and ip_version(address) is None
-        if proxy is not None:
-            if not isinstance(proxy, ConnectProxy):
-                raise ArgumentTypeError(f"a proxy is a ConnectProxy: {proxy!r}")
-            is_named = ip_version(proxy.address) is None
-        if is_named and resolver is None:
-            name = address if proxy is None else proxy.address
-            raise ArgumentError(f"a resolver is wanted to look up {name!r}")
-        if server_hostname is not None:
-            if tls is False:
-                raise ArgumentError(f"without TLS nobody checks a name: {server_hostname!r}")
-            check_host(server_hostname)
-        _check_ways(bufferevent, tls, proxy, unix_path)
+        check_way(
+            resolver,
+            address,
+            tls=tls,
+            server_hostname=server_hostname,
+            proxy=proxy,
+            unix_path=unix_path,
+            lent=bufferevent,
+        )
         self.address = address
         self.port = check_port(port, lowest=1)
         self.options = options or ClientOptions()
@@ -209,9 +206,7 @@ class HttpConnection(Closing):
         self._interim_count = 0  # interim responses to the request under way
         self._request_bytes = 0  # of the request under way, as far as it was written
         self._tries = 0  # attempts to connect that have failed since the last one that has not
-        self._idle_s = inf  # how long the server, and the options, let it be kept
-        self._last_head: ResponseHead | None = None
-        self._look: Callable[[float], object] = sees_nothing  # into an idle socket
+        self._keeping = Keeping()  # of the present connection
         self._closecb: Callback | None = None
         self._idle_cb: Callback | None = None
         self._frees = False
@@ -244,7 +239,7 @@ class HttpConnection(Closing):
         connected by the program, and used once: see `bufferevent_reuse_new`.
         Source: evhttp_connection_base_bufferevent_new.
         """
-        _require_bufferevent(bufferevent)
+        require_bufferevent(bufferevent)
         return cls(bufferevent.base, resolver, address, port, options, bufferevent=bufferevent)
 
     @classmethod
@@ -262,7 +257,7 @@ class HttpConnection(Closing):
         is no other: requests fail with ConnectFailed.  Raises ArgumentTypeError for what is no
         bufferevent.  Source: evhttp_connection_base_bufferevent_reuse_new.
         """
-        _require_bufferevent(bufferevent)
+        require_bufferevent(bufferevent)
         connection = cls(bufferevent.base, None, address, port, options, bufferevent=bufferevent)
         connection._dialer.connects = False
         return connection
@@ -556,7 +551,7 @@ class HttpConnection(Closing):
 
     def _is_stale(self) -> bool:
         """Whether an idle connection has ended, or has bytes that no request has asked for."""
-        return bool(self._look(0)) or self._clock() >= self._due
+        return bool(self._keeping.look(0)) or self._clock() >= self._due
 
     def _connect(self) -> None:
         self._step(Step.CONNECT)
@@ -565,7 +560,6 @@ class HttpConnection(Closing):
         reader.limits_for = self._limits_for
         if options.max_stream_bytes is not None:
             reader.max_whole_bytes = min(reader.max_whole_bytes, options.max_stream_bytes)
-        self._last_head = None
         self._due = self._clock() + options.connect_s
         self._rearm()
         self._dialer.start(options)
@@ -575,12 +569,11 @@ class HttpConnection(Closing):
         self._bev = bev
         self._tries = 0
         options = self.options
-        self._idle_s = inf if options.idle_s is None else options.idle_s
-        self._due = self._clock() + self._idle_s
+        self._keeping = Keeping(bev, options.idle_s)
+        self._due = self._clock() + self._keeping.idle_s
         if isinstance(bev, (BufferEvent, TlsBufferEvent)):
             bev.setcb(None, self._on_written, self._on_event)
             bev.set_datacb(self._on_data)
-            self._look = look_into(bev.socket, is_secure=isinstance(bev, TlsBufferEvent))
         else:
             bev.setcb(self._on_readable, self._on_written, self._on_event)
         bev.set_timeouts(None, options.write_s)
@@ -753,8 +746,8 @@ class HttpConnection(Closing):
         ):
             body = reader.whole_body()
             if body is not None:
-                if head is not self._last_head:
-                    self._note_head(head)
+                if head is not self._keeping.last_head:
+                    self._keeping.note(head)
                 request.set_response(head, body)
                 self._complete(request)
                 return
@@ -801,8 +794,8 @@ class HttpConnection(Closing):
         if is_held:
             request.keep_alive = False  # the body is never sent: what was announced is missing
         self._count_silence()
-        if head is not self._last_head:
-            self._note_head(head)
+        if head is not self._keeping.last_head:
+            self._keeping.note(head)
         extras = request.extras
         if status == 101 or (request.method == "CONNECT" and status < 300):
             # Another protocol follows (RFC 9110 9.3.6, 15.2.2).
@@ -871,18 +864,6 @@ class HttpConnection(Closing):
             return options.limits
         return replace(options.limits, max_body_bytes=options.max_stream_bytes)
 
-    def _note_head(self, head: ResponseHead) -> None:
-        """Heed how long the server says that it keeps the connection (RFC 2068 19.7.1.1)."""
-        self._last_head = head
-        idle_s = inf if self.options.idle_s is None else self.options.idle_s
-        if b"eep-" in head.block:
-            hint = Headers.from_block(head.block).find("Keep-Alive")
-            found = None if hint is None else _hinted_idle_s(hint)
-            if found is not None:
-                # Its time began before ours, by the way of the response and of a request.
-                idle_s = min(idle_s, int(found[1]) * 0.9)
-        self._idle_s = idle_s
-
     def _hand_over(self, request: HttpRequest) -> None:
         """Another protocol follows: the program has the bufferevent from here on."""
         bev, self._bev = self._bev, None
@@ -932,7 +913,7 @@ class HttpConnection(Closing):
             ):
                 self._phase = _READY  # by Step.DONE
                 self._is_reused = True
-                due = self._due = self._clock() + self._idle_s
+                due = self._due = self._clock() + self._keeping.idle_s
                 if due < self._armed:
                     self._arm(due)
                 if self._is_paused:
@@ -1083,7 +1064,6 @@ class HttpConnection(Closing):
         self._step(step)
         self._is_paused = self._is_reused = False
         self._upload = None
-        self._look = sees_nothing
         self._due = self._armed = inf
         self._timer.delete()
 
@@ -1151,23 +1131,3 @@ def _callback(cb: Callable[[Any, Any], object] | None, arg: object) -> Callback 
         return None
     require_callable(cb)
     return cb, arg
-
-
-def _require_bufferevent(bufferevent: object) -> None:
-    if not isinstance(bufferevent, AbstractBufferEvent):
-        raise ArgumentTypeError(f"a bufferevent is wanted, not {bufferevent!r}")
-
-
-def _check_ways(
-    bufferevent: AbstractBufferEvent | None,
-    tls: bool | ssl.SSLContext,
-    proxy: ConnectProxy | None,
-    unix_path: SocketAddress | None,
-) -> None:
-    """Raise ArgumentError for ways to the server that exclude each other."""
-    if bufferevent is not None:
-        _require_bufferevent(bufferevent)
-        if tls is not False or proxy is not None:
-            raise ArgumentError("a bufferevent of the program's has its TLS, and its way, itself")
-    if proxy is not None and unix_path is not None:
-        raise ArgumentError(f"no proxy leads to a Unix socket: {unix_path!r}")

@@ -427,6 +427,44 @@ def check_host(host: str) -> None:
         raise ArgumentError(f"not a host: {host!r}")
 
 
+def check_way(
+    resolver: Resolver | None,
+    address: str,
+    *,
+    tls: bool | ssl.SSLContext,
+    server_hostname: str | None,
+    proxy: ConnectProxy | None,
+    unix_path: SocketAddress | None,
+    lent: AbstractBufferEvent | None,
+) -> None:
+    """Judge what a program says of the way to its server; raises as `HttpConnection` does."""
+    check_host(address)
+    is_named = unix_path is None and lent is None and ip_version(address) is None
+    if proxy is not None:
+        if not isinstance(proxy, ConnectProxy):
+            raise ArgumentTypeError(f"a proxy is a ConnectProxy: {proxy!r}")
+        is_named = ip_version(proxy.address) is None
+    if is_named and resolver is None:
+        name = address if proxy is None else proxy.address
+        raise ArgumentError(f"a resolver is wanted to look up {name!r}")
+    if server_hostname is not None:
+        if tls is False:
+            raise ArgumentError(f"without TLS nobody checks a name: {server_hostname!r}")
+        check_host(server_hostname)
+    if lent is not None:
+        require_bufferevent(lent)
+        if tls is not False or proxy is not None:
+            raise ArgumentError("a bufferevent of the program's has its TLS, and its way, itself")
+    if proxy is not None and unix_path is not None:
+        raise ArgumentError(f"no proxy leads to a Unix socket: {unix_path!r}")
+
+
+def require_bufferevent(bufferevent: object) -> None:
+    """Raise ArgumentTypeError for what is no bufferevent."""
+    if not isinstance(bufferevent, AbstractBufferEvent):
+        raise ArgumentTypeError(f"a bufferevent is wanted, not {bufferevent!r}")
+
+
 def tls_context(tls: bool | ssl.SSLContext) -> ssl.SSLContext | None:
     """Return the context that a program's `tls` means, None for no TLS."""
     if tls is False:
