@@ -116,6 +116,10 @@ class ClientOptions:
                   line included; None is as long as the others allow.
     max_stream_bytes: a response that a chunk callback takes as it comes; None is unlimited.
     max_queued:   requests that may wait for their turn on the connection.
+    max_pipelined: requests that may be sent on the connection and not be answered (RFC 9112 9.3.2);
+                  with 1 each waits for the answer before it.  See `HttpConnection`.
+    pipelines_all: also such as are not idempotent, POST and others: where the connection ends, the
+                  program cannot know whether those were done.
     max_interim:  interim responses (1xx) to one request; a server that sends more has failed.
     retry:        whether a request goes once more, over a new connection, when nothing of it was
                   sent, or when a connection that was kept alive ends without a byte of an answer
@@ -136,6 +140,8 @@ class ClientOptions:
     exchange_s: float | None = None
     max_stream_bytes: int | None = None
     max_queued: int = 1024
+    max_pipelined: int = 1
+    pipelines_all: bool = False
     max_interim: int = 32
     retry: bool = True
     connect_retries: int = 0

@@ -180,13 +180,14 @@ class Trial:
 
 @EXAMPLES
 @given(
-    st.lists(REQUESTS, min_size=1, max_size=3),
+    st.lists(REQUESTS, min_size=1, max_size=5),
     st.lists(STEPS, max_size=14),
     st.sampled_from(["none", "none", "close", "more", "raise"]),
     st.booleans(),
+    st.sampled_from([1, 2, 4]),
 )
 def test_each_request_ends_once(
-    plans: list[dict[str, Any]], steps: list[bytes | str], act: str, lenient: bool
+    plans: list[dict[str, Any]], steps: list[bytes | str], act: str, lenient: bool, pipelined: int
 ) -> None:
     trial = Trial(
         ClientOptions(
@@ -197,6 +198,8 @@ def test_each_request_ends_once(
             idle_s=9.0,
             exchange_s=60.0,
             max_interim=3,
+            max_pipelined=pipelined,
+            pipelines_all=pipelined > 2,
             leniency=~Leniency.NONE if lenient else Leniency.NONE,
         )
     )

@@ -1,14 +1,16 @@
 """HttpConnection: the client.  One connection to one server, kept alive, requests in their order.
 
 It connects when there is something to send, and again when the server has closed meanwhile.  The
-next request goes out when the response before it is complete.
+next request goes out when the response before it is complete; where the options let it
+(`max_pipelined`), before.
 
 A request's way: writer -> carrier -> reader -> the program's callback.  How a carrier gets
 connected is the dialer's affair, what a streamed body gives is the upload's.
 
 Invariants
     * `_phase` moves as `NEXT` says, and no other way.
-    * `_queue[0]` is the request under way in HELD, WAITING and BODY.
+    * `_queue[0]` is the request under way in HELD, WAITING and BODY.  `_line` says how many behind
+      it are sent, too; the reader knows of the first alone.  `_queue` is the line's.
     * A request leaves the queue before its completion and error callbacks and the close callback
       run, so they may queue more, cancel, close.  What one raises ends its exchange, and no other.
     * `_due` is when the present phase is over, and `_armed` when the timer fires, which is never
@@ -18,7 +20,11 @@ Invariants
       the carrier's own time-out, `write_s`.
     * A connection is looked at before it is used again: one that the server has closed, or that
       has bytes which nobody asked for, is dropped.
-    * A request goes over a second connection only where `_may_go_again` says so, and once.
+    * A request goes over a second connection only where `_may_go_again` or `Line.part` says so,
+      and once, unless it was surely not done.  What cannot, and was sent behind another with which
+      the connection ends, is in `_lost` until `_rest` tells it.
+    * Where a connection has ended with something under way, nothing is sent behind the first
+      request of the next one before that is answered: `_is_wary` (RFC 9112 9.3.2).
 """
 
 from __future__ import annotations
@@ -69,6 +75,7 @@ from .dialer import (
     tls_context,
 )
 from .keeping import Keeping
+from .line import IDEMPOTENT, Line
 from .phases import AT_REST, CONNECTED, NEXT, UNDER_WAY, Phase, Step
 from .request import HttpRequest, host_field
 from .upload import MAX_WAITING_BYTES, Upload, UploadState
@@ -97,8 +104,6 @@ _TICK_S: Final = 1e-6
 
 _READY, _HELD, _WAITING, _BODY = Phase.READY, Phase.HELD, Phase.WAITING, Phase.BODY
 _CLOSED = Phase.CLOSED
-# Asking for one of these twice is as asking once (RFC 9110 9.2.2).
-_IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 
 Callback = tuple[Callable[[Any, Any], object], Any]
 
@@ -113,6 +118,18 @@ class HttpConnection(Closing):
     asked for a way to the server.  unix_path: connect to that socket instead; then `address` and
     `port` are what Host says.  bufferevent: the program's own, to be used instead of one of ours,
     without TLS or proxy; see `bufferevent_new`.
+
+    Pipelining: with `max_pipelined` of the options requests are sent before those before them are
+    answered, if they can be told from each other and repeated at worst (RFC 9112 9.3.2).  None is
+    sent behind, or before an answer to, one that has a streamed body or callbacks in the middle of
+    its answer, Expect, Upgrade, `Connection: close`, or CONNECT; nor, without `pipelines_all`, one
+    whose method is not idempotent.  The answers come in order, so that a slow one holds up those
+    behind it, and `read_s` counts for each from the one before it.  Where the connection ends, what
+    was surely not sent, or not done as an answer before it said `Connection: close`, goes over the
+    next one; what is idempotent does, too, once; the rest fails with ConnectionClosed.  One that is
+    cancelled, or whose time is over, hears of it at once; its answer is still awaited, and thrown
+    away, for the sake of the others that were sent, and nothing more is sent while it is the next
+    one to come.  When nobody waits for any of them the connection is closed.
 
     For a pool there are `is_available`, `is_idle`, `has_expired`, `is_closed`, `can_take` and
     `set_idle_cb`.
@@ -136,7 +153,10 @@ class HttpConnection(Closing):
         "_interim_count",
         "_is_paused",
         "_is_reused",
+        "_is_wary",
         "_keeping",
+        "_line",
+        "_lost",
         "_phase",
         "_queue",
         "_reader",
@@ -197,12 +217,15 @@ class HttpConnection(Closing):
         host = host_field(address, port, HTTPS_PORT if is_secure else HTTP_PORT)
         self._host_line = f"Host: {host}\r\n"
         self._phase = Phase.IDLE
-        self._queue: deque[HttpRequest] = deque()
+        self._line = Line()
+        self._queue = self._line.requests
+        self._lost: deque[HttpRequest] = deque()
         self._bev: AbstractBufferEvent | None = None
         self._reader = ResponseReader(self.options.limits)
         self._upload: Upload | None = None  # of the request under way, while it is not at its end
         self._is_paused = False  # the program takes nothing now
         self._is_reused = False  # it has brought a response already
+        self._is_wary = False  # the last one has ended with something under way
         self._interim_count = 0  # interim responses to the request under way
         self._request_bytes = 0  # of the request under way, as far as it was written
         self._tries = 0  # attempts to connect that have failed since the last one that has not
@@ -342,7 +365,10 @@ class HttpConnection(Closing):
 
     @property
     def pending_requests(self) -> int:
-        """How many requests are under way or wait for their turn."""
+        """How many requests are under way or wait for their turn.
+
+        One that was given up counts as long as its answer has to be awaited.
+        """
         return len(self._queue)
 
     # Settings.
@@ -475,13 +501,15 @@ class HttpConnection(Closing):
                 self._arm(ends_at)
         if len(queue) == 1:
             self._go_on()
+        elif options.max_pipelined > 1:
+            self._send_behind()
 
     def cancel(self, request: HttpRequest) -> None:
         """Give a request up; see `HttpRequest.cancel`."""
         if request.connection is not self:
             return
         if request in self._queue:
-            under_way = self._queue[0] is request and self._phase in UNDER_WAY
+            under_way = self._phase in UNDER_WAY and self._line.is_sent(request)
             reset = self._take_out(request)
             if under_way:
                 self._settle(request, RequestCancelled(f"cancelled: {request!r}"), reset=reset)
@@ -527,8 +555,9 @@ class HttpConnection(Closing):
         """
         if self._phase is _CLOSED:
             return
-        while self._queue:
-            self._queue.popleft().drop()
+        for request in (*self._line.clear(), *self._lost):
+            request.drop()
+        self._lost.clear()
         try:
             self._reset(Step.CLOSE)
         finally:
@@ -580,6 +609,7 @@ class HttpConnection(Closing):
         bev.enable(EV_READ)
         if self._queue:
             self._send(self._queue[0])
+            self._send_behind()
 
     def _connect_failed(self, kind: type[HttpError], text: str) -> None:
         """There is no connection: try again, or give up all that waits for one."""
@@ -593,25 +623,10 @@ class HttpConnection(Closing):
             return
         self._tries = 0
         self._reset()
-        failed, self._queue = self._queue, deque()
-        for request in failed:
+        for request in self._line.clear():
             request.error = kind(f"{self.address} port {self.port}: {text}")
-        self._tell_failed(-1, 0, failed)
-
-    def _tell_failed(self, fd: int, what: int, failed: deque[HttpRequest]) -> None:
-        """Run the callbacks; those behind one that stops the loop have their turn in the next."""
-        try:
-            while failed:
-                request = failed.popleft()
-                if self._phase is _CLOSED:
-                    request.drop()
-                elif request.connection is self:
-                    self._tell(request, request.error)
-        finally:
-            if failed:
-                self._base.once(-1, EV_TIMEOUT, self._tell_failed, failed)
-            else:
-                self._rest()
+            self._lost.append(request)
+        self._rest()
 
     # Sending.
 
@@ -641,6 +656,21 @@ class HttpConnection(Closing):
             _add_reference(bev, body)  # not moved: it may have to go again
             return
         bev.output.add(head)
+
+    def _send_behind(self) -> None:
+        """Send more, as far as the options let it, before what is sent is answered."""
+        if self._phase is not _WAITING and self._phase is not _BODY:
+            return
+        options, line, bev = self.options, self._line, self._bev
+        most = 1 if self._is_wary and not self._is_reused else options.max_pipelined
+        assert bev is not None
+        while (request := line.next_to_send(most, options.pipelines_all)) is not None:
+            line.behind += 1
+            if type(request.body) is bytes:
+                bev.output.add(request.head + request.body)
+            else:
+                bev.output.add(request.head)
+                _add_reference(bev, request.body)
 
     def _send_body(self, request: HttpRequest) -> None:
         """The server wants the body, or has not said that it does not."""
@@ -697,8 +727,9 @@ class HttpConnection(Closing):
         if bev is None or not is_asked or self._is_paused or self._upload is not None:
             return
         if not bev.output.length:
-            self._due = self._clock() + self.options.read_s
-            self._rearm()
+            due = self._due = self._clock() + self.options.read_s
+            if due < self._armed:
+                self._arm(due)
 
     # What comes.
 
@@ -712,9 +743,10 @@ class HttpConnection(Closing):
             self._fail(RequestTimeout(f"{self.address}: it takes nothing for too long"))
         elif what & BEV_EVENT_WRITING:
             # A server may refuse a request before it has read all of it, and close: the response
-            # is still to be read.  What follows it, or silence, ends the wait.
+            # is still to be read, and those to what was sent behind it.  What follows them, or
+            # silence, ends the wait.
             self._upload = None
-            self._queue[0].keep_alive = False
+            self._queue[self._line.behind].keep_alive = False
             self._due = self._clock() + self.options.read_s
             self._rearm()
         else:
@@ -728,31 +760,35 @@ class HttpConnection(Closing):
         if self._phase is not _WAITING:
             self._on_more(bev, data)
             return
-        reader = self._reader
-        try:
-            head = reader.next_head(data)
-        except HttpError as exc:
-            self._fail(exc)
-            return
-        if head is None:
-            self._count_silence()
-            return
-        request = self._queue[0]
-        if (
-            request.extras is None
-            and head.status >= 200
-            and not request.expects_continue
-            and request.method != "CONNECT"
-        ):
-            body = reader.whole_body()
-            if body is not None:
-                if head is not self._keeping.last_head:
-                    self._keeping.note(head)
-                request.set_response(head, body)
-                self._complete(request)
+        while True:
+            reader = self._reader
+            try:
+                head = reader.next_head(data)
+            except HttpError as exc:
+                self._fail(exc)
                 return
-        if self._take_head(request, head):
-            self._read_on()
+            if head is None:
+                self._count_silence()
+                return
+            request = self._queue[0]
+            body: bytes | None = None
+            if (
+                request.extras is None
+                and head.status >= 200
+                and not request.expects_continue
+                and request.method != "CONNECT"
+            ):
+                body = reader.whole_body()
+            if body is None:
+                if self._take_head(request, head):
+                    self._read_on()
+                return
+            if head is not self._keeping.last_head:
+                self._keeping.note(head)
+            request.set_response(head, body)
+            if not self._complete(request):
+                return
+            data = b""  # the answer to the next has come with it
 
     def _on_more(self, bev: AbstractBufferEvent, data: bytes) -> None:
         """Bytes have come behind a head, or while a body waits for consent, or unasked for."""
@@ -767,16 +803,19 @@ class HttpConnection(Closing):
             self._read_on()
 
     def _read_on(self) -> None:
-        while self._phase is _WAITING or self._phase is _HELD:
-            try:
-                head = self._reader.next_head()
-            except HttpError as exc:
-                self._fail(exc)
-                return
-            if head is None or not self._take_head(self._queue[0], head):
-                return
-        while self._phase is _BODY and not self._is_paused and self._read_body():
-            pass
+        """Read what is here, as far as the program takes it."""
+        reader = self._reader
+        goes_on = True
+        while goes_on:
+            while self._phase is _WAITING or self._phase is _HELD:
+                try:
+                    head = reader.next_head()
+                except HttpError as exc:
+                    self._fail(exc)
+                    return
+                if head is None or not self._take_head(self._queue[0], head):
+                    return
+            goes_on = self._phase is _BODY and not self._is_paused and self._read_body()
 
     def _take_head(self, request: HttpRequest, head: ResponseHead) -> bool:
         """Take the head of a response; whether to read on."""
@@ -813,6 +852,7 @@ class HttpConnection(Closing):
         return True
 
     def _take_interim(self, request: HttpRequest, head: ResponseHead) -> bool:
+        bev = self._bev
         self._interim_count += 1
         if self._interim_count > self.options.max_interim:
             text = f"more than {self.options.max_interim} interim responses to one request"
@@ -825,7 +865,7 @@ class HttpConnection(Closing):
                 extras.interim_cb(request, head.status, headers, request.arg)
             except Exception as exc:
                 self._callback_failed(request, exc, "a callback of the request raised")
-            if not self._is_under_way(request):
+            if self._bev is not bev:
                 return False
         if head.status == 100 and self._phase is _HELD:
             self._send_body(request)
@@ -833,8 +873,8 @@ class HttpConnection(Closing):
         return True
 
     def _read_body(self) -> bool:
-        """Read a piece of the body; whether there may be another."""
-        request = self._queue[0]
+        """Read a piece of the body; whether there may be more to read, of it or behind it."""
+        request, bev = self._queue[0], self._bev
         try:
             piece = self._reader.read_body()
         except HttpError as exc:
@@ -844,17 +884,18 @@ class HttpConnection(Closing):
             trailers = self._reader.trailers
             if trailers:
                 request.trailers = trailers
-            self._complete(request)
-            return False
+            return self._complete(request)
         if not piece:
             return False
+        if request.connection is None:
+            return True  # nobody waits for it any more
         buffer = request.input_buffer
         buffer.add(piece)
         extras = request.extras
         if extras is not None and extras.chunked_cb is not None:
             self._call(request, extras.chunked_cb)
             buffer.drain(len(buffer))
-        return self._is_under_way(request)
+        return self._phase is _BODY and self._bev is bev
 
     def _limits_for(self, head: ResponseHead) -> ReaderLimits:
         """Return the limits of the body behind a head: a stream's where the program takes it so."""
@@ -870,8 +911,9 @@ class HttpConnection(Closing):
         assert bev is not None
         rest = self._reader.rest()
         self._dialer.forget(bev)
-        self._let_go(Step.LOSE)
         self._queue.popleft()
+        self._part(bev)
+        self._let_go(Step.LOSE)
         if isinstance(bev, (BufferEvent, TlsBufferEvent)):
             bev.set_datacb(None)
         bev.setcb(None, None, None)
@@ -893,19 +935,27 @@ class HttpConnection(Closing):
 
     def _take_out(self, request: HttpRequest) -> bool:
         """Take a request out of the queue; whether the connection ends with it."""
-        is_first = self._queue[0] is request and self._phase in UNDER_WAY
-        self._queue.remove(request)
+        line, queue = self._line, self._queue
+        is_first = queue[0] is request and self._phase in UNDER_WAY
+        if line.behind and line.is_sent(request):
+            is_of_use = line.give_up(request)
+            if is_of_use and is_first:
+                self.resume(queue[0])
+            return not is_of_use
+        queue.remove(request)
         # Others may be waiting for the same connection to be made.
-        return is_first and (self._phase in CONNECTED or not self._queue)
+        return is_first and (self._phase in CONNECTED or not queue)
 
-    def _complete(self, request: HttpRequest) -> None:
-        """The response is whole: tell, and go on."""
+    def _complete(self, request: HttpRequest) -> bool:
+        """The response is whole: tell, and go on; whether the next one may be here already."""
         bev = self._bev
         assert bev is not None
-        queue = self._queue
-        queue.popleft()
+        self._queue.popleft()
+        was_alone = not self._line.behind
         try:
-            if (
+            if not was_alone:
+                self._turn_to_next(request, bev)
+            elif (
                 request.keep_alive
                 and self._reader.exhausted
                 and not bev.output.length
@@ -927,23 +977,73 @@ class HttpConnection(Closing):
                     callback(request, request.arg)
                 except Exception as exc:
                     self._report(request, exc)
+        except BaseException:
+            if self._queue:  # it leaves the loop; the next answer may be here, and is read later
+                self._base.once(-1, EV_TIMEOUT, self._on_turn, self._queue[0])
+            raise
         finally:
             request.drop()
             self._rest()
+        if was_alone:
+            return False
+        return self._phase is _WAITING and not self._is_paused and not self._reader.exhausted
+
+    def _turn_to_next(self, answered: HttpRequest, bev: AbstractBufferEvent) -> None:
+        """Await the answer to what was sent behind one that is answered, if it is to come."""
+        line, unsent_bytes = self._line, bev.output.length
+        if not answered.keep_alive:
+            self._part(bev, is_refused=True)
+            self._reset()
+        elif unsent_bytes and unsent_bytes > line.bytes_behind(0):
+            self._reset()  # it is answered before all of it is sent
+        elif not line.advance():
+            self._reset()
+        else:
+            self._step(Step.NEXT)
+            following = self._queue[0]
+            self._reader.expect(following.method)
+            self._request_bytes = following.sent_bytes
+            self._is_reused = True
+            self._interim_count = 0
+            self._due = inf
+            if self._is_paused:
+                self._is_paused = False
+                bev.enable(EV_READ)
+            self._count_silence()
 
     def _rest(self) -> None:
-        """Go on with the next request; without one, tell that there is none."""
-        if self._queue:
+        """Tell what is lost; go on with the next request; without one, tell that there is none."""
+        if self._lost:
+            lost, self._lost = self._lost, deque()
+            self._tell_lost(-1, 0, lost)
+        elif self._queue:
             if self._phase in AT_REST:
                 self._go_on()
+            if self.options.max_pipelined > 1:
+                self._send_behind()
         elif self._idle_cb is not None and self._phase in AT_REST:
             self._run(self._idle_cb)
             self._free_if_done()
         elif self._frees:
             self._free_if_done()
 
+    def _tell_lost(self, fd: int, what: int, lost: deque[HttpRequest]) -> None:
+        """Run the callbacks; those behind one that stops the loop have their turn in the next."""
+        try:
+            while lost:
+                request = lost.popleft()
+                if self._phase is _CLOSED:
+                    request.drop()
+                elif request.connection is self:
+                    self._tell(request, request.error)
+        finally:
+            if lost:
+                self._base.once(-1, EV_TIMEOUT, self._tell_lost, lost)
+            else:
+                self._rest()
+
     def _free_if_done(self) -> None:
-        if self._frees and not self._queue and self._phase is Phase.IDLE:
+        if self._frees and self._phase is Phase.IDLE and not (self._queue or self._lost):
             self.close()
 
     def _lose_idle(self) -> None:
@@ -958,8 +1058,10 @@ class HttpConnection(Closing):
         request = self._queue[0]
         if isinstance(error, ConnectionClosed) and self._may_go_again(request):
             request.went_again = True
+            if self._line.behind and self._bev is not None:
+                self._part(self._bev, 1)
             self._reset()
-            self._go_on()
+            self._rest()
         else:
             self._queue.popleft()
             # A traceback would hold frames, and they the request.
@@ -969,13 +1071,25 @@ class HttpConnection(Closing):
         """Whether a request that the end of its connection has failed may go over a new one."""
         if not self.options.retry or request.went_again or not request.can_be_repeated:
             return False
+        if request.connection is None:
+            return False  # nobody waits for it any more
         if self._phase is not _WAITING and self._phase is not _HELD:
             return False
         if self._interim_count or not self._reader.exhausted:
             return False
         bev = self._bev
-        unsent = bev is not None and bev.output.length == self._request_bytes
-        return unsent or (self._is_reused and request.method in _IDEMPOTENT)
+        unsent_bytes = 0 if bev is None else bev.output.length - self._line.bytes_behind(1)
+        is_unsent = unsent_bytes == self._request_bytes
+        return is_unsent or (self._is_reused and request.method in IDEMPOTENT)
+
+    def _part(self, bev: AbstractBufferEvent, first: int = 0, *, is_refused: bool = False) -> None:
+        """Sort out what was sent behind the request with which the connection ends."""
+        unsent_bytes, retry = bev.output.length, self.options.retry
+        lost = self._line.part(first, unsent_bytes, is_refused=is_refused, retry=retry)
+        for request in lost:
+            text = f"{self.address}: ended before the answer to {request!r}, which may be done"
+            request.error = ConnectionClosed(text)
+        self._lost.extend(lost)
 
     def _settle(self, request: HttpRequest, error: HttpError, *, reset: bool) -> None:
         """Run the callbacks of a request that has left the queue, and go on with the next."""
@@ -1052,6 +1166,8 @@ class HttpConnection(Closing):
         """Drop the connection, if there is one, and tell whoever wants to know."""
         bev, self._bev = self._bev, None
         was_connected = self._phase in CONNECTED
+        if self._line.behind and bev is not None:
+            self._part(bev)
         self._let_go(step)
         self._dialer.cancel()
         if bev is not None:
@@ -1061,6 +1177,10 @@ class HttpConnection(Closing):
 
     def _let_go(self, step: Step) -> None:
         """Be without a connection."""
+        if self._phase is not _READY:
+            self._is_wary = True
+        elif self._is_reused:
+            self._is_wary = False
         self._step(step)
         self._is_paused = self._is_reused = False
         self._upload = None

@@ -28,7 +28,8 @@ class Step(enum.Enum):
     HOLD = enum.auto()  # send, all but the body
     SEND_BODY = enum.auto()
     HEAD = enum.auto()  # of a final response
-    DONE = enum.auto()  # and the connection lives on
+    NEXT = enum.auto()  # one is answered, and the one behind it is sent already
+    DONE = enum.auto()  # all that was sent is answered, and the connection lives on
     LOSE = enum.auto()  # the connection, if there is one
     CLOSE = enum.auto()
 
@@ -43,8 +44,10 @@ NEXT: dict[tuple[Phase, Step], Phase] = {
     (Phase.HELD, Step.SEND_BODY): Phase.WAITING,
     (Phase.HELD, Step.HEAD): Phase.BODY,
     (Phase.WAITING, Step.HEAD): Phase.BODY,
+    (Phase.BODY, Step.NEXT): Phase.WAITING,
+    (Phase.WAITING, Step.NEXT): Phase.WAITING,  # head and body have come in one
     (Phase.BODY, Step.DONE): Phase.READY,
-    (Phase.WAITING, Step.DONE): Phase.READY,  # head and body have come in one
+    (Phase.WAITING, Step.DONE): Phase.READY,
     **{(phase, Step.LOSE): Phase.IDLE for phase in Phase if phase is not Phase.CLOSED},
     **{(phase, Step.CLOSE): Phase.CLOSED for phase in Phase},
 }

@@ -225,8 +225,9 @@ class HttpRequest(AbstractRequest):
     def cancel(self) -> None:
         """Give the request up: its completion callback does not run (evhttp_cancel_request).
 
-        One that is under way resets the connection and gets EVREQ_HTTP_REQUEST_CANCEL at its
-        error callback; one that waits for its turn is forgotten.  Fine when it is done already.
+        One that is under way resets the connection, unless others are under way there, too, and
+        gets EVREQ_HTTP_REQUEST_CANCEL at its error callback; one that waits for its turn is
+        forgotten.  Fine when it is done already.
         """
         if self.connection is not None:
             self.connection.cancel(self)
@@ -324,6 +325,29 @@ class HttpRequest(AbstractRequest):
         """Whether all of it is still here: no streamed body has begun."""
         upload = None if self.extras is None else self.extras.upload
         return upload is None or upload.state is UploadState.FRESH
+
+    @property
+    def can_be_pipelined(self) -> bool:
+        """Whether others may be sent before it is answered, and it before they are.
+
+        Not where its answer is told in pieces, its body is had in pieces or waits for consent, or
+        another protocol or the end of the connection may follow.
+        """
+        if self.extras is not None or self.expects_continue or self.asks_to_upgrade:
+            return False
+        return self.keep_alive and self.method != "CONNECT"
+
+    @property
+    def sent_bytes(self) -> int:
+        """How long head and body are together, where the body is not streamed."""
+        return len(self.head) + len(self.body)
+
+    def stand_in(self) -> HttpRequest:
+        """Return a request of nobody's, which awaits the answer when this one is given up."""
+        made = HttpRequest()
+        made.method, made.uri, made.keep_alive = self.method, self.uri, self.keep_alive
+        made.head, made.body = self.head, self.body
+        return made
 
     def set_response(self, head: ResponseHead, body: bytes = b"") -> None:
         """Take the status line and the header of the response, and a body that is all here."""
