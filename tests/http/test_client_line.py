@@ -48,6 +48,15 @@ def test_both_must_be_idempotent_or_all_be_taken(first, second, takes_all) -> No
     assert (line.next_to_send(9, takes_all) is not None) is may
 
 
+@pytest.mark.parametrize("ending", [0, 1])
+def test_nothing_goes_behind_the_end_of_the_connection(ending) -> None:
+    requests = [made(name) for name in "abc"]
+    line = line_of(*requests, behind=1)
+    assert line.next_to_send(9, False) is requests[2]
+    requests[ending].keep_alive = False
+    assert line.next_to_send(9, False) is None
+
+
 def test_whom_it_holds_for_sent() -> None:
     a, b, c = map(made, "abc")
     line = line_of(a, b, c, behind=1)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import socket
+import struct
+import tracemalloc
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evsvc.core import ArgumentError, EvBuffer
-from evsvc.http import ClientOptions, HttpRequest
+from evsvc.http import ClientOptions, HttpConnection, HttpRequest
 from evsvc.http.errors import (
     EVREQ_HTTP_REQUEST_CANCEL,
     EVREQ_HTTP_TIMEOUT,
@@ -20,7 +23,7 @@ from evsvc.http.errors import (
 )
 from evsvc.http.wire.limits import ReaderLimits
 from tests.http.outcomes import Outcomes
-from tests.http.peers import response
+from tests.http.peers import Peer, response
 
 INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n"
 UNTIL_CLOSED = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -58,6 +61,12 @@ def targets(peer):
     peer.received.clear()
     assert not heads.pop()
     return [head.split()[1] for head in heads]
+
+
+def hang_up(peer):
+    """Reset the connection; the client has not heard of it yet."""
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.sock.close()
 
 
 def bodies(client):
@@ -229,6 +238,14 @@ class TestWhatIsNot:
         assert bodies(client) == [("/a", b"body")]
         assert targets(origin.accept()) == ["/b"]
 
+    def test_nor_what_is_sent_already_changes_that(self, client, origin) -> None:
+        make_all(client, "/a", "/b")
+        peer = origin.accept()
+        assert targets(peer) == ["/a", "/b"]
+        peer.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nb")
+        client.make("/c")
+        assert targets(peer) == []
+
 
 class TestTheConnectionEnds:
     @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -347,14 +364,77 @@ class TestTheConnectionEnds:
         assert targets(peer) == ["/b"]
         assert not client.made["/b"].went_again
 
-    def test_answers_that_came_before_a_write_failed_are_read(self, client, origin, base) -> None:
+    def test_nor_when_all_of_it_was_not_sent(self, pipelining, origin) -> None:
+        client = pipelining(pipelines_all=True)
+        client.make("/first")
+        peer = origin.accept()
+        assert targets(peer) == ["/first"]
+        peer.send(response())
+        make_all(client, "/a", "/b", method="POST")
+        hang_up(peer)
+        peer = origin.accept()
+        assert targets(peer) == ["/a"]
+        peer.send(response())
+        assert targets(peer) == ["/b"]
+
+    def test_nor_when_the_one_before_it_is_answered(self, pipelining, origin) -> None:
+        client = pipelining(pipelines_all=True)
+        client.make("/a")
+        peer = origin.accept()
+        assert targets(peer) == ["/a"]
+        peer.sock.send(response())
+        client.make("/longer", "POST")
+        hang_up(peer)
+        peer = origin.accept()
+        assert targets(peer) == ["/longer"]
+        assert client.given == [("/a", 200)]
+
+    def test_an_answer_before_all_of_the_request_is_sent_ends_it(self, pipelining, origin) -> None:
+        client = pipelining(pipelines_all=True)
+        client.make("/a", "POST", body=bytes(8 * 1024 * 1024))
+        client.make("/b", "POST")
+        peer = origin.accept()
+        assert peer.read_head()[0] == "POST /a HTTP/1.1"
+        peer.send(response(status="413 Content Too Large"))
+        assert client.given == [("/a", 413)]
+        assert targets(origin.accept()) == ["/b"]
+
+    def test_answers_are_read_when_the_server_takes_no_more(self, base, tmp_path) -> None:
+        options = ClientOptions(max_pipelined=4, pipelines_all=True)
+        path = str(tmp_path / "server")
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(path)
+            listening.listen()
+            connection = HttpConnection.unix_new(base, path, options)
+            client = Outcomes(connection)
+            make_all(client, "/a", "/b", method="POST")
+            client.settle()
+            peer = Peer(base, listening.accept()[0])
+            assert targets(peer) == ["/a", "/b"]
+            peer.sock.shutdown(socket.SHUT_RD)
+            client.make("/c", "POST")  # cannot be written
+            client.settle()
+            peer.send(numbered(1) + numbered(2))
+            peer.close()
+            client.settle()
+            assert bodies(client) == [("/a", b"1"), ("/b", b"2")]
+            peer = Peer(base, listening.accept()[0])
+            assert targets(peer) == ["/c"]
+            peer.close()
+            connection.close()
+
+    def test_a_connection_that_was_kept_ends_the_caution(self, client, origin) -> None:
         make_all(client, "/a", "/b")
         peer = origin.accept()
         assert targets(peer) == ["/a", "/b"]
-        peer.sock.send(numbered(1) + numbered(2))
+        peer.send(response("Connection: close"))
+        peer = origin.accept()
+        assert targets(peer) == ["/b"]
+        peer.send(response())
         peer.close()
-        client.wait(2)
-        assert client.given == [("/a", 200), ("/b", 200)]
+        client.settle()
+        make_all(client, "/c", "/d")
+        assert targets(origin.accept()) == ["/c", "/d"]
 
     def test_its_end_is_told_before_the_callbacks(self, pipelining, origin) -> None:
         client = pipelining(pipelines_all=True)
@@ -370,6 +450,16 @@ class TestTheConnectionEnds:
         client = pipelining(pipelines_all=True)
         make_all(client, "/a", "/b", method="POST")
         client.connection.free_on_completion()
+        peer = origin.accept()
+        assert targets(peer) == ["/a", "/b"]
+        peer.close()
+        client.wait(4)
+        assert client.connection.is_closed
+
+    def test_nor_does_it_close_before_when_asked_in_between(self, pipelining, origin) -> None:
+        client = pipelining(pipelines_all=True)
+        client.connection.set_closecb(lambda connection, arg: connection.free_on_completion())
+        make_all(client, "/a", "/b", method="POST")
         peer = origin.accept()
         assert targets(peer) == ["/a", "/b"]
         peer.close()
@@ -559,6 +649,40 @@ class TestGivenUp:
             assert client.made["/b"].went_again
             peer.send(numbered(2))
         assert bodies(client) == [("/b", b"2")]
+
+    def test_what_is_thrown_away_is_not_kept(self, client, origin) -> None:
+        make_all(client, "/a", "/b")
+        peer = origin.accept()
+        assert targets(peer) == ["/a", "/b"]
+        client.made["/a"].cancel()
+        peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+        peer.send(chunk)
+        tracemalloc.start()
+        try:
+            for _ in range(32):
+                peer.send(chunk)
+            kept_bytes = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert kept_bytes < 8 * 0x10000
+        peer.send(b"0\r\n\r\n" + numbered(2))
+        assert bodies(client) == [("/b", b"2")]
+
+    def test_it_does_not_go_again(self, client, origin) -> None:
+        client.make("/first")
+        peer = origin.accept()
+        assert targets(peer) == ["/first"]
+        peer.send(response())
+        make_all(client, "/a", "/b")
+        assert targets(peer) == ["/a", "/b"]
+        client.made["/a"].cancel()
+        peer.close()
+        peer = origin.accept()
+        assert targets(peer) == ["/b"]
+        peer.send(response())
+        assert client.given[-1] == ("/b", 200)
+        assert client.connection.is_idle
 
 
 class TestTime:
