@@ -580,7 +580,9 @@ class HttpConnection(Closing):
 
     def _is_stale(self) -> bool:
         """Whether an idle connection has ended, or has bytes that no request has asked for."""
-        return bool(self._keeping.look(0)) or self._clock() >= self._due
+        if self._keeping.look(0):
+            return True
+        return self._due < inf and self._clock() >= self._due
 
     def _connect(self) -> None:
         self._step(Step.CONNECT)
@@ -963,9 +965,7 @@ class HttpConnection(Closing):
             ):
                 self._phase = _READY  # by Step.DONE
                 self._is_reused = True
-                due = self._due = self._clock() + self._keeping.idle_s
-                if due < self._armed:
-                    self._arm(due)
+                self._due = inf  # `_rest` says, where no request follows
                 if self._is_paused:
                     self._is_paused = False
                     bev.enable(EV_READ)
@@ -1021,10 +1021,13 @@ class HttpConnection(Closing):
                 self._go_on()
             if self.options.max_pipelined > 1:
                 self._send_behind()
-        elif self._idle_cb is not None and self._phase in AT_REST:
-            self._run(self._idle_cb)
-            self._free_if_done()
-        elif self._frees:
+        elif self._phase in AT_REST:
+            if self._phase is _READY:
+                due = self._due = self._clock() + self._keeping.idle_s
+                if due < self._armed:
+                    self._arm(due)
+            if self._idle_cb is not None:
+                self._run(self._idle_cb)
             self._free_if_done()
 
     def _tell_lost(self, fd: int, what: int, lost: deque[HttpRequest]) -> None:
