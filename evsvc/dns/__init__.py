@@ -91,6 +91,7 @@ from .resolver.answer import Answer
 from .resolver.cache import CachedAnswer
 from .resolver.flight import Transport
 from .resolver.lookup import Lookup
+from .resolver.nameservers import NameserverState
 from .resolver.ordering import order_services
 from .resolver.resolver import LookupCallback, QueryCallback, Resolver
 from .resolver.transport import TransportMaker
@@ -196,6 +197,7 @@ __all__ = [
     "Lookup",
     "LookupCallback",
     "Mx",
+    "NameserverState",
     "QueryCallback",
     "QueryFlag",
     "RateLimit",

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 
 from evsvc.core import EVLOOP_ONCE, EventBase
-from evsvc.http import HttpServer, ServerRequest
+from evsvc.http import ClientResponse, HttpClient, HttpServer, ServerRequest
+from evsvc.http.websocket import Opening, WebSocketOptions, connect
 
 # It starts slowly on a busy machine, and all of it once more where it finds no profile.
 PATIENCE_S = 90.0
@@ -75,8 +77,22 @@ class Browser:
             bound.close()
         return results[0]
 
-    def _open(self, base: EventBase, url: str, is_done: Callable[[], object]) -> None:
-        command = [self._program, *FLAGS, f"--user-data-dir={self._profile}", url]
+    def watch(self, base: EventBase, url: str, done: str) -> tuple[Any, bytes]:
+        """Open a page as it is, and wait until the expression `done` is true in it.
+
+        Returns its value, and a picture of the page (PNG).
+        """
+        with HttpClient(base) as client:
+            tools = DevTools(base, client, self._profile, done)
+            flags = ("--remote-debugging-port=0", "--window-size=1280,1000")
+            try:
+                self._open(base, url, tools.is_done, *flags)
+            finally:
+                tools.close()
+        return tools.value, tools.picture
+
+    def _open(self, base: EventBase, url: str, is_done: Callable[[], object], *flags: str) -> None:
+        command = [self._program, *FLAGS, *flags, f"--user-data-dir={self._profile}", url]
         log = self._profile.with_suffix(".log")
         # A session of its own: it is a family of processes, and goes as one.
         with (
@@ -101,6 +117,60 @@ class Browser:
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+
+
+class DevTools:
+    """Asks the one page of a browser over its debugging protocol; `is_done` is asked again and
+    again, and begins what can be begun."""
+
+    def __init__(self, base: EventBase, client: HttpClient, profile: Path, done: str) -> None:
+        self.value: Any = None
+        self.picture = b""
+        self._base = base
+        self._client = client
+        self._port_file = profile / "DevToolsActivePort"
+        self._done = done
+        self._opening: Opening | None = None
+        self._is_asking = False
+        self._asked = 0
+
+    def is_done(self) -> bool:
+        """Whether value and picture are there."""
+        if not self._is_asking and self._port_file.exists():
+            port = self._port_file.read_text().split("\n")[0]
+            if port:
+                self._is_asking = True
+                self._client.get(f"http://127.0.0.1:{port}/json/list", self._on_list)
+        elif self._opening is not None and self._opening.session is not None and not self.value:
+            self._ask("Runtime.evaluate", expression=self._done, returnByValue=True)
+        return bool(self.picture)
+
+    def close(self) -> None:
+        if self._opening is not None:
+            if self._opening.session is not None:
+                self._opening.session.close()
+            self._opening.close()
+
+    def _on_list(self, response: ClientResponse, arg: object) -> None:
+        pages = [each for each in response.json() if each["type"] == "page"]
+        options = WebSocketOptions(max_message_bytes=16 << 20)
+        url = pages[0]["webSocketDebuggerUrl"]
+        self._opening = connect(self._base, url, self._on_answer, lambda *_: None, None, options)
+
+    def _ask(self, method: str, **parameters: Any) -> None:
+        assert self._opening is not None
+        assert self._opening.session is not None
+        self._asked += 1
+        message = {"id": self._asked, "method": method, "params": parameters}
+        self._opening.session.send_text(json.dumps(message))
+
+    def _on_answer(self, ws: object, kind: object, text: Any, arg: object) -> None:
+        result = json.loads(text)["result"]
+        if "data" in result:
+            self.picture = b64decode(result["data"])
+        elif not self.value and result["result"].get("value"):
+            self.value = result["result"]["value"]
+            self._ask("Page.captureScreenshot", format="png")
 
 
 @pytest.fixture

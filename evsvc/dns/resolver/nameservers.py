@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Container, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.resolver import SocketAddress
 from ...core.util import format_sockaddr_port
@@ -23,6 +23,19 @@ if TYPE_CHECKING:
     from .transport import TransportMaker
 
 _UNUSED_ID = 0xFFFF  # libevent's mark for "no id"; never sent
+
+
+class NameserverState(NamedTuple):
+    """How a nameserver is doing.
+
+    name: what it is called in messages.  address: its socket address.  up: whether it is asked.
+    timeouts: questions in a row that it has left without an answer.
+    """
+
+    name: str
+    address: SocketAddress
+    up: bool
+    timeouts: int
 
 
 class Nameserver:

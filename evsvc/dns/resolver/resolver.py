@@ -56,7 +56,7 @@ from .engine import LookupEngine
 from .flight import Way
 from .hosts import LOCALHOST_LINES, HostsTable
 from .lookup import Lookup
-from .nameservers import Nameserver
+from .nameservers import Nameserver, NameserverState
 from .search import PLAIN_WAY, Answers, Search, Wish, call_program, list_candidates, search_time
 from .sysconfig import (
     FollowedFiles,
@@ -229,6 +229,13 @@ class Resolver(Closing):
         if not 0 <= index < len(servers):
             raise DnsArgumentError(f"there are {len(servers)} nameservers, no index {index!r}")
         return servers[index].address
+
+    def nameserver_states(self) -> list[NameserverState]:
+        """Return how each nameserver is doing, in the order of adding."""
+        return [
+            NameserverState(each.name, each.address, each.up, each.timeouts)
+            for each in self._engine.pool.servers
+        ]
 
     def clear_nameservers_and_suspend(self) -> None:
         """Forget the nameservers, and hold all lookups until `resume`.
