@@ -281,6 +281,11 @@ def test_rpc_stream_counts_and_adds() -> None:
     assert lines_of(run("rpc_stream.py")) == ["1", "2", "3", "4", "5", "sum: 15"]
 
 
+def test_rpc_websocket_answers_in_any_order() -> None:
+    lines = ["quick", "tick", "slow", "tick", "tick", "connections: 1"]
+    assert lines_of(run("rpc_websocket.py")) == lines
+
+
 def test_rpc_message_speaks_by_a_file() -> None:
     assert lines_of(run("rpc_message.py")) == [
         "kill(weapon='dagger', action='wave at niels', how_often=[1, 2])"

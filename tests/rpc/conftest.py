@@ -19,10 +19,14 @@ from evsvc.core import (
     FakeClock,
 )
 from evsvc.http import HttpConnection, HttpServer
-from evsvc.rpc import RpcPool, RpcServer
+from evsvc.rpc import RpcPool, RpcServer, websocket
 from tests.rpc.adding import Caller
 
 MOST_PASSES = 2000
+
+CARRIERS = ("http", "websocket")
+http_alone = pytest.mark.parametrize("carrier", ["http"])
+"""What carries calls; and the mark of tests that one connection a call is for, or an HTTP peer."""
 
 
 class Answer(NamedTuple):
@@ -155,10 +159,21 @@ def connect(base: EventBase, port: int) -> Iterator[Callable[[], HttpConnection]
 
 
 @pytest.fixture
-def pool(base: EventBase, connect: Callable[[], HttpConnection]) -> Iterator[RpcPool]:
-    """Return a pool of one connection with five seconds for each call."""
+def carrier() -> str:
+    """Return what carries the pool's calls: "http", or a "websocket" that they share."""
+    return "http"
+
+
+@pytest.fixture
+def pool(base: EventBase, carrier: str, request: pytest.FixtureRequest) -> Iterator[RpcPool]:
+    """Return a pool of one connection, or one WebSocket, with five seconds for each call."""
     with RpcPool(base, timeout=5.0) as pool:
-        pool.add_connection(connect())
+        if carrier == "http":
+            pool.add_connection(request.getfixturevalue("connect")())
+        else:
+            websocket.serve(request.getfixturevalue("server"))
+            port = request.getfixturevalue("port")
+            websocket.add_endpoint(pool, f"ws://127.0.0.1:{port}{websocket.WEBSOCKET_PATH}")
         yield pool
 
 

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from evsvc.core import ArgumentError, ArgumentTypeError, EventBase, FakeClock, StateError
+from evsvc.core import (
+    ArgumentError,
+    ArgumentTypeError,
+    BufferEvent,
+    EventBase,
+    FakeClock,
+    StateError,
+)
 from evsvc.http import HttpConnection, HttpServer, ServerRequest
 from evsvc.rpc import (
     EVRPC_CONTINUE,
@@ -39,8 +46,16 @@ from evsvc.rpc import (
 from evsvc.rpc.client.endpoints import Lane, choose
 from evsvc.rpc.client.retries import BUDGET_BURST, RetryBudget
 from tests.rpc.adding import Add, AddReply, AddRequest, Caller, handle_add
+from tests.rpc.conftest import CARRIERS, http_alone
 
 Ask = Rpc("Ask", AddRequest, AddReply, idempotent=True)
+
+
+@pytest.fixture(params=CARRIERS)
+def carrier(request: pytest.FixtureRequest) -> str:
+    """Have every test of a pool over each way that carries calls, but for those of HTTP alone."""
+    name: str = request.param
+    return name
 
 
 class Results:
@@ -189,7 +204,10 @@ def flaky(failures: int, end: Callable[[ServerCall[Any, Any]], object]) -> Calla
 def reset(call: ServerCall[Any, Any]) -> None:
     connection = call.http_request.connection
     assert connection is not None
-    connection.close()
+    carrier = connection.bufferevent
+    assert isinstance(carrier, BufferEvent)
+    assert carrier.socket is not None
+    carrier.socket.shutdown(socket.SHUT_RDWR)
 
 
 def unavailable(call: ServerCall[Any, Any]) -> None:
@@ -242,6 +260,7 @@ def test_other_failures_are_told_at_once(server: RpcServer, pool: RpcPool, resul
     assert call.attempts == 1
 
 
+@http_alone
 def test_a_page_of_a_proxy_without_servers_is_unavailable(
     http_server: HttpServer, pool: RpcPool, results: Any
 ) -> None:

@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wsproto.connection import Connection, ConnectionType
 from wsproto.frame_protocol import CloseReason
@@ -197,6 +197,30 @@ class Opening(Closing):
         return None
 
 
+class WebSocketAddress(NamedTuple):
+    """Where a URL says that a WebSocket is; tls: as for HttpConnection."""
+
+    host: str
+    port: int
+    target: str
+    tls: bool | ssl.SSLContext
+
+    @classmethod
+    def parse(cls, url: str, tls: ssl.SSLContext | None) -> WebSocketAddress:
+        """Read a URL; raises ArgumentError as `connect` does."""
+        uri = HttpUri.parse(url, EVHTTP_URI_HOST_STRIP_BRACKETS)
+        scheme = (uri.scheme or "").lower()
+        if scheme not in _PORTS or not uri.host or uri.userinfo is not None:
+            raise ArgumentError(f"not the URL of a WebSocket: {url!r}")
+        if uri.fragment is not None:
+            raise ArgumentError(f"the URL of a WebSocket has no fragment: {url!r}")
+        if tls is not None and scheme != "wss":
+            raise ArgumentError(f"TLS is for wss:// alone: {url!r}")
+        port = _PORTS[scheme] if uri.port == -1 else uri.port
+        target = (uri.path or "/") + ("" if uri.query is None else f"?{uri.query}")
+        return cls(uri.host, port, target, (tls or True) if scheme == "wss" else False)
+
+
 def connect(
     base: EventBase,
     url: str,
@@ -232,29 +256,21 @@ def connect(
     require_callable(opencb, "the open callback")
     check_subprotocols(subprotocols)
     options = options or WebSocketOptions()
-    uri = HttpUri.parse(url, EVHTTP_URI_HOST_STRIP_BRACKETS)
-    scheme = (uri.scheme or "").lower()
-    if scheme not in _PORTS or not uri.host or uri.userinfo is not None:
-        raise ArgumentError(f"not the URL of a WebSocket: {url!r}")
-    if uri.fragment is not None:
-        raise ArgumentError(f"the URL of a WebSocket has no fragment: {url!r}")
-    if tls is not None and scheme != "wss":
-        raise ArgumentError(f"TLS is for wss:// alone: {url!r}")
+    address = WebSocketAddress.parse(url, tls)
     limits = client_options or ClientOptions()
     if limits.exchange_s is None:
         limits = replace(limits, exchange_s=options.open_s)
     connection = HttpConnection(
         base,
         resolver,
-        uri.host,
-        _PORTS[scheme] if uri.port == -1 else uri.port,
+        address.host,
+        address.port,
         limits,
-        tls=(tls or True) if scheme == "wss" else False,
+        tls=address.tls,
     )
     opening = Opening(connection, cb, opencb, arg, options, tuple(subprotocols))
-    target = (uri.path or "/") + ("" if uri.query is None else f"?{uri.query}")
     try:
-        opening.ask(target, headers.items() if isinstance(headers, Mapping) else headers)
+        opening.ask(address.target, headers.items() if isinstance(headers, Mapping) else headers)
     except BaseException:
         opening.close()
         raise

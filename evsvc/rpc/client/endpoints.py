@@ -89,7 +89,12 @@ class Endpoint:
         return bool(self.failures) and bool(self.probe.pending())
 
     def eject(self) -> None:
-        """Give it no calls for a while, longer each time."""
+        """Give it no calls for a while, longer each time.
+
+        Calls that fail together, as one way to it has ended, are one time.
+        """
+        if self.is_ejected:
+            return
         self.probe.add(min(EJECTION_S * 2.0**self.failures, MAX_EJECTION_S))
         self.failures += 1
 

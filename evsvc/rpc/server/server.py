@@ -117,7 +117,7 @@ class RpcServer(Closing):
     application/octet-stream, as libevent's clients send them, is for EvtagCodec where that is among
     them, and else for the first.  None is MessagePack and JSON.
 
-    methods: what is mounted, by name; for what carries calls.
+    http_server, methods: where it is mounted, and what by name; for what carries calls.
 
     packing: take compressed requests, and compress replies for who asks for it, but streams; None
     does neither.  Hooks see the bytes as they are on the wire.
@@ -128,9 +128,9 @@ class RpcServer(Closing):
     __slots__ = (
         "_codecs",
         "_default_codec",
-        "_http_server",
         "_paths",
         "hooks",
+        "http_server",
         "methods",
         "packing",
     )
@@ -150,7 +150,7 @@ class RpcServer(Closing):
         if not codecs or len(self._codecs) < len(codecs):
             raise ArgumentError(f"codecs are one or more, of different types: {codecs!r}")
         self._default_codec = self._codecs.setdefault(OCTET_STREAM, codecs[0])
-        self._http_server = http_server
+        self.http_server = http_server
         self.methods: dict[str, Method] = {}
         self._paths: list[str] = []  # of what is no call
         self.hooks = HookList()
@@ -159,7 +159,7 @@ class RpcServer(Closing):
     @property
     def base(self) -> EventBase:
         """The event base."""
-        return self._http_server.base
+        return self.http_server.base
 
     @property
     def content_types(self) -> list[str]:
@@ -192,7 +192,7 @@ class RpcServer(Closing):
         if rpc.kind is RpcKind.ONE_WAY:
             handler = partial(_answer_first, handler)
         method = Method(rpc, handler, arg, options)
-        self._http_server.set_cb(rpc.path, self.begin_call, method)
+        self.http_server.set_cb(rpc.path, self.begin_call, method)
         self.methods[rpc.name] = method
 
     def register_stream(
@@ -214,7 +214,7 @@ class RpcServer(Closing):
             raise ArgumentError(f"register_rpc is for what is no stream: {rpc!r}")
         self._check(rpc)
         method = Method(rpc, handler, arg, options, stream_options)
-        self._http_server.set_cb(rpc.path, self.begin_stream, method, streams=True)
+        self.http_server.set_cb(rpc.path, self.begin_stream, method, streams=True)
         self.methods[rpc.name] = method
 
     def _check(self, rpc: Rpc[Any, Any]) -> None:
@@ -249,15 +249,14 @@ class RpcServer(Closing):
         """
         if self.methods.pop(rpc.name, None) is None:
             raise ArgumentError(f"the RPC {rpc.name!r} is not registered")
-        self._http_server.del_cb(rpc.path)
+        self.http_server.del_cb(rpc.path)
 
     def serve_description(self, path: str = DESCRIPTION_PATH) -> None:
         """Tell whoever asks by GET what is served: methods, messages and types, as JSON.
 
         `evsvc rpc describe` reads it.  Raises ArgumentError when the path has a callback.
         """
-        self._http_server.set_cb(path, self._on_description, methods=("GET",))
-        self._paths.append(path)
+        self.mount(path, self._on_description)
 
     def serve_health(self, path: str = HEALTH_PATH) -> HealthBoard:
         """Answer the RPC `Health`, and GET of `path`; return what says how the services are.
@@ -266,8 +265,7 @@ class RpcServer(Closing):
         """
         board = HealthBoard()
         self.register_rpc(Health, board.answer_call)
-        self._http_server.set_cb(path, board.answer_request, methods=("GET",))
-        self._paths.append(path)
+        self.mount(path, board.answer_request)
         return board
 
     def add_hook(self, kind: int, hook: HookCallback, arg: object = None) -> Hook:
@@ -288,11 +286,21 @@ class RpcServer(Closing):
         for method in list(self.methods.values()):
             self.unregister_rpc(method.rpc)
         while self._paths:
-            self._http_server.del_cb(self._paths.pop())
+            self.http_server.del_cb(self._paths.pop())
+
+    def mount(
+        self, path: str, cb: Callable[[ServerRequest, Any], object], arg: object = None
+    ) -> None:
+        """Have `cb(http_request, arg)` answer GET of a path, until `close`.
+
+        Raises ArgumentError when the path has a callback.
+        """
+        self.http_server.set_cb(path, cb, arg, methods=("GET",))
+        self._paths.append(path)
 
     def hook_failed(self, exc: Exception) -> None:
         """Log what a hook raised, and tell the base's exception handler."""
-        self._http_server.service.callback_failed(exc, self)
+        self.http_server.service.callback_failed(exc, self)
 
     def _on_description(self, http_request: ServerRequest, arg: object) -> None:
         text = json.dumps(describe(self.rpcs, self._codecs), indent=2)
@@ -379,7 +387,7 @@ class RpcServer(Closing):
             call.fail("the handler failed", RpcErrorCode.INTERNAL)
         if not isinstance(exc, Exception):
             raise exc
-        self._http_server.service.callback_failed(exc, call)
+        self.http_server.service.callback_failed(exc, call)
 
     def begin_stream(self, http_request: CallCarrier, method: Method) -> None:
         """Answer a stream whose head is here; what carries it calls this."""

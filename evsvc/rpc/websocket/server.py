@@ -1,0 +1,257 @@
+"""The server's side: calls that share a WebSocket go where those by POST go."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...http.websocket import WsConnection, accept
+from ...http.websocket.handshake import list_members
+from ...http.wire.status import (
+    HTTP_BADREQUEST,
+    HTTP_ENTITYTOOLARGE,
+    HTTP_NOTFOUND,
+    HTTP_SERVUNAVAIL,
+)
+from ..definition import PATH_PREFIX
+from ..errors import RpcErrorCode, one_line
+from ..failures import encode_failure
+from ..server.call import send_failure
+from .frames import (
+    FROM_CLIENT,
+    SUBPROTOCOL,
+    Frame,
+    FrameError,
+    Kind,
+    encode,
+    head_of,
+)
+from .multiplex import Multiplex
+from .options import RpcWebSocketOptions
+from .server_request import FAILURE_HEAD, CarriedServerRequest
+
+if TYPE_CHECKING:
+    from ...core import EventBase
+    from ...http import ServerConnection, ServerRequest
+    from ..server.server import RpcServer
+
+WEBSOCKET_PATH = "/.rpc/websocket"
+
+_log = logging.getLogger("evsvc.rpc")
+
+
+def serve(
+    rpc_server: RpcServer,
+    path: str = WEBSOCKET_PATH,
+    options: RpcWebSocketOptions | None = None,
+    *,
+    origins: Sequence[str] | None = (),
+) -> None:
+    """Take the calls of an RPC server over WebSockets, too, which clients open at `path`.
+
+    Handlers, hooks, limits of methods, metadata, status and deadlines are as by POST; each
+    WebSocket carries many calls, which end in any order.  When the HTTP server shuts down, calls
+    under way are finished, and no more begun.  `RpcServer.close` takes the path away, and the
+    WebSockets that are open live on.
+
+    origins: whose pages may call beside the server's own, as for `evsvc.http.websocket.accept`;
+    what is no browser may in any case.  None lets all pages.
+
+    A handshake that does not offer the subprotocol `evsvc-rpc.1` is answered 400.  Raises
+    ArgumentError when the path has a callback.
+    """
+    settings = options or RpcWebSocketOptions()
+
+    def on_handshake(request: ServerRequest, arg: object) -> None:
+        if SUBPROTOCOL not in list_members(request.input_headers, "sec-websocket-protocol"):
+            _log.info("%s: a WebSocket without %s", request.remote_host, SUBPROTOCOL)
+            request.send_error(HTTP_BADREQUEST)
+        elif request.connection is not None:
+            ServerSocket(rpc_server, request, request.connection, settings).open(request, origins)
+
+    rpc_server.mount(path, on_handshake)
+
+
+class ServerSocket:
+    """One WebSocket of a client, with its calls.
+
+    client, peer_certificate, connection: of the handshake.  window_bytes, max_head_bytes:
+    of each call.
+    """
+
+    __slots__ = (
+        "_http_server",
+        "_leaving_code",
+        "_mux",
+        "_rpc_server",
+        "_ws",
+        "client",
+        "connection",
+        "max_head_bytes",
+        "outbox",
+        "peer_certificate",
+        "window_bytes",
+    )
+
+    def __init__(
+        self,
+        rpc_server: RpcServer,
+        request: ServerRequest,
+        connection: ServerConnection,
+        options: RpcWebSocketOptions,
+    ) -> None:
+        self._rpc_server = rpc_server
+        self._http_server = connection.server  # of the socket, which a virtual host has not
+        self._mux: Multiplex[CarriedServerRequest] = Multiplex(
+            options, FROM_CLIENT, self._on_begin, self._on_broken
+        )
+        self._ws: WsConnection | None = None
+        self._leaving_code: int | None = None  # with which code, when the last call is over
+        self.outbox = self._mux.outbox
+        self.connection = connection
+        self.client = request.client
+        self.peer_certificate = request.peer_certificate
+        self.window_bytes = options.call_window_bytes
+        self.max_head_bytes = options.max_head_bytes
+
+    @property
+    def base(self) -> EventBase:
+        """The event base."""
+        return self._rpc_server.base
+
+    def open(self, request: ServerRequest, origins: Sequence[str] | None) -> None:
+        """Make a WebSocket of the handshake, or refuse it."""
+        ws = accept(
+            request,
+            self._mux.receive,
+            None,
+            self._mux.options.websocket_options(),
+            subprotocols=(SUBPROTOCOL,),
+            origins=origins,
+        )
+        if ws is None:
+            return
+        self._ws = ws
+        # The HTTP server tells us of its stop, and not the WebSocket, which would end at once.
+        self._http_server.adopt_session(self, self.connection)
+        self._http_server.forget_session(ws)
+        ws.set_closecb(self._on_closed)
+        self.outbox.open(ws)
+
+    def shutdown(self, code: int, /) -> None:
+        """Begin no more calls, and end when those under way are over."""
+        if self._leaving_code is None:
+            self._leaving_code = code
+            self.outbox.send_at_once(encode(Kind.LEAVE, self._mux.last_id))
+            self._end_if_idle()
+
+    def close(self) -> None:
+        """End at once."""
+        if self._ws is not None:
+            self._ws.close()
+
+    def gather(self, request: CarriedServerRequest, piece: bytes, is_last: bool) -> None:
+        """Take more of a request that is to be whole before it is answered."""
+        service = self._http_server.service
+        options, gathered = service.options, request.gathered
+        most, most_together = options.limits.max_body_bytes, options.max_bodies_bytes
+        if most is not None and len(gathered) + len(piece) > most:
+            text = f"a request of more than {most} bytes"
+            self._refuse(request, text, RpcErrorCode.INVALID_ARGUMENT, HTTP_ENTITYTOOLARGE)
+            return
+        if is_last and not gathered:
+            request.set_body(piece)  # as most are
+            self._begin_call(request)
+            return
+        gathered += piece
+        service.bodies_bytes += len(piece)
+        if most_together is not None and service.bodies_bytes > most_together:
+            self._refuse(request, f"all requests together have more than {most_together} bytes")
+        elif is_last:
+            request.set_body(bytes(gathered))
+            self._uncount(request)
+            self._begin_call(request)
+
+    def forget(self, request: CarriedServerRequest) -> None:
+        """Know that a call is over."""
+        self._uncount(request)
+        self._mux.calls.pop(request.call_id, None)
+        self._end_if_idle()
+
+    def _uncount(self, request: CarriedServerRequest) -> None:
+        """What was gathered of a request counts no more."""
+        self._http_server.service.bodies_bytes -= len(request.gathered)
+        request.gathered.clear()
+
+    def _on_begin(self, frame: Frame) -> None:
+        """A call begins.  Raises FrameError for one that cannot."""
+        mux = self._mux
+        if frame.call_id <= mux.last_id:
+            raise FrameError(f"a BEGIN of call {frame.call_id} behind call {mux.last_id}")
+        name, fields, body = head_of(frame, mux.options.max_head_bytes)
+        mux.last_id = frame.call_id
+        if self._leaving_code is not None:
+            return  # as LEAVE has said
+        if len(mux.calls) >= mux.options.max_calls:
+            self._refuse_at_once(frame.call_id, name)
+            return
+        method = self._rpc_server.methods.get(name)
+        is_stream = method is not None and method.rpc.kind.is_stream
+        request = CarriedServerRequest(self, frame.call_id, name, fields, is_stream=is_stream)
+        mux.calls[frame.call_id] = request
+        if method is None:
+            text = f"there is no RPC {one_line(name)}"
+            self._refuse(request, text, RpcErrorCode.UNIMPLEMENTED, HTTP_NOTFOUND)
+        elif is_stream:
+            self._rpc_server.begin_stream(request, method)
+        if frame.call_id in mux.calls:
+            request.receive_body(body, is_last=frame.is_last)
+
+    def _refuse_at_once(self, call_id: int, name: str) -> None:
+        """Answer a call that is one too many, and keep nothing of it.
+
+        Where the peer does not read the answers, the WebSocket takes no more of its frames.
+        """
+        most = self._mux.options.max_calls
+        text = f"{most} calls share the WebSocket already"
+        _log.info("%s: call from %s refused: %s", name, self.connection.peer[0], text)
+        body = encode_failure(text, RpcErrorCode.RESOURCE_EXHAUSTED)
+        self.outbox.send_at_once(encode(Kind.REPLY, call_id, FAILURE_HEAD + body, is_last=True))
+
+    def _begin_call(self, request: CarriedServerRequest) -> None:
+        """Have a call answered whose request is here."""
+        method = self._rpc_server.methods.get(request.uri.removeprefix(PATH_PREFIX))
+        if method is None or method.rpc.kind.is_stream:
+            text = "the RPC was taken away while it was called"
+            self._refuse(request, text, RpcErrorCode.UNIMPLEMENTED, HTTP_NOTFOUND)
+        else:
+            self._rpc_server.begin_call(request, method)
+
+    def _refuse(
+        self,
+        request: CarriedServerRequest,
+        text: str,
+        code: RpcErrorCode = RpcErrorCode.RESOURCE_EXHAUSTED,
+        status: int = HTTP_SERVUNAVAIL,
+    ) -> None:
+        _log.info("%s: call from %s refused: %s", request.uri, request.remote_host, text)
+        send_failure(request, text, code, status)
+        self._uncount(request)
+
+    def _end_if_idle(self) -> None:
+        if self._leaving_code is not None and not self._mux.calls and self._ws is not None:
+            self._ws.shutdown(self._leaving_code)
+
+    def _on_broken(self, exc: FrameError) -> None:
+        """The peer has broken the protocol, and the WebSocket is closing."""
+        self._end_calls()
+
+    def _on_closed(self, ws: WsConnection, arg: object) -> None:
+        self._end_calls()
+        self._http_server.forget_session(self)
+        self._ws = None
+
+    def _end_calls(self) -> None:
+        for request in self._mux.close():
+            request.caller_gone()
