@@ -6,11 +6,12 @@ import sys
 
 import pytest
 
-from bench import dns_client_bench
-from bench.dns_server_bench import parse_dnsperf
+from bench import dns_client_bench, dns_server_bench
+from bench.dns_server_bench import Figures, parse_dnsperf
 from bench.tools import BenchError
 
 OUTPUT = """
+  Queries completed:    1000 (100.00%)
   Queries lost:         7 (0.00%)
   Response codes:       NOERROR 1000 (100.00%)
   Queries per second:   50479.633789
@@ -18,12 +19,22 @@ OUTPUT = """
 
 
 def test_the_speed_is_read() -> None:
-    assert parse_dnsperf(OUTPUT) == pytest.approx(50479.633789)
+    assert parse_dnsperf(OUTPUT) == (pytest.approx(50479.633789), 1000)
+
+
+def test_ratios_are_of_rates_and_of_cpu_time_and_above_one_where_we_are_better() -> None:
+    figures = {
+        "libevent C": [Figures(1000.0, 5.0)] * 3,
+        "callback": [Figures(500.0, 10.0), Figures(400.0, 12.5), Figures(600.0, 8.0)],
+        "Twisted Names": [Figures(100.0, 50.0)] * 3,
+    }
+    row = dns_server_bench.table(figures, 3).splitlines()[2]
+    assert row.split() == ["callback", "500", "10.0", "0.50", "0.50", "5.00", "5.00"]
 
 
 @pytest.mark.parametrize(
     ("good", "bad"),
-    [("0.00%", "1.01%"), ("NOERROR", "SERVFAIL"), ("second", "minute")],
+    [("0.00%", "1.01%"), ("NOERROR", "SERVFAIL"), ("second", "minute"), ("completed", "sent")],
 )
 def test_a_faulty_run_is_told(good, bad) -> None:
     with pytest.raises(BenchError):
