@@ -1,7 +1,8 @@
 """Measures unary RPC calls on evsvc beside grpc.aio, rpyc, zerorpc and libevent's C evrpc.
 
 Each round runs every peer's server on one core, with that peer's own client on another: with one
-call at a time, and with 32.  Speed decides nothing here: the exit status is 1 only when our side is
+call at a time, and with 32; where several are in flight, ours once more with all on one connection.
+Speed decides nothing here: the exit status is 1 only when our side is
 faulty; a peer that cannot be had says so in its row.  docs/benchmarks.md tells how to read it.
 """
 
@@ -21,8 +22,9 @@ from bench.tools import ROOT, BenchError, build_c, cores, pinned, positive, serv
 PROGRAM = ROOT / "bench" / "rpc_peers.py"
 C_SOURCE = ROOT / "bench" / "evrpc_add.c"
 OURS, LIBEVENT, GRPC = "evsvc", "libevent C", "grpc.aio"
+PIPELINED = "evsvc pipelined"
 MODULES = {GRPC: "grpc", "rpyc": "rpyc", "zerorpc": "zerorpc"}
-PEERS = [LIBEVENT, *MODULES]
+PEERS = [PIPELINED, LIBEVENT, *MODULES]
 IN_FLIGHT = (1, 32)
 
 
@@ -91,28 +93,30 @@ def measure(in_flight: int, rounds: int, seconds: float, wanted: Sequence[str]) 
     for peer, module in MODULES.items():
         if peer in wanted and importlib.util.find_spec(module) is None:
             missing[peer] = "is not installed"
+    if in_flight == 1:
+        wanted = [peer for peer in wanted if peer != PIPELINED]  # it would be the same
     results: dict[str, list[Run]] = {peer: [] for peer in wanted if peer not in missing}
     for _ in range(rounds):
         for peer in list(results):
             try:
                 results[peer].append(run(peer, command(peer, c_program), in_flight, seconds))
             except BenchError as exc:
-                if peer == OURS:
+                if peer in (OURS, PIPELINED):
                     raise
                 missing[peer] = str(exc)
                 del results[peer]
     print(f"{in_flight} in flight")
     print(
-        f"{'':14}{'calls/s':>10}{'server us':>12}{'client us':>12}{'p99 us':>10}{'ours to it':>12}"
+        f"{'':16}{'calls/s':>10}{'server us':>12}{'client us':>12}{'p99 us':>10}{'ours to it':>12}"
     )
     for peer, runs in results.items():
         each = median_of(runs)
         print(
-            f"{peer:14}{each.calls_per_s:>10,.0f}{each.server_us:>12.1f}{each.client_us:>12.1f}"
+            f"{peer:16}{each.calls_per_s:>10,.0f}{each.server_us:>12.1f}{each.client_us:>12.1f}"
             f"{each.p99_us:>10,.0f}{ratio(results[OURS], runs):>12.2f}"
         )
     for peer, reason in missing.items():
-        print(f"{peer:14}{reason}")
+        print(f"{peer:16}{reason}")
     print(flush=True)
 
 

@@ -13,13 +13,16 @@ pytestmark = pytest.mark.interop
 
 
 def test_calls_are_measured_beside_libevents(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--rounds", "1", "--seconds", "0.1", "--peers", rpc_bench.LIBEVENT]
+    peers = [rpc_bench.PIPELINED, rpc_bench.LIBEVENT]
+    arguments = ["--rounds", "1", "--seconds", "0.1", "--peers", *peers]
     assert rpc_bench.main(arguments) == 0
     output = capsys.readouterr().out
     for in_flight in rpc_bench.IN_FLIGHT:
         assert f"{in_flight} in flight\n" in output
-    rows = re.findall(r"^(evsvc|libevent C) +([\d,]+) .* (\d+\.\d\d)$", output, re.MULTILINE)
-    assert [name for name, _, _ in rows] == ["evsvc", "libevent C"] * 2
+    row = r"^(evsvc|evsvc pipelined|libevent C) +([\d,]+) .* (\d+\.\d\d)$"
+    rows = re.findall(row, output, re.MULTILINE)
+    alone = ["evsvc", "libevent C"]
+    assert [name for name, _, _ in rows] == [*alone, "evsvc", *peers]
     assert all(int(calls.replace(",", "")) > 10 for _, calls, _ in rows)
     assert [ratio for name, _, ratio in rows if name == "evsvc"] == ["1.00", "1.00"]
 

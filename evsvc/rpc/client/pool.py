@@ -1,9 +1,9 @@
 """The client's side: calls shared out over the connections of one or more servers.
 
 A call goes to the least loaded server that has room, else it waits, first come first served: k
-connections are k calls at once.  A call's time counts from `make_request`: the wait in line is in
-it.  A connection serves the next call before the callback of the last one runs, so a callback may
-do anything to the pool.
+connections are k calls at once, or as many times more as are pipelined.  A call's time counts from
+`make_request`: the wait in line is in it.  A connection serves the next call before the callback of
+the last one runs, so a callback may do anything to the pool.
 
 The call that an unreachable server failed was surely not sent, and goes to another, as long as
 there is one that is not ejected.  A call of an idempotent definition goes again, by `RetryPolicy`,
@@ -17,10 +17,12 @@ import math
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ...core import EvBuffer
+from ...core.checks import whole_number
 from ...core.closing import Closing
 from ...core.errors import ArgumentError, Error, StateError
 from ...core.util import check_port
@@ -87,6 +89,11 @@ class RpcPool(Closing):
                       leaves it to the connections' own limits.
     codec:            how messages become bytes, and within which limits; MessagePack when None.
     max_queued_calls: most calls that wait for a connection; one more ends as UNSTARTED.
+    max_pipelined_calls: calls that may be under way on a connection at once, where all connections
+                      have one already (RFC 9112 9.3.2).  The server answers them in order, one
+                      after the other: a slow one holds up those behind it.  Where the connection
+                      ends, those that may have been done fail, or go again if their definition is
+                      idempotent.  Streams have a connection for themselves.
     retry:            how calls of idempotent definitions are repeated.
     packing:          have payloads compressed, where the server wants it, too; None asks for none.
                       Streams are not, and hooks see the bytes as they are on the wire.
@@ -102,6 +109,7 @@ class RpcPool(Closing):
         "_codec",
         "_endpoints",
         "_followed",
+        "_max_pipelined_calls",
         "_max_queued_calls",
         "_packing",
         "_resting",
@@ -118,15 +126,19 @@ class RpcPool(Closing):
         *,
         codec: Codec | None = None,
         max_queued_calls: int = 1024,
+        max_pipelined_calls: int = 1,
         retry: RetryPolicy | None = None,
         packing: PackingOptions | None = None,
     ) -> None:
         if max_queued_calls < 0:
             raise ArgumentError(f"max_queued_calls must not be negative: {max_queued_calls!r}")
+        if whole_number(max_pipelined_calls, "max_pipelined_calls") < 1:
+            raise ArgumentError(f"max_pipelined_calls is at least 1: {max_pipelined_calls!r}")
         self._base = base
         self._codec = MsgpackCodec() if codec is None else codec
         self._packing = None if packing is None else Packing(packing)
         self._max_queued_calls = max_queued_calls
+        self._max_pipelined_calls = max_pipelined_calls
         self._budget = RetryBudget(RetryPolicy() if retry is None else retry)
         self._endpoints: list[Endpoint] = []
         self._followed: list[FollowedName] = []
@@ -174,14 +186,17 @@ class RpcPool(Closing):
         """Take a connection for this pool's calls alone; it serves a waiting one at once.
 
         Its limit of silence gives way to a longer timeout of the pool, unless it is one that the
-        program chose.  To close it, remove it first: a call on a connection that is closed here
-        is forgotten with it, and only its timeout is left to end it.  Raises ArgumentError when
-        it is here already.  evrpc_pool_add_connection.
+        program chose; where the pool pipelines, so does the connection from now on.  To close it,
+        remove it first: a call on a connection that is closed here is forgotten with it, and only
+        its timeout is left to end it.  Raises ArgumentError when it is here already.
+        evrpc_pool_add_connection.
         """
         self._require_open()
         if connection in self._added:
             raise ArgumentError(f"the connection is in the pool already: {connection!r}")
-        endpoint = Endpoint(self._base.timer(self._on_probe), None, 1)
+        probe, most = self._base.timer(self._on_probe), self._max_pipelined_calls
+        endpoint = Endpoint(probe, None, 1, max_pipelined=most)
+        connection.options = self._pipelining(connection.options)
         self._added[connection] = endpoint.add(connection)
         self._endpoints.append(endpoint)
         self._schedule()
@@ -199,6 +214,7 @@ class RpcPool(Closing):
         endpoint.probe.close()
         endpoint.lanes.clear()
         endpoint.idle.clear()
+        endpoint.shared.clear()
 
     def add_endpoint(
         self,
@@ -230,19 +246,35 @@ class RpcPool(Closing):
         return endpoint
 
     def _make_endpoint(self, connecting: Connecting, server: Server) -> Endpoint:
+        options = self._pipelining(connecting.options or ClientOptions())
+
         def make() -> HttpConnection:
             return HttpConnection(
                 self._base,
                 connecting.resolver,
                 server.address,
                 server.port,
-                connecting.options,
+                options,
                 tls=connecting.tls,
                 server_hostname=connecting.server_hostname,
             )
 
-        most = connecting.max_connections
-        return self._have_endpoint(make, most, server.weight, server.priority, HttpRequest)
+        return self._have_endpoint(
+            make,
+            connecting.max_connections,
+            server.weight,
+            server.priority,
+            HttpRequest,
+            self._max_pipelined_calls,
+        )
+
+    def _pipelining(self, options: ClientOptions) -> ClientOptions:
+        """Return options of a connection with which it pipelines as the pool does."""
+        most = self._max_pipelined_calls
+        if most == 1:
+            return options
+        max_queued = max(options.max_queued, most)
+        return replace(options, max_pipelined=most, pipelines_all=True, max_queued=max_queued)
 
     def add_carried_endpoint(
         self,
@@ -270,12 +302,15 @@ class RpcPool(Closing):
         weight: int,
         priority: int,
         request_type: type[HttpRequest],
+        max_pipelined: int = 1,
     ) -> Endpoint:
         if max_connections < 1 or weight < 1:
             numbers = f"max_connections {max_connections!r}, weight {weight!r}"
             raise ArgumentError(f"an endpoint's numbers are positive: {numbers}")
         probe = self._base.timer(self._on_probe)
-        endpoint = Endpoint(probe, make, max_connections, weight, priority, request_type)
+        endpoint = Endpoint(
+            probe, make, max_connections, weight, priority, request_type, max_pipelined
+        )
         endpoint.add(make())  # what it raises is raised here
         self._endpoints.append(endpoint)
         return endpoint
@@ -468,9 +503,9 @@ class RpcPool(Closing):
         self._added.clear()
         for endpoint in endpoints:
             for lane in endpoint.lanes:
-                if lane.call is not None:
-                    lane.call.forget()
-                    self._release(lane.call)
+                for call in list(lane.calls):
+                    call.forget()
+                    self._release(call)
             endpoint.close()
 
     def _require_open(self) -> None:
@@ -480,10 +515,11 @@ class RpcPool(Closing):
     def _schedule(self) -> None:
         """Hand waiting calls to servers that have room."""
         while self._waiting:
-            endpoint = choose(self._endpoints)
+            is_stream = self._waiting[0].is_stream
+            endpoint = choose(self._endpoints, is_stream)
             if endpoint is None:
                 return
-            self._start(endpoint.take(), self._waiting.popleft())
+            self._start(endpoint.take(is_stream), self._waiting.popleft())
 
     def _start(self, lane: Lane, call: RpcCall[Any, Any]) -> None:
         """Put a call on a connection, through the hooks where there are some."""
@@ -501,7 +537,7 @@ class RpcPool(Closing):
             payload, coding = packing.pack(payload, lane.endpoint.accepts)
             if coding is not None:
                 headers.add(CONTENT_ENCODING, coding)
-        lane.call, lane.http_request, call.lane = call, http_request, lane
+        lane.calls[call], call.lane = http_request, lane
         call.attempts += 1
         hooks = self.hooks.output
         if hooks:
@@ -548,16 +584,16 @@ class RpcPool(Closing):
                 self.remove_connection(connection)
             self._refuse_later(call, str(exc))
 
-    def _release(self, call: RpcCall[Any, Any]) -> HttpRequest | None:
+    def _release(self, call: RpcCall[Any, Any], *, is_given_up: bool = False) -> HttpRequest | None:
         """Take the call off its connection, and return the HTTP request that carried it."""
         lane = call.lane
         if lane is None:
             return None
-        http_request = lane.http_request
+        http_request = lane.calls.pop(call)
         if isinstance(call, ClientStream):
             call.leave(lane.connection)
-        lane.call = lane.http_request = call.lane = None
-        lane.endpoint.give_back(lane)
+        call.lane = None
+        lane.endpoint.give_back(lane, is_given_up=is_given_up)
         return http_request
 
     def _on_response(self, response: HttpRequest | None, call: RpcCall[Any, Any]) -> None:
@@ -671,7 +707,7 @@ class RpcPool(Closing):
         elif call in self._waiting:
             self._waiting.remove(call)
         else:
-            http_request = self._release(call)
+            http_request = self._release(call, is_given_up=True)
             if http_request is not None:
                 http_request.cancel()
                 self._schedule()
