@@ -375,5 +375,7 @@ class TestRoom:
         first.calls.popitem()
         endpoint.give_back(first)
         assert endpoint.idle == [first]
-        assert endpoint.take() is first
+        assert self.fill(endpoint, 2) == [first, first], "as any other"
+        first.calls.popitem()
+        endpoint.give_back(first)
         assert endpoint.shared == [second, first]

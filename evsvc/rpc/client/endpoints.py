@@ -149,7 +149,7 @@ class Endpoint:
             is_shared = lane in self.shared
             if lane.is_clogged and is_shared:
                 self.shared.remove(lane)
-            elif not (lane.is_clogged or is_shared or self.leaving):
+            elif not (lane.is_clogged or is_shared):
                 self.shared.append(lane)
             return
         if lane in self.shared:
@@ -165,7 +165,6 @@ class Endpoint:
         """Get no new calls; close what is at rest now, and the rest as it comes to rest."""
         self.leaving = True
         self.probe.close()
-        self.shared.clear()
         idle, self.idle = self.idle, []
         for lane in idle:
             self.lanes.remove(lane)
@@ -176,7 +175,6 @@ class Endpoint:
         self.probe.close()
         lanes, self.lanes = self.lanes, []
         self.idle.clear()
-        self.shared.clear()
         for lane in lanes:
             lane.connection.close()
 

@@ -214,7 +214,6 @@ class RpcPool(Closing):
         endpoint.probe.close()
         endpoint.lanes.clear()
         endpoint.idle.clear()
-        endpoint.shared.clear()
 
     def add_endpoint(
         self,
