@@ -109,3 +109,24 @@ class ResolveFailed(HttpError, OSError):
     """The host name could not be turned into an address."""
 
     code = EVREQ_HTTP_EOF
+
+
+class ClientGone(HttpError, ConnectionAbortedError):
+    """The client of a hosted application has gone, or sends no good body: nobody waits for a reply.
+
+    Where the application reads or sends, it raises this.  It is an OSError, as frameworks expect.
+    """
+
+    code = EVREQ_HTTP_EOF
+
+
+def comes_of_gone_client(exc: BaseException) -> bool:
+    """Whether an exception is a ClientGone, or was made of one, as frameworks do."""
+    seen: set[int] = set()
+    cause: BaseException | None = exc
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, ClientGone):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False

@@ -1,6 +1,6 @@
 """WSGI applications (PEP 3333), such as Flask's and Django's, on an HttpServer."""
 
-from .errors import ClientGone
+from ..http.errors import ClientGone
 from .handler import WsgiHandler
 from .options import WsgiOptions
 

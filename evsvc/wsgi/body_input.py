@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ..http import LocalProtocolError
-from .errors import ClientGone
+from ..http.errors import ClientGone
 
 if TYPE_CHECKING:
     from ..http import ServerRequest

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ArgumentTypeError, StateError
+from ..http.errors import ClientGone, comes_of_gone_client
 from ..http.server.request import NO_BODY
 from .error_stream import ErrorStream
-from .errors import ClientGone
 from .file_wrapper import FileWrapper
 from .response import Head, judge_head
 
@@ -61,10 +61,11 @@ class Call:
         errors = self._environ["wsgi.errors"] = ErrorStream()
         try:
             self._answer()
-        except ClientGone as exc:
-            logger.info("%s: %s", self._exchange.request, exc)
         except BaseException as exc:
-            self._fail(exc)
+            if comes_of_gone_client(exc):
+                logger.info("%s: %s", self._exchange.request, exc)
+            else:
+                self._fail(exc)
         finally:
             errors.flush()
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..core.errors import StateError
+from ..http.errors import ClientGone
 from ..http.server.request import ReplyState
-from .errors import ClientGone
 from .output_gate import OutputGate
 
 if TYPE_CHECKING:

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..core.checks import check_timeout, require_callable
 from ..core.closing import Closing
-from ..core.errors import ArgumentError
-from ..http import EVHTTP_REQ_CONNECT, Method
-from ..http.wire.status import method_names
+from ..http.server.mounting import METHODS, mount
 from .body_input import BodyInput
 from .call import Application, Call
 from .environ import make_environ
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
     from ..http import HttpServer, ServerRequest
 
 logger = logging.getLogger("evsvc.wsgi")
-
-METHODS = method_names(sum(Method) & ~EVHTTP_REQ_CONNECT)
-"""What an application may answer, if it is not told otherwise."""
 
 
 class WsgiHandler(Closing):
@@ -63,15 +58,7 @@ class WsgiHandler(Closing):
         first.  methods: those that the application takes; another is answered 405.  Raises
         ArgumentError for a prefix that does not begin and end with "/", or has a callback already.
         """
-        methods = frozenset(methods)
-        script_name = prefix.removesuffix("/")
-        server.set_prefix_cb(prefix, self, script_name, methods=methods, streams=True)
-        if script_name:
-            try:
-                server.set_cb(script_name, self, script_name, methods=methods, streams=True)
-            except ArgumentError:
-                server.del_prefix_cb(prefix)
-                raise
+        mount(server, prefix, self, methods)
 
     def __call__(self, request: ServerRequest, arg: object = None) -> None:
         """Have the application answer a request: the callback of `HttpServer.set_gencb` and others.

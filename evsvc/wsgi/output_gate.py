@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from .errors import ClientGone
+from ..http.errors import ClientGone
 
 
 class OutputGate:
