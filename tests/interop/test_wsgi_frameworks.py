@@ -14,8 +14,9 @@ import pytest
 import werkzeug.testapp
 from werkzeug.wrappers import Request, Response
 
+from tests.hosted import PATIENCE_S
 from tests.wsgi import django_site
-from tests.wsgi.gateway import PATIENCE_S, Gateway
+from tests.wsgi.gateway import Gateway
 
 pytestmark = pytest.mark.interop
 

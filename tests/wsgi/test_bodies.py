@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from evsvc.http import LocalProtocolError
 from evsvc.wsgi import ClientGone
 from evsvc.wsgi.body_input import BodyInput
-from tests.wsgi.gateway import PATIENCE_S, Gateway, read_to_end
+from tests.hosted import PATIENCE_S, read_to_end
+from tests.wsgi.gateway import Gateway
 
 Serve = Callable[..., Gateway]
 TEXT = [("Content-Type", "text/plain")]

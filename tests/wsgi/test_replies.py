@@ -12,7 +12,8 @@ import pytest
 from evsvc.core import ArgumentError, ArgumentTypeError, StateError
 from evsvc.http import CompressionOptions
 from evsvc.wsgi import ClientGone
-from tests.wsgi.gateway import PATIENCE_S, Gateway, read_to_end
+from tests.hosted import PATIENCE_S, read_to_end
+from tests.wsgi.gateway import Gateway
 
 Serve = Callable[..., Gateway]
 TEXT = [("Content-Type", "text/plain")]

@@ -13,7 +13,8 @@ import pytest
 from evsvc.core import ArgumentError, ArgumentTypeError, EventBase, StateError
 from evsvc.wsgi import WsgiHandler, WsgiOptions
 from evsvc.wsgi.pool import ThreadPool
-from tests.wsgi.gateway import PATIENCE_S, Gateway, read_to_end
+from tests.hosted import PATIENCE_S, read_to_end
+from tests.wsgi.gateway import Gateway
 
 Serve = Callable[..., Gateway]
 GET = b"GET / HTTP/1.0\r\n\r\n"  # the body is then what stands last
@@ -149,7 +150,7 @@ def test_an_answer_to_a_base_that_is_closed_harms_nobody() -> None:
     sock.sendall(GET)
     held.wait_for(1)
     gateway.base.post(gateway.base.loopexit)
-    gateway._thread.join(PATIENCE_S)
+    gateway.thread.join(PATIENCE_S)
     gateway.server.close()
     gateway.handler.close()
     gateway.base.close()
