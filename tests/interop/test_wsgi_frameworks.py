@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 import werkzeug.testapp
 from werkzeug.wrappers import Request, Response
 
-from tests.hosted import PATIENCE_S
 from tests.wsgi import django_site
 from tests.wsgi.gateway import Gateway
 
@@ -33,20 +31,6 @@ def serve() -> Iterator[Callable[..., Gateway]]:
     for gateway in made:
         gateway.close()
     assert [gateway.faults for gateway in made] == [[] for _ in made]
-
-
-@pytest.fixture
-def curl(program: Callable[[str], str]) -> Callable[..., bytes]:
-    """Return `curl(*args)`: what it prints."""
-    path = program("curl")
-
-    def ask(*args: str, data: bytes = b"") -> bytes:
-        command = [path, "--silent", "--show-error", "--max-time", "60", *args]
-        return subprocess.run(
-            command, input=data, capture_output=True, check=True, timeout=PATIENCE_S
-        ).stdout
-
-    return ask
 
 
 def flask_app() -> flask.Flask:
