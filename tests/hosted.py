@@ -6,7 +6,7 @@ import http.client
 import queue
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from evsvc.core import EventBase
@@ -105,6 +105,41 @@ class Hosted:
         if self.thread.is_alive():
             self.stop()
         self.base.close()
+
+
+HostedKind = TypeVar("HostedKind", bound=Hosted)
+
+
+def served(kind: Callable[..., HostedKind]) -> Iterator[Callable[..., HostedKind]]:
+    """Yield `serve(application, **how)`, which makes a `kind`; close all, and show their faults.
+
+    What failed unseen fails the test.
+    """
+    made: list[HostedKind] = []
+
+    def start(application: Any, **how: Any) -> HostedKind:
+        made.append(kind(application, **how))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.close()
+    assert [each.faults for each in made] == [[] for _ in made]
+
+
+def send_until_full(hosted: Hosted, sock: socket.socket, data: bytes) -> int:
+    """Send `data` again and again until nobody takes more of it; return how much was taken."""
+    sock.setblocking(False)
+    sent = idle = 0
+    while idle < 50:  # through many passes of the loop, which might read
+        try:
+            sent += sock.send(data)
+            idle = 0
+        except BlockingIOError:
+            idle += 1
+            hosted.in_loop(lambda: None)
+    sock.settimeout(PATIENCE_S)
+    return sent
 
 
 def read_to_end(sock: socket.socket) -> bytes:

@@ -17,7 +17,7 @@ from evsvc.asgi.http_exchange import NEXT, Phase, Step
 from evsvc.core import ArgumentError, ArgumentTypeError, StateError
 from evsvc.http import LocalProtocolError, TrustedProxies
 from tests.asgi.gateway import Gateway
-from tests.hosted import PATIENCE_S, read_to_end
+from tests.hosted import PATIENCE_S, read_to_end, send_until_full
 
 Serve = Callable[..., Gateway]
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -180,20 +180,11 @@ def test_the_memory_for_a_body_is_bounded(serve: Serve) -> None:
     sock = gateway.connect()
     head = b"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
     sock.sendall(head % size)
-    sock.setblocking(False)
-    sent = idle = 0
     data = b"x" * 65536
-    while idle < 50:  # until the kernel takes no more, through many passes of the loop
-        try:
-            sent += sock.send(data)
-            idle = 0
-        except BlockingIOError:
-            idle += 1
-            gateway.in_loop(lambda: None)
+    sent = send_until_full(gateway, sock, data)
     assert sent < size
     metrics = gateway.in_loop(lambda: gateway.server.metrics)
     assert gateway.in_loop(lambda: metrics.holdings).received_bytes < most + 300_000
-    sock.settimeout(PATIENCE_S)
     may_go_on.set()
     while sent < size:
         sent += sock.send(data[: size - sent])

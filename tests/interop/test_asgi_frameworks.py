@@ -23,7 +23,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync import client as websocket_client
 
 from tests.asgi.gateway import Gateway
-from tests.hosted import PATIENCE_S
+from tests.hosted import PATIENCE_S, served
 from tests.wsgi import django_site
 
 pytestmark = pytest.mark.interop
@@ -33,16 +33,7 @@ Curl = Callable[..., bytes]
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Gateway]]:
-    made: list[Gateway] = []
-
-    def start(application: Any, **how: Any) -> Gateway:
-        made.append(Gateway(application, **how))
-        return made[-1]
-
-    yield start
-    for gateway in made:
-        gateway.close()
-    assert [gateway.faults for gateway in made] == [[] for _ in made]
+    yield from served(Gateway)
 
 
 class Site:

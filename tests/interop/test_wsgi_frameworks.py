@@ -13,6 +13,7 @@ import pytest
 import werkzeug.testapp
 from werkzeug.wrappers import Request, Response
 
+from tests.hosted import served
 from tests.wsgi import django_site
 from tests.wsgi.gateway import Gateway
 
@@ -21,16 +22,7 @@ pytestmark = pytest.mark.interop
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Gateway]]:
-    made: list[Gateway] = []
-
-    def start(application: Any, **how: Any) -> Gateway:
-        made.append(Gateway(application, **how))
-        return made[-1]
-
-    yield start
-    for gateway in made:
-        gateway.close()
-    assert [gateway.faults for gateway in made] == [[] for _ in made]
+    yield from served(Gateway)
 
 
 def flask_app() -> flask.Flask:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from evsvc.http import LocalProtocolError
 from evsvc.wsgi import ClientGone
 from evsvc.wsgi.body_input import BodyInput
-from tests.hosted import PATIENCE_S, read_to_end
+from tests.hosted import PATIENCE_S, read_to_end, send_until_full
 from tests.wsgi.gateway import Gateway
 
 Serve = Callable[..., Gateway]
@@ -212,21 +212,11 @@ def test_the_memory_for_a_body_is_bounded(serve: Serve) -> None:
     sock.sendall(
         b"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size
     )
-    sock.setblocking(False)
-    sent = 0
-    idle = 0
     data = b"x" * 65536
-    while idle < 50:  # until the kernel takes no more, through many passes of the loop
-        try:
-            sent += sock.send(data)
-            idle = 0
-        except BlockingIOError:
-            idle += 1
-            gateway.in_loop(lambda: None)
+    sent = send_until_full(gateway, sock, data)
     assert sent < size
     metrics = gateway.in_loop(lambda: gateway.server.metrics)
     assert gateway.in_loop(lambda: metrics.holdings).received_bytes < most + 300_000
-    sock.settimeout(PATIENCE_S)
     may_read.set()
     while sent < size:
         sent += sock.send(data[: size - sent])
