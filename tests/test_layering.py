@@ -33,9 +33,14 @@ DEPENDENCY_ROOM = {"h11": "http", "dns": "dns", "idna": "dns", "msgpack": "rpc"}
 EXTRA_PACKAGE = {"wsproto": "evsvc.http.websocket"}
 # The rooms that want an extra so, each with the others that may import it.
 EXTRA_ROOMS: dict[str, tuple[str, ...]] = {
-    "evsvc.http.websocket": ("evsvc.rpc.websocket", "evsvc.asgi.websocket"),
+    "evsvc.http.websocket": (
+        "evsvc.rpc.websocket",
+        "evsvc.asgi.websocket",
+        "evsvc.aio.websocket",
+    ),
     "evsvc.asgi.websocket": ("evsvc.asgi.handler",),  # does without where it is missing
     "evsvc.rpc.websocket": (),
+    "evsvc.aio.websocket": (),
 }
 
 # The rooms and modules of core, from the bottom up; at run time each imports from below alone.

@@ -870,6 +870,18 @@ class TestTakeOver:
         bufferevent.close()
         assert peer.read_to_end() == b"hello"
 
+    def test_what_is_taken_over_is_no_request_whose_client_has_gone(self, serve) -> None:
+        told = []
+
+        def handler(got, arg):
+            got.set_on_gone_cb(lambda got, arg: told.append(got))
+            got.take_over()[0].close()
+
+        peer = serve(handler).connect()
+        peer.send(request("/", "Upgrade: echo", "Connection: upgrade"))
+        peer.settle()
+        assert told == []
+
     def test_connect_is_granted_with_200(self, serve) -> None:
         def handler(got, arg):
             got.take_over()[0].close()

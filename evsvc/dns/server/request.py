@@ -251,6 +251,11 @@ class DnsServerRequest:
         """The EDNS options of the query, as pairs of code and data."""
         return self._server_options.asked
 
+    @property
+    def answered(self) -> bool:
+        """Whether it is answered, or dropped."""
+        return self.phase is not OPEN
+
     def set_path(self, path: ReplyPath) -> None:
         """Have the reply go another way; not for programs."""
         self._path = path

@@ -118,6 +118,7 @@ class ClientExchange:
     """
 
     __slots__ = (
+        "_abandoned_cb",
         "_client",
         "auth",
         "begun_at",
@@ -151,6 +152,7 @@ class ClientExchange:
         timeout_s: float | None,
     ) -> None:
         self._client: HttpClient | None = client
+        self._abandoned_cb: Callable[[], object] | None = None
         self.target = target
         self.method = method
         self.headers = headers
@@ -200,10 +202,25 @@ class ClientExchange:
         connection = None if self.http_request is None else self.http_request.connection
         return None if connection is None else connection.connect_times
 
+    def set_abandoned_cb(self, cb: Callable[[], object]) -> None:
+        """Call `cb()` if the client is closed before it is done, so that no callback will run.
+
+        Raises ArgumentTypeError for what cannot be called.
+        """
+        require_callable(cb)
+        self._abandoned_cb = cb
+
+    def abandon(self) -> None:
+        """Be done without the callback, as the client is closed; the client calls this."""
+        abandoned_cb = self._abandoned_cb
+        self.forget()
+        if abandoned_cb is not None:
+            abandoned_cb()
+
     def forget(self) -> None:
         """Be done, and let go of everything; the client calls this."""
         self.done = True
-        self._client = self.callbacks = self.body = None
+        self._client = self.callbacks = self.body = self._abandoned_cb = None
         self.http_request = self.decoder = self.way = None
 
     def __repr__(self) -> str:
@@ -375,7 +392,7 @@ class HttpClient(Closing):
         self._timeouts.close()
         waiting, self._waiting = self._waiting, {}
         for exchange in [*self._under_way.values(), *(e for row in waiting.values() for e in row)]:
-            exchange.forget()
+            exchange.abandon()
         self._under_way.clear()
         for connection in list(self._pool):
             self._pool.forget(connection)

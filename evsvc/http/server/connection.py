@@ -293,7 +293,7 @@ class Connection:
         carrier.set_timeouts(None, None)
         extras = self._extras
         if extras is not None:
-            extras.closecb = None
+            extras.closecb = extras.gone_cb = None
             extras.forget_output()
         self._let_go()
         if not self.peer_is_done:

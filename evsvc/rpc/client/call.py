@@ -62,6 +62,7 @@ class RpcCall(Generic[Request, Reply]):
     """
 
     __slots__ = (
+        "_abandoned_cb",
         "_arg",
         "_cb",
         "_meta",
@@ -111,6 +112,7 @@ class RpcCall(Generic[Request, Reply]):
         self._meta: dict[str, bytes] | None = None
         self._cb: ReplyCallback[Request, Reply] | None = cb
         self._arg = arg
+        self._abandoned_cb: Callable[[], object] | None = None
 
     @property
     def meta(self) -> dict[str, bytes]:
@@ -124,6 +126,14 @@ class RpcCall(Generic[Request, Reply]):
         require_callable(cb)
         if not self.finished:
             self._cb, self._arg = cb, arg
+
+    def set_abandoned_cb(self, cb: Callable[[], object]) -> None:
+        """Call `cb()` if the pool is closed before it is finished, so that no callback will run.
+
+        Raises ArgumentTypeError for what cannot be called.
+        """
+        require_callable(cb)
+        self._abandoned_cb = cb
 
     def start(self) -> None:
         """Send it by its pool, once; raises as `RpcPool.make_request`, and StateError when it was
@@ -162,10 +172,17 @@ class RpcCall(Generic[Request, Reply]):
         """Tell how it ended; see `judge_response`."""
         return judge_response(codec, self.rpc, response, failure)
 
+    def abandon(self) -> None:
+        """End the call without its callback, as the pool is closed; only the pool calls this."""
+        abandoned_cb = self._abandoned_cb
+        self.forget()
+        if abandoned_cb is not None:
+            abandoned_cb()
+
     def forget(self) -> None:
         """End the call without its callback; only the pool calls this."""
         self.finished = True
-        self.connection = self.hook_run = self._cb = None
+        self.connection = self.hook_run = self._cb = self._abandoned_cb = None
         if self.backoff is not None:
             self.backoff.close()
             self.backoff = None

@@ -495,15 +495,15 @@ class RpcPool(Closing):
         while self._followed:
             self._followed.pop().close()
         while self._waiting:
-            self._waiting.pop().forget()
+            self._waiting.pop().abandon()
         while self._resting:
-            self._resting.pop().forget()
+            self._resting.pop().abandon()
         endpoints, self._endpoints = self._endpoints, []
         self._added.clear()
         for endpoint in endpoints:
             for lane in endpoint.lanes:
                 for call in list(lane.calls):
-                    call.forget()
+                    call.abandon()
                     self._release(call)
             endpoint.close()
 

@@ -1,0 +1,94 @@
+"""Requests as coroutines, and bodies as they come: for HttpClient, and for handlers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..core import StateError
+from ..http import HttpClient
+from .inbox import MAX_WAITING, Inbox
+from .outcome import Outcome
+
+if TYPE_CHECKING:
+    from ..http import ClientExchange, ClientResponse
+
+
+async def fetch(client: HttpClient, method: str, url: str, **more: Any) -> ClientResponse:
+    """Send a request, and return its answer with the whole body.
+
+    more: as of `HttpClient.request`, such as headers, body, json or timeout_s.  Cancelled, it gives
+    the request up.  Raises an HttpError where there is no answer, StateError when the client is
+    closed meanwhile, and as `HttpClient.request`; for a status from 400 on see
+    `ClientResponse.raise_for_error`.
+    """
+    outcome: Outcome[ClientResponse] = Outcome()
+    exchange = client.request(method, url, lambda response, arg: outcome.succeed(response), **more)
+    exchange.set_abandoned_cb(outcome.abandoned)
+    try:
+        response = await outcome
+    finally:
+        exchange.cancel()
+    if response.error is not None:
+        raise response.error
+    return response
+
+
+class OpenResponse:
+    """An answer whose body is taken as it comes, with `async for`; `open_response` makes it.
+
+    response: status, reason, headers and url of the answer; when the body is over, all of it but
+    the body.
+    """
+
+    __slots__ = ("_pieces", "response")
+
+    def __init__(self, response: ClientResponse, pieces: Inbox[bytes]) -> None:
+        self.response = response
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next piece; raises an HttpError where the body breaks off."""
+        return await self._pieces.take()
+
+
+@asynccontextmanager
+async def open_response(
+    client: HttpClient, method: str, url: str, *, max_waiting: int = MAX_WAITING, **more: Any
+) -> AsyncIterator[OpenResponse]:
+    """Send a request, and give its answer when the header is there: `async for` takes the body.
+
+    max_waiting: how many pieces wait, each what one read has brought, before the server is held
+    back.  more: as of `HttpClient.request`.  At the end of the block what is left is given up.
+    Raises as `fetch`, in the block where the body breaks off.
+    """
+    head: Outcome[ClientResponse] = Outcome()
+    pieces: Inbox[bytes] = Inbox(max_waiting, lambda: exchange.pause(), lambda: exchange.resume())
+
+    def on_done(response: ClientResponse, arg: object) -> None:
+        if response.error is not None:
+            head.fail(response.error)
+        pieces.end(response.error)
+        head.succeed(response)
+
+    def on_abandoned() -> None:
+        head.abandoned()
+        pieces.end(StateError("the client was closed before it had the whole answer"))
+
+    exchange: ClientExchange = client.request(
+        method,
+        url,
+        on_done,
+        headcb=lambda exchange, response, arg: head.succeed(response),
+        datacb=lambda exchange, data, arg: pieces.put(data),
+        **more,
+    )
+    exchange.set_abandoned_cb(on_abandoned)
+    try:
+        yield OpenResponse(await head, pieces)
+    finally:
+        exchange.cancel()

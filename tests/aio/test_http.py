@@ -1,0 +1,252 @@
+"""Requests as coroutines: whole answers, answers as they come, and giving up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from evsvc.aio import MAX_WAITING, fetch, handler, open_response, run
+from evsvc.aio.inbox import Inbox
+from evsvc.core import EventBase, StateError
+from evsvc.http import HttpClient, HttpError, HttpServer, ServerRequest
+
+LARGE = bytes(range(256)) * 40_000
+
+
+@contextmanager
+def site(
+    base: EventBase, on_request: Callable[[ServerRequest, Any], object]
+) -> Iterator[tuple[HttpClient, str]]:
+    """Give a client, and the URL of a server with one handler."""
+    with HttpServer(base) as server, HttpClient(base) as client:
+        server.set_gencb(on_request, None)
+        yield client, f"http://127.0.0.1:{server.bind_socket('127.0.0.1', 0).port}/"
+
+
+def echo(request: ServerRequest, arg: object) -> None:
+    request.send_reply(200, "OK", f"{request.method} ".encode() + request.take_body())
+
+
+def silent(request: ServerRequest, arg: object) -> None:
+    """Never answer."""
+
+
+def test_an_answer_comes_whole(base: EventBase) -> None:
+    async def main() -> list[bytes]:
+        with site(base, echo) as (client, url):
+            answers = await asyncio.gather(
+                *(fetch(client, "POST", url, body=f"{number}") for number in range(20))
+            )
+            return [answer.body for answer in answers]
+
+    assert run(main(), base=base) == [f"POST {number}".encode() for number in range(20)]
+
+
+def test_no_answer_is_an_error(base: EventBase) -> None:
+    def on_request(request: ServerRequest, arg: object) -> None:
+        assert request.connection is not None
+        request.connection.close()
+
+    async def main() -> None:
+        with site(base, on_request) as (client, url):
+            with pytest.raises(HttpError):
+                await fetch(client, "POST", url, body=b"x")
+            with pytest.raises(ValueError, match="no scheme"):
+                await fetch(client, "GET", "no scheme")
+
+    run(main(), base=base)
+
+
+def test_a_status_of_failure_is_an_answer(base: EventBase) -> None:
+    def on_request(request: ServerRequest, arg: object) -> None:
+        request.send_error(404)
+
+    async def main() -> int:
+        with site(base, on_request) as (client, url):
+            return (await fetch(client, "GET", url)).status
+
+    assert run(main(), base=base) == 404
+
+
+def test_a_cancelled_request_is_given_up(base: EventBase) -> None:
+    log: list[str] = []
+    begun = asyncio.Event()
+
+    async def on_request(request: ServerRequest, arg: object) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            log.append("the client has gone")
+
+    async def main() -> None:
+        slow = handler(on_request)
+        with site(base, slow) as (client, url):
+            task = asyncio.create_task(fetch(client, "GET", url))
+            await begun.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await slow.join()
+
+    run(main(), base=base)
+    assert log == ["the client has gone"]
+
+
+def test_a_timeout_of_asyncio_ends_it(base: EventBase) -> None:
+    async def main() -> None:
+        with site(base, silent) as (client, url):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await fetch(client, "GET", url)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01), open_response(client, "GET", url):
+                    pass
+
+    run(main(), base=base)
+
+
+def test_a_client_that_is_closed_meanwhile_is_an_error(base: EventBase) -> None:
+    async def streamed(client: HttpClient, url: str) -> None:
+        async with open_response(client, "GET", url):
+            pass
+
+    async def main() -> None:
+        with site(base, silent) as (client, url):
+            tasks = [
+                asyncio.create_task(fetch(client, "GET", url)),
+                asyncio.create_task(streamed(client, url)),
+            ]
+            await asyncio.sleep(0.01)
+            client.close()
+            for task in tasks:
+                with pytest.raises(StateError, match="closed before"):
+                    await task
+            with pytest.raises(StateError, match="closed"):
+                await fetch(client, "GET", url)
+
+    run(main(), base=base)
+
+
+def test_an_answer_is_taken_as_it_comes(base: EventBase) -> None:
+    first_is_taken = asyncio.Event()
+
+    async def on_request(request: ServerRequest, arg: object) -> None:
+        request.output_headers.add("X-Kind", "stream")
+        request.send_reply_start(200)
+        request.send_reply_chunk(b"one")
+        await first_is_taken.wait()
+        request.send_reply_chunk(b"two")
+        request.send_reply_end()
+
+    async def main() -> list[bytes]:
+        pieces = []
+        with site(base, handler(on_request)) as (client, url):
+            async with open_response(client, "GET", url) as answer:
+                assert answer.response.status == 200
+                assert answer.response.headers.find("X-Kind") == "stream"
+                async for piece in answer:
+                    pieces.append(piece)
+                    first_is_taken.set()
+        return pieces
+
+    assert run(main(), base=base) == [b"one", b"two"]
+
+
+def test_a_body_that_nobody_takes_holds_the_server_back(base: EventBase) -> None:
+    def on_request(request: ServerRequest, arg: object) -> None:
+        request.send_reply(200, "OK", LARGE)
+
+    async def main() -> bytes:
+        with site(base, on_request) as (client, url):
+            async with open_response(client, "GET", url, max_waiting=2) as answer:
+                await asyncio.sleep(0.02)
+                waiting = len(answer._pieces)
+                assert waiting == 2
+                return b"".join([piece async for piece in answer])
+
+    assert run(main(), base=base) == LARGE
+
+
+def test_a_body_that_breaks_off_raises_behind_what_came(base: EventBase) -> None:
+    async def on_request(request: ServerRequest, arg: object) -> None:
+        request.send_reply_start(200)
+        request.send_reply_chunk(b"half")
+        await asyncio.sleep(0.01)
+        assert request.connection is not None
+        request.connection.close()
+
+    async def main() -> bytes:
+        with site(base, handler(on_request)) as (client, url):
+            async with open_response(client, "GET", url) as answer:
+                first = await anext(answer)
+                with pytest.raises(HttpError):
+                    await anext(answer)
+                return first
+
+    assert run(main(), base=base) == b"half"
+
+
+def test_what_is_left_of_a_body_is_given_up(base: EventBase) -> None:
+    def on_request(request: ServerRequest, arg: object) -> None:
+        request.send_reply(200, "OK", LARGE if request.path == "/" else b"small")
+
+    async def main() -> bytes:
+        with site(base, on_request) as (client, url):
+            async with open_response(client, "GET", url) as answer:
+                await anext(answer)
+            return (await fetch(client, "GET", f"{url}small")).body
+
+    assert run(main(), base=base) == b"small"
+
+
+# The inbox, by itself.
+
+
+def test_an_inbox_holds_its_sender_back_at_its_limit_and_not_before() -> None:
+    log: list[str] = []
+    inbox: Inbox[int] = Inbox(4, lambda: log.append("hold"), lambda: log.append("let go"))
+
+    async def main() -> None:
+        for number in range(3):
+            inbox.put(number)
+        assert log == []
+        inbox.put(3)
+        inbox.put(4)
+        assert log == ["hold"]
+        assert [await inbox.take() for _ in range(2)] == [0, 1]
+        assert log == ["hold"]
+        assert await inbox.take() == 2
+        assert log == ["hold", "let go"]
+        inbox.end()
+        inbox.end(LookupError("too late"))
+        assert inbox.ended
+        assert [await inbox.take() for _ in range(2)] == [3, 4]
+        for _ in range(2):
+            with pytest.raises(StopAsyncIteration):
+                await inbox.take()
+
+    asyncio.run(main())
+
+
+def test_an_inbox_is_for_one_task(base: EventBase) -> None:
+    inbox: Inbox[int] = Inbox(MAX_WAITING, lambda: None, lambda: None)
+
+    async def main() -> int:
+        waiting = asyncio.create_task(inbox.take())
+        await asyncio.sleep(0)
+        with pytest.raises(StateError, match="another task"):
+            await inbox.take()
+        inbox.put(7)
+        return await waiting
+
+    assert asyncio.run(main()) == 7
+
+
+def test_a_limit_of_none_is_refused(base: EventBase) -> None:
+    with pytest.raises(ValueError, match="0"):
+        Inbox(0, lambda: None, lambda: None)
