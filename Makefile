@@ -6,11 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# Stamps: the environment, the run-time install, those with the development tools and the peers.
+# Stamps: the environment, the run-time install, those with the development tools, the peers, and
+# what builds the documentation.
 CREATED := $(VENV)/.created
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_BENCH := $(VENV)/.installed-bench
+INSTALLED_DOCS := $(VENV)/.installed-docs
 
 # Extra arguments, for example: make demo DEMO_ARGS='--http-port 8081'
 PYTEST_ARGS ?=
@@ -21,13 +23,14 @@ ECHO_BENCH_ARGS ?=
 COMPARE_ARGS ?=
 RPC_BENCH_ARGS ?=
 
-.PHONY: help venv demo test lint format bench clean
+.PHONY: help venv demo test lint format docs bench clean
 
 help:
 	@echo "make demo    run the demonstration (DEMO_ARGS='...' adds arguments)"
 	@echo "make test    run the tests (PYTEST_ARGS='...' adds arguments)"
 	@echo "make lint    check format, style and types"
 	@echo "make format  put the source into the house's format"
+	@echo "make docs    build the documentation into site/"
 	@echo "make bench   compare with libevent in C and other servers (BENCH_ARGS='...' adds arguments)"
 	@echo "make venv    make .venv with evsvc in it, for programs of your own"
 	@echo "make clean   remove all that the other targets made"
@@ -50,6 +53,10 @@ format: $(INSTALLED_DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Fails for a link that leads nowhere.
+docs: $(INSTALLED_DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 bench: $(INSTALLED_BENCH)
 	$(BIN)/python -m bench.http_server_bench $(BENCH_ARGS)
 	$(BIN)/python -m bench.http_client_bench $(CLIENT_BENCH_ARGS)
@@ -61,7 +68,7 @@ bench: $(INSTALLED_BENCH)
 	$(BIN)/python -m bench.compare $(COMPARE_ARGS)
 
 clean:
-	rm -rf $(VENV) build dist evsvc.egg-info bench/build .coverage .hypothesis
+	rm -rf $(VENV) build dist site evsvc.egg-info bench/build .coverage .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find bench evsvc tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
@@ -83,6 +90,10 @@ $(INSTALLED): $(CREATED) pyproject.toml
 # Holds all that the run-time install holds, so that `make demo` after it has nothing to do.
 $(INSTALLED_DEV): $(CREATED) pyproject.toml
 	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $(INSTALLED) $@
+
+$(INSTALLED_DOCS): $(CREATED) pyproject.toml
+	$(PIP_INSTALL) --editable '.[docs]'
 	@touch $(INSTALLED) $@
 
 # bjoern is built from source, and is left out where that cannot be.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MAKE_TARGETS = ("venv", "demo", "test", "lint", "format", "bench", "clean")
+MAKE_TARGETS = ("venv", "demo", "test", "lint", "format", "docs", "bench", "clean")
 
 
 def read(name: str) -> str:

@@ -1,0 +1,39 @@
+"""The programs of the tutorial and of the migration pages run, and print what stands below them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted(
+    [*(ROOT / "docs" / "tutorial").glob("*.md"), *(ROOT / "docs" / "migrate").glob("*.md")]
+)
+PROGRAM = re.compile(
+    r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
+)
+
+
+def programs() -> Iterator[object]:
+    for page in PAGES:
+        for number, (code, printed) in enumerate(PROGRAM.findall(page.read_text("utf-8")), 1):
+            yield pytest.param(code, printed, id=f"{page.parent.name}/{page.stem}-{number}")
+
+
+@pytest.mark.parametrize(("code", "printed"), list(programs()))
+def test_a_program_prints_what_its_page_shows(code: str, printed: str) -> None:
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.stem}")
+def test_no_page_is_without_a_program(page: Path) -> None:
+    assert PROGRAM.search(page.read_text("utf-8"))
