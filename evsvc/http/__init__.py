@@ -59,7 +59,7 @@ from .server.handle import ServerConnection
 from .server.listening.bound_socket import BoundSocket
 from .server.listening.tls import TlsContexts, TlsInfo
 from .server.observing.access_log import AccessLogOptions
-from .server.observing.metrics import Holdings, ServerMetrics
+from .server.observing.metrics import Holdings, MetricsReading, ServerMetrics
 from .server.observing.observers import Ending, FinishedExchange
 from .server.request import ServerRequest
 from .server.server import HttpServer
@@ -216,6 +216,7 @@ __all__ = [
     "Leniency",
     "LocalProtocolError",
     "Method",
+    "MetricsReading",
     "Multipart",
     "PoolOptions",
     "Proxies",

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from evsvc.core import ArgumentError
-from evsvc.http import Ending, HttpServer
+from evsvc.http import Ending, Holdings, HttpServer, MetricsReading
 from evsvc.http.server.observing.metrics import BUCKETS_S, CONTENT_TYPE
 from tests.http.peers import request
 
@@ -173,3 +173,24 @@ def test_a_server_with_counters_leaves_nothing_to_the_collector(base) -> None:
     server.close()
     del server
     assert gc.collect() == 0
+
+
+def test_readings_add_up(counted) -> None:
+    (site, metrics), (other, others) = counted(), counted()
+    site.server.set_gencb(lambda got, arg: got.send_reply(200, None, b"abc"))
+    other.server.set_gencb(lambda got, arg: got.send_reply(404, None, b"de"))
+    site.connect().get()
+    other.connect().ask(request("/", method="PUT", body=b"x"))
+    both = metrics.read() + others.read()
+    assert both.requests == {("GET", 2): 1, ("PUT", 4): 1}
+    assert (both.endings[Ending.WHOLE], both.endings[Ending.REFUSED]) == (2, 0)
+    assert (both.sent_bytes, both.received_bytes) == (5, 1)
+    assert (both.connections_total, both.connections_refused) == (2, 0)
+    assert both.holdings.connections == 2
+    assert sum(both.duration_counts) == 2
+    assert both.counters().holdings == Holdings(0, 0, 0, 0)
+    assert both.counters().requests == both.requests
+    assert both + MetricsReading() == both
+    shown = samples(both.to_text())
+    assert shown["requests_total", ("method", "GET"), ("status", "2xx")] == 1
+    assert shown["connections_open",] == 2

@@ -7,9 +7,11 @@ few additions when it is over.  What is a state and no count is read from the se
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, NamedTuple
+from operator import add
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from ...wire.status import Method, method_name
 from .observers import Ending
@@ -31,6 +33,8 @@ OTHER_METHOD: Final = "other"
 NO_METHOD: Final = "none"
 """Stands for the method of what never was a request."""
 
+Key = TypeVar("Key")
+
 _METHODS: Final = frozenset(name for method in Method if (name := method_name(method)))
 
 
@@ -45,6 +49,87 @@ class Holdings(NamedTuple):
     in_flight: int
     received_bytes: int
     unsent_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsReading:
+    """The counters of a server at a moment, or the sum of several servers', by `+`.
+
+    holdings: what is in hand then; the rest is as in ServerMetrics.  Without arguments it is that
+    of a server that nobody has been to.
+    """
+
+    holdings: Holdings = Holdings(0, 0, 0, 0)
+    connections_total: int = 0
+    connections_refused: int = 0
+    requests: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    endings: Mapping[Ending, int] = field(default_factory=lambda: dict.fromkeys(Ending, 0))
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    duration_counts: tuple[int, ...] = (0,) * (len(BUCKETS_S) + 1)
+    duration_sum_s: float = 0.0
+
+    def __add__(self, other: MetricsReading) -> MetricsReading:
+        return MetricsReading(
+            holdings=Holdings(*map(add, self.holdings, other.holdings)),
+            connections_total=self.connections_total + other.connections_total,
+            connections_refused=self.connections_refused + other.connections_refused,
+            requests=_sum_of(self.requests, other.requests),
+            endings=_sum_of(self.endings, other.endings),
+            sent_bytes=self.sent_bytes + other.sent_bytes,
+            received_bytes=self.received_bytes + other.received_bytes,
+            duration_counts=tuple(map(add, self.duration_counts, other.duration_counts)),
+            duration_sum_s=self.duration_sum_s + other.duration_sum_s,
+        )
+
+    def counters(self) -> MetricsReading:
+        """Return it with nothing in hand, as of a server that has ended."""
+        return replace(self, holdings=Holdings(0, 0, 0, 0))
+
+    def to_text(self) -> str:
+        """Return all of it in Prometheus's text format."""
+        now = self.holdings
+        requests = [
+            (f'method="{method}",status="{f"{status}xx" if status else "none"}"', count)
+            for (method, status), count in sorted(self.requests.items())
+        ]
+        endings = [
+            (f'ending="{ending.name.lower()}"', count) for ending, count in self.endings.items()
+        ]
+        held = [('what="received"', now.received_bytes), ('what="unsent"', now.unsent_bytes)]
+        lines = [
+            *_family("connections_open", "gauge", "Clients that are connected.", now.connections),
+            *_family("connections_total", "counter", "Clients that came.", self.connections_total),
+            *_family(
+                "connections_refused_total",
+                "counter",
+                "Clients that were turned away, because there were too many.",
+                self.connections_refused,
+            ),
+            *_family("requests_in_flight", "gauge", "Requests not answered yet.", now.in_flight),
+            *_family("requests_total", "counter", "Exchanges that are over.", requests),
+            *_family("endings_total", "counter", "Exchanges, by how they ended.", endings),
+            *_family(
+                "request_body_bytes_total", "counter", "Bytes of bodies in.", self.received_bytes
+            ),
+            *_family(
+                "response_body_bytes_total", "counter", "Bytes of bodies out.", self.sent_bytes
+            ),
+            *_family("held_bytes", "gauge", "Bytes in memory, by what they wait for.", held),
+            *self._histogram(),
+        ]
+        return "".join(f"{line}\n" for line in lines)
+
+    def _histogram(self) -> Iterable[str]:
+        name = "evsvc_http_request_duration_seconds"
+        yield f"# HELP {name} From a request's head to the end of its reply."
+        yield f"# TYPE {name} histogram"
+        bounds = [*map(repr, BUCKETS_S), "+Inf"]
+        totals = list(accumulate(self.duration_counts))
+        for bound, total in zip(bounds, totals, strict=True):
+            yield f'{name}_bucket{{le="{bound}"}} {total}'
+        yield f"{name}_sum {self.duration_sum_s!r}"
+        yield f"{name}_count {totals[-1]}"
 
 
 class ServerMetrics:
@@ -99,50 +184,23 @@ class ServerMetrics:
         """What the server has in hand now; looks at each of its connections."""
         return self._read_holdings()
 
+    def read(self) -> MetricsReading:
+        """Return all of it as it is now; looks at each of the server's connections."""
+        return MetricsReading(
+            holdings=self.holdings,
+            connections_total=self.connections_total,
+            connections_refused=self.connections_refused,
+            requests=dict(self.requests),
+            endings=dict(self.endings),
+            sent_bytes=self.sent_bytes,
+            received_bytes=self.received_bytes,
+            duration_counts=tuple(self.duration_counts),
+            duration_sum_s=self.duration_sum_s,
+        )
+
     def to_text(self) -> str:
         """Return all of it in Prometheus's text format."""
-        now = self.holdings
-        requests = [
-            (f'method="{method}",status="{f"{status}xx" if status else "none"}"', count)
-            for (method, status), count in sorted(self.requests.items())
-        ]
-        endings = [
-            (f'ending="{ending.name.lower()}"', count) for ending, count in self.endings.items()
-        ]
-        held = [('what="received"', now.received_bytes), ('what="unsent"', now.unsent_bytes)]
-        lines = [
-            *_family("connections_open", "gauge", "Clients that are connected.", now.connections),
-            *_family("connections_total", "counter", "Clients that came.", self.connections_total),
-            *_family(
-                "connections_refused_total",
-                "counter",
-                "Clients that were turned away, because there were too many.",
-                self.connections_refused,
-            ),
-            *_family("requests_in_flight", "gauge", "Requests not answered yet.", now.in_flight),
-            *_family("requests_total", "counter", "Exchanges that are over.", requests),
-            *_family("endings_total", "counter", "Exchanges, by how they ended.", endings),
-            *_family(
-                "request_body_bytes_total", "counter", "Bytes of bodies in.", self.received_bytes
-            ),
-            *_family(
-                "response_body_bytes_total", "counter", "Bytes of bodies out.", self.sent_bytes
-            ),
-            *_family("held_bytes", "gauge", "Bytes in memory, by what they wait for.", held),
-            *self._histogram(),
-        ]
-        return "".join(f"{line}\n" for line in lines)
-
-    def _histogram(self) -> Iterable[str]:
-        name = "evsvc_http_request_duration_seconds"
-        yield f"# HELP {name} From a request's head to the end of its reply."
-        yield f"# TYPE {name} histogram"
-        bounds = [*map(repr, BUCKETS_S), "+Inf"]
-        totals = list(accumulate(self.duration_counts))
-        for bound, total in zip(bounds, totals, strict=True):
-            yield f'{name}_bucket{{le="{bound}"}} {total}'
-        yield f"{name}_sum {self.duration_sum_s!r}"
-        yield f"{name}_count {totals[-1]}"
+        return self.read().to_text()
 
     def mount(self, server: HttpServer, path: str = "/metrics") -> None:
         """Have GET of `path` answered with `to_text`, on this server or another.
@@ -153,9 +211,18 @@ class ServerMetrics:
         server.set_cb(path, self._answer, methods=("GET",))
 
     def _answer(self, request: ServerRequest, arg: object) -> None:
-        request.output_headers.add("Content-Type", CONTENT_TYPE)
-        request.output_headers.add("Cache-Control", "no-store")
-        request.send_reply(200, None, self.to_text().encode())
+        send_page(request, self.read())
+
+
+def send_page(request: ServerRequest, reading: MetricsReading) -> None:
+    """Answer a request with the page of a reading."""
+    request.output_headers.add("Content-Type", CONTENT_TYPE)
+    request.output_headers.add("Cache-Control", "no-store")
+    request.send_reply(200, None, reading.to_text().encode())
+
+
+def _sum_of(one: Mapping[Key, int], other: Mapping[Key, int]) -> dict[Key, int]:
+    return {key: one.get(key, 0) + other.get(key, 0) for key in {**one, **other}}
 
 
 def _family(
