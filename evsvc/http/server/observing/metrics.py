@@ -51,6 +51,9 @@ class Holdings(NamedTuple):
     unsent_bytes: int
 
 
+_NOTHING_HELD: Final = Holdings(0, 0, 0, 0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsReading:
     """The counters of a server at a moment, or the sum of several servers', by `+`.
@@ -59,7 +62,7 @@ class MetricsReading:
     of a server that nobody has been to.
     """
 
-    holdings: Holdings = Holdings(0, 0, 0, 0)
+    holdings: Holdings = _NOTHING_HELD
     connections_total: int = 0
     connections_refused: int = 0
     requests: Mapping[tuple[str, int], int] = field(default_factory=dict)
@@ -84,7 +87,7 @@ class MetricsReading:
 
     def counters(self) -> MetricsReading:
         """Return it with nothing in hand, as of a server that has ended."""
-        return replace(self, holdings=Holdings(0, 0, 0, 0))
+        return replace(self, holdings=_NOTHING_HELD)
 
     def to_text(self) -> str:
         """Return all of it in Prometheus's text format."""
