@@ -40,6 +40,9 @@ class Forkable(Protocol):
     def part(self) -> None:
         """Let go of what the parent has, too."""
 
+    def in_loop_thread(self) -> bool:
+        """Whether this thread runs its loop."""
+
 
 class PartedBackend:
     """What a base has in a forked child in place of the parent's backend, which it closes."""
@@ -96,6 +99,11 @@ def part_at_fork(base: Forkable) -> None:
 def leave_at_fork(base: Forkable) -> None:
     """Forget what `part_at_fork` was told."""
     _open_bases.discard(base)
+
+
+def runs_in_a_loop() -> bool:
+    """Whether this thread is inside the loop of a base, so that a child would be, too."""
+    return any(base.in_loop_thread() for base in tuple(_open_bases))
 
 
 def _before_fork() -> None:
