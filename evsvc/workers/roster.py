@@ -36,6 +36,9 @@ MAX_DOUBLINGS: Final = 32
 """Of the back-off: more would leave the range of numbers long after any sensible bound."""
 
 
+_NEVER: Final = (inf, "")
+
+
 class Action(enum.Enum):
     """What is to be done with a process."""
 
@@ -47,16 +50,37 @@ class Action(enum.Enum):
 class Member:
     """One process, from before its start to behind its end.
 
-    number: that of its slot, from 0.  kill_at: when it is to be killed.
+    number: that of its slot, from 0.
     """
 
-    __slots__ = ("kill_at", "number", "phase", "started_at")
+    __slots__ = ("_limit", "_sentence", "number", "phase", "started_at")
 
-    def __init__(self, number: int, started_at: float, kill_at: float) -> None:
+    def __init__(self, number: int, started_at: float) -> None:
         self.number = number
         self.phase = Phase.STARTING
         self.started_at = started_at
-        self.kill_at = kill_at
+        self._limit = _NEVER  # of its phase
+        self._sentence = _NEVER  # for what it has done
+
+    @property
+    def kill_at(self) -> float:
+        """When it is to be killed, if it has not ended by then."""
+        return min(self._limit, self._sentence)[0]
+
+    def limit(self, at: float, why: str) -> None:
+        """Have it killed when its phase has not ended by then; `inf` is for never."""
+        self._limit = at, why
+
+    def kill(self, at: float, why: str) -> None:
+        """Have it killed at a time, whatever phase it is in; an earlier time stays."""
+        if self.phase is not Phase.KILLED:
+            self._sentence = min(self._sentence, (at, why))
+
+    def killed(self) -> None:
+        """Be killed now."""
+        logger.error("worker %d is killed: %s", self.number, min(self._limit, self._sentence)[1])
+        self.step(Step.KILL)
+        self._limit = self._sentence = _NEVER
 
     def step(self, step: Step) -> None:
         """Go on to another phase."""
@@ -135,7 +159,7 @@ class Roster:
         member.step(Step.READY)
         if member.phase is not Phase.SERVING:
             return
-        member.kill_at = inf
+        member.limit(*_NEVER)
         self._was_ready = True
         slot = self._slots[member.number]
         if member is slot.successor:
@@ -179,12 +203,7 @@ class Roster:
         """Do as `stop`, and wait for nobody."""
         self.stop()
         for member in self.members():
-            self.kill(member, now)
-
-    def kill(self, member: Member, at: float) -> None:
-        """Have a worker killed that cannot be relied on, unless it has ended by then."""
-        if member.phase is not Phase.KILLED:
-            member.kill_at = min(at, member.kill_at)
+            member.kill(now, "all are to end at once")
 
     def due(self, now: float) -> list[Order]:
         """Return what is to be done now; the roster takes it as done."""
@@ -223,22 +242,19 @@ class Roster:
         return self._slots if self._was_ready else self._slots[:1]
 
     def _new_member(self, number: int, now: float) -> Member:
-        return Member(number, now, now + self._options.start_s)
+        member = Member(number, now)
+        member.limit(now + self._options.start_s, "its setup takes too long")
+        return member
 
     def _stop(self, member: Member, now: float) -> Order:
         member.step(Step.STOP)
-        member.kill_at = now + self._options.stop_s + self._options.kill_s
+        member.limit(now + self._options.stop_s + self._options.kill_s, "its stop takes too long")
         return Order(Action.STOP, member)
 
     def _kill(self, member: Member) -> Order:
-        if member.phase is Phase.STARTING:
-            logger.error("worker %d: its setup takes too long", member.number)
-        elif member.phase is Phase.STOPPING:
-            logger.error("worker %d: its stop takes too long", member.number)
         if self.is_stopping:
             self.exit_code = self.exit_code or CUT_OFF
-        member.step(Step.KILL)
-        member.kill_at = inf
+        member.killed()
         return Order(Action.KILL, member)
 
     def _count_death(self, slot: _Slot, now: float, was_quick: bool) -> None:

@@ -330,11 +330,10 @@ class Supervisor(Closing):
             self._misbehaves(process, why)
         else:  # its process is about to end, as a rule
             at = self._base.gettime_monotonic() + self._options.kill_s
-            self._roster.kill(process.member, at)
+            process.member.kill(at, "it cannot be talked to")
 
     def _misbehaves(self, process: _Process, why: str) -> None:
-        logger.error("%s is killed: %s", process, why)
-        self._roster.kill(process.member, self._base.gettime_monotonic())
+        process.member.kill(self._base.gettime_monotonic(), why)
 
     def _tell_counts(self) -> None:
         """Ask for counters, and send the sum to who wants it."""
