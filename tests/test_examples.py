@@ -842,3 +842,24 @@ def test_becat_says_when_nobody_listens() -> None:
         done = run("becat.py", "127.0.0.1", str(port))
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"becat\.py: .*refused\n", done.stderr)
+
+
+def test_workers_are_replaced_while_clients_go_on_asking() -> None:
+    with example_url("workers.py", "0", "2") as (line, process):
+        url = line.partition(" ")[0]
+
+        def ask() -> str:
+            with urllib.request.urlopen(url, timeout=20) as reply:
+                text: str = reply.read().decode()
+            return text
+
+        first = ask()
+        process.send_signal(signal.SIGHUP)
+        while ask() == first:
+            pass
+        while "the rolling restart is over" not in next_line(process, process.stderr):
+            pass
+        with urllib.request.urlopen(f"{url}metrics", timeout=20) as reply:
+            assert b"evsvc_http_requests_total" in reply.read()
+        process.terminate()
+        assert process.wait(30) == 0

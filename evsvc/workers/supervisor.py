@@ -191,7 +191,7 @@ class Supervisor(Closing):
         while True:
             self._carry_out()
             self._tell_counts()
-            self._tell_systemd()
+            self._tell_progress()
             if roster.is_over:
                 return
             deadline = roster.next_deadline()
@@ -356,8 +356,8 @@ class Supervisor(Closing):
     def _on_counts_late(self, fd: int, what: int, arg: object) -> None:
         self._counts_are_late = True
 
-    def _tell_systemd(self) -> None:
-        """Tell of what has changed since the last time."""
+    def _tell_progress(self) -> None:
+        """Tell the log, and systemd, of what has changed since the last time."""
         roster, notifier = self._roster, self._notifier
         assert notifier is not None
         if roster.is_stopping:
@@ -365,12 +365,14 @@ class Supervisor(Closing):
         status = f"{self.workers} workers"
         if not self._was_up and roster.serving >= self.workers:
             self._was_up = True
+            logger.info("all workers are ready")
             notifier.ready(status)
         if roster.is_reloading != self._was_reloading:
             self._was_reloading = roster.is_reloading
             if roster.is_reloading:
                 notifier.reloading()
             else:
+                logger.info("the rolling restart is over")
                 notifier.ready(status)
 
 
