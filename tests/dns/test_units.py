@@ -224,6 +224,8 @@ def test_when_all_are_down_they_are_asked_in_every_round() -> None:
         pool.mark_down(server, 0.0)
     assert [line(pool), line(pool, 1)] == [[0, 1]] * 2
     assert line(make_pool(0)) == []
+    empty = make_pool(0, rotate=True)
+    assert [line(empty), line(empty)] == [[], []]
 
 
 def test_rotate_begins_each_question_at_another_nameserver() -> None:
@@ -282,7 +284,8 @@ def test_a_nameserver_is_added_once_and_up_to_the_limit() -> None:
 
 def test_ids_are_unused_and_never_ffff() -> None:
     taken = set(range(65536)) - {7, 0xFFFF}
-    assert choose_id(taken) == 7
+    query_id, noise = choose_id(taken, 3)
+    assert (query_id, len(noise)) == (7, 3)
 
 
 def test_a_message_is_taken_when_it_is_complete() -> None:

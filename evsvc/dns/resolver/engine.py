@@ -6,8 +6,8 @@ questions are asked once, and all who wait get the one answer.  Probes of namese
 take no place.
 
 Invariants
-    * Answers are told from posted calls only, never from inside the engine; so nothing changes
-      under the engine's feet.
+    * Answers are told from posted calls, but for the first that a packet brings, which is told
+      when the engine is done with the packet; so nothing changes under the engine's feet.
     * A ticket is answered exactly once, unless it leaves, or `close(fail_requests=False)` drops it.
     * A question that is done holds no socket, no timer and no id.
 
@@ -34,8 +34,8 @@ from ..errors import (
     DNS_ERR_SYSTEM,
 )
 from ..options import MIN_UDP_BYTES
-from ..wire.names import domain_name
-from ..wire.replies import Query, Question, parse_reply
+from ..wire.names import LOCALHOST_ENDING, domain_name
+from ..wire.replies import Query, Question, QuestionKey, parse_reply
 from .answer import Answer, answer_at_home
 from .cache import AnswerCache
 from .flight import Done, Flight, FlightKey, FlightState, Sent, Ticket, Way
@@ -60,21 +60,23 @@ class LookupEngine:
     """The questions of one resolver, and the nameservers that they go to.
 
     lazy: probe only while there are questions, so that an idle resolver never keeps a loop alive.
+    closed: whether `close` was called;  silent: and without a word to those who wait.
     """
 
     __slots__ = (
-        "_closed",
         "_flights",
         "_ids",
+        "_keeps_answers",
         "_lazy",
         "_options",
         "_places_taken",
         "_probe_timer",
         "_probes",
         "_pumping",
-        "_silent",
         "_suspended",
+        "_takes_packet",
         "_tickets",
+        "_told",
         "_transports",
         "_wait_over_at",
         "_wait_timer",
@@ -82,7 +84,9 @@ class LookupEngine:
         "_waits",
         "base",
         "cache",
+        "closed",
         "pool",
+        "silent",
     )
 
     def __init__(self, base: EventBase, options: ResolverOptions, *, lazy: bool) -> None:
@@ -91,6 +95,7 @@ class LookupEngine:
         self.cache = AnswerCache(
             options.cache_entries, options.max_ttl_s, options.max_negative_ttl_s, options.stale_s
         )
+        self._keeps_answers = options.cache_entries > 0
         self._options = options
         self._lazy = lazy
         self._flights: dict[FlightKey, Flight] = {}
@@ -102,8 +107,10 @@ class LookupEngine:
         self._places_taken = 0
         self._pumping = False
         self._suspended = False
-        self._closed = False
-        self._silent = False
+        self.closed = False
+        self.silent = False
+        self._takes_packet = False
+        self._told: tuple[Ticket, Answer] | None = None
         self._probe_timer = base.timer(self._on_probe_time)
         self._waits = Waits()
         self._wait_timer = base.timer(self._on_wait_over)
@@ -121,16 +128,6 @@ class LookupEngine:
         self._pump()
 
     @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._closed
-
-    @property
-    def silent(self) -> bool:
-        """Whether it was closed without a word to those who wait."""
-        return self._silent
-
-    @property
     def room(self) -> int:
         """How many more questions may be asked."""
         return self._options.max_inflight + self._options.max_waiting - self._tickets
@@ -144,10 +141,11 @@ class LookupEngine:
         DNS_ERR_SERVERFAILED; while suspended, the question waits; when closed, DNS_ERR_SHUTDOWN.
         It is the caller's to keep to `room`.
         """
-        if self._closed:
+        if self.closed:
             return Answer(DNS_ERR_SHUTDOWN)
-        known = answer_at_home(question)
-        if known is None and not fresh:
+        name = question.key[0]
+        known = answer_at_home(question) if name.endswith(LOCALHOST_ENDING) else None
+        if known is None and self._keeps_answers and not fresh:
             known = self.cache.get(question.key, self.base.now)
             if known is not None and self._options.prefetch:
                 self._prefetch(question, way)
@@ -245,10 +243,10 @@ class LookupEngine:
 
     def close(self, fail_requests: bool) -> None:
         """End all questions, with DNS_ERR_SHUTDOWN from the loop or without a word."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
-        self._silent = not fail_requests
+        self.closed = True
+        self.silent = not fail_requests
         self._close_transports()
         unfinished = [*self._flights.values(), *self._probes]
         for flight in unfinished:
@@ -265,7 +263,7 @@ class LookupEngine:
         Launching may fail at once and free the place again, which calls this anew; the flag turns
         that recursion into a turn of the loop.
         """
-        if self._pumping or self._suspended or self._closed:
+        if not self._waiting or self._pumping or self._suspended or self.closed:
             return
         self._pumping = True
         try:
@@ -282,26 +280,35 @@ class LookupEngine:
         self._release(flight)
         server = flight.probed
         if server is None:
-            key, now = flight.question.key, self.base.now
-            self.cache.put(key, answer, now)
-            if not answer.is_known and self._options.stale_s:
-                answer = self.cache.get_stale(key, now) or answer
+            if self._keeps_answers:
+                answer = self._keep(flight.question.key, answer)
             self._tell(flight, answer)
         elif server in self.pool.servers and not server.up:
             self.pool.note_failed_probe(server, self.base.now)
             self._plan_probe()
         self._pump()
 
+    def _keep(self, key: QuestionKey, answer: Answer) -> Answer:
+        """Put an answer into the cache; return a stale one from there in place of a failure."""
+        now = self.base.now
+        self.cache.put(key, answer, now)
+        if not answer.is_known and self._options.stale_s:
+            return self.cache.get_stale(key, now) or answer
+        return answer
+
     def _tell(self, flight: Flight, answer: Answer) -> None:
-        """Post the answer to each that waits, so that what one call raises stops no other."""
+        """Have the answer told to each that waits, so that what one call raises stops no other."""
         waiters, flight.waiters = flight.waiters, {}
         self._tickets -= len(waiters)
         for ticket in waiters:
-            self.base.post(self._deliver, ticket, answer)
+            if self._takes_packet and self._told is None:
+                self._told = ticket, answer
+            else:
+                self.base.post(self._deliver, ticket, answer)
 
     def _deliver(self, ticket: Ticket, answer: Answer) -> None:
         done, ticket.done = ticket.done, None
-        if done is not None and not self._silent:
+        if done is not None and not self.silent:
             done(ticket.flight.question, answer)
 
     def _release(self, flight: Flight) -> None:
@@ -322,8 +329,7 @@ class LookupEngine:
         """Give back the sockets and the ids of a question's queries."""
         while flight.sent:
             self._drop(flight, next(iter(flight.sent)))
-        self._waits.stop(flight)
-        if not self._waits and not self._closed:
+        if self._waits.stop(flight) and not self.closed:
             self._wait_timer.delete()
 
     def _drop(self, flight: Flight, server: Nameserver) -> None:
@@ -346,17 +352,17 @@ class LookupEngine:
         server = flight.resolution.server
         assert server is not None
         over_udp = not flight.resolution.over_tcp and server.maker is None
-        transport = self._transport(server, over_udp)
+        transport = self._transports.get((server, over_udp)) or self._reach(server, over_udp)
+        edns_udp_bytes = self._options.edns_udp_bytes if server.wants_edns else MIN_UDP_BYTES
         sent = flight.sent.get(server)
-        with_edns = server.wants_edns and self._options.edns_udp_bytes > MIN_UDP_BYTES
-        if sent is not None and sent.query.has_edns is not with_edns:
+        if sent is not None and (
+            sent.transport is not transport or sent.query.edns_udp_bytes != edns_udp_bytes
+        ):
             self._drop(flight, server)  # perhaps it was the EDNS that it did not answer
             sent = None
-        if sent is None or sent.transport is not transport:
-            self._drop(flight, server)
-            query = self._new_query(flight, server)
-            sent = Sent(flight, server, transport, query, over_udp=over_udp)
-            flight.sent[server] = sent
+        if sent is None:
+            query = self._new_query(flight, server, edns_udp_bytes)
+            flight.sent[server] = sent = Sent(flight, server, transport, query, over_udp)
         try:
             transport.send(sent)
         except OSError as exc:
@@ -379,32 +385,41 @@ class LookupEngine:
             self._wait_timer.add(timeout_s)
         return True
 
-    def _new_query(self, flight: Flight, server: Nameserver) -> Query:
-        options = self._options
-        query_id = choose_id(self._ids)
-        self._ids.add(query_id)
-        question = flight.resolution.question
+    def _new_query(self, flight: Flight, server: Nameserver, edns_udp_bytes: int) -> Query:
+        options, question = self._options, flight.resolution.question
         exact = options.randomize_case and server.maker is None and not server.changes_letters
+        query_id, noise = choose_id(self._ids, len(question.name.wire) if exact else 0)
+        self._ids.add(query_id)
         return Query(
             question,
             query_id,
-            exact=exact,
-            edns_udp_bytes=options.edns_udp_bytes if server.wants_edns else MIN_UDP_BYTES,
+            noise=noise,
+            edns_udp_bytes=edns_udp_bytes,
             authentic=options.trust_ad,
         )
 
-    def _transport(self, server: Nameserver, over_udp: bool) -> Transport:
-        key = server, over_udp
-        transport = self._transports.get(key)
-        if transport is None:
-            maker: TransportMaker = UdpTransport if over_udp else TcpTransport
-            maker = server.maker or maker
-            transport = maker(self.base, server, self._options, self._on_packet, self._on_lost)
-            self._transports[key] = transport
+    def _reach(self, server: Nameserver, over_udp: bool) -> Transport:
+        maker: TransportMaker = UdpTransport if over_udp else TcpTransport
+        maker = server.maker or maker
+        transport = maker(self.base, server, self._options, self._on_packet, self._on_lost)
+        self._transports[server, over_udp] = transport
         return transport
 
     def _on_packet(self, sent: Sent, packet: bytes) -> bool:
-        """Take what came from a nameserver; return True when it was a reply to the query."""
+        """Take what came from a nameserver, and tell the answer if it is one.
+
+        Return True when it was a reply to the query.
+        """
+        self._takes_packet = not self._pumping  # else it comes from inside of `ask`
+        try:
+            return self._take_packet(sent, packet)
+        finally:
+            self._takes_packet = False
+            told, self._told = self._told, None
+            if told is not None:
+                self._deliver(*told)
+
+    def _take_packet(self, sent: Sent, packet: bytes) -> bool:
         flight, server, resolution = sent.flight, sent.server, sent.flight.resolution
         reply = parse_reply(packet, sent.query, resolution.max_links)
         if reply is None:
@@ -420,9 +435,7 @@ class LookupEngine:
                 self._repeat(flight)
                 return True
             server.changes_letters = True  # nobody forges over TCP
-        was_up = server.up
-        self.pool.note_answer(server)
-        if not was_up:
+        if self.pool.note_answer(server):
             self._plan_probe()
         server.note_edns_answer(sent.query.has_edns)
         step = resolution.take_reply(server, reply, had_edns=sent.query.has_edns)
@@ -464,7 +477,7 @@ class LookupEngine:
         while (flight := self._waits.pop_due(now)) is not None:
             self._on_timeout(flight)
         due_at = self._waits.next_due()
-        if due_at is not None and not self._closed:
+        if due_at is not None and not self.closed:
             self._wait_over_at = due_at
             self._wait_timer.add(max(due_at - self.base.now, 0.0))
 
@@ -517,7 +530,7 @@ class LookupEngine:
 
     def _plan_probe(self) -> None:
         """Set the one probe timer to the earliest probe that is due."""
-        if self._closed:
+        if self.closed:
             return
         due_at = self.pool.next_probe_at()
         if due_at is None or (self._lazy and not self._flights):

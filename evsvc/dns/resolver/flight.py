@@ -89,7 +89,6 @@ class Sent:
         server: Nameserver,
         transport: Transport,
         query: Query,
-        *,
         over_udp: bool,
     ) -> None:
         self.flight = flight

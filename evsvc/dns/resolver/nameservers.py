@@ -167,19 +167,26 @@ class NameserverPool:
 
     def _round(self, first: int, number: int) -> list[Nameserver]:
         """Those that are up; the others once, last, lest a name that only they know is lost."""
-        count = len(self.servers)
-        line = [self.servers[(first + step) % count] for step in range(count)]
+        line = self.servers
+        if first:
+            begin = first % max(len(line), 1)
+            line = line[begin:] + line[:begin]
         up = [server for server in line if server.up]
-        if up and number > 0:
+        if len(up) == len(line) or (up and number > 0):
             return up
         return up + [server for server in line if not server.up]
 
-    def note_answer(self, server: Nameserver) -> None:
-        """The nameserver said something, whatever it was: it is up, and need not be probed."""
+    def note_answer(self, server: Nameserver) -> bool:
+        """The nameserver said something, whatever it was: it is up, and need not be probed.
+
+        Tell whether it was down.
+        """
+        was_down = not server.up
         server.up = True
         server.timeouts = 0
         server.failed_probes = 0
         server.probe_at = None
+        return was_down
 
     def note_timeout(self, server: Nameserver, now: float) -> bool:
         """Count a timeout; tell whether it was the one too many that marks the server down."""
@@ -225,12 +232,13 @@ class NameserverPool:
         return due
 
 
-def choose_id(taken: Container[int]) -> int:
-    """Return an unpredictable query id that is not in `taken`, and never 0xFFFF.
+def choose_id(taken: Container[int], size: int = 0) -> tuple[int, bytes]:
+    """Return an unpredictable query id that is not in `taken`, never 0xFFFF, and `size` such bytes.
 
     `taken` must leave some free: lookups on the wire are limited to 65000.
     """
     while True:
-        query_id = int.from_bytes(os.urandom(2), "big")
+        noise = os.urandom(2 + size)  # a system call, so once for both
+        query_id = noise[0] << 8 | noise[1]
         if query_id != _UNUSED_ID and query_id not in taken:
-            return query_id
+            return query_id, noise[2:]

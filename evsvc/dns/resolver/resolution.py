@@ -60,7 +60,8 @@ class Resolution:
     """The state of one question.
 
     question: what to ask now, the target of an alias in its turn;  server, over_tcp: whom, and
-    how;  answer: the outcome once a step was DONE, or `next_server` had none.
+    how;  max_links: how many CNAME records may still be followed;  answer: the outcome once a step
+    was DONE, or `next_server` had none.
     """
 
     __slots__ = (
@@ -75,6 +76,7 @@ class Resolution:
         "_unwilling",
         "_use_vc",
         "answer",
+        "max_links",
         "over_tcp",
         "question",
         "server",
@@ -95,6 +97,7 @@ class Resolution:
         self._use_vc = use_vc or options.use_vc
         self._ignore_tc = ignore_tc or options.ignore_tc
         self._aliases = 0
+        self.max_links = options.cname_links
         self._ttl_s: int | None = None
         self.restart()
 
@@ -108,11 +111,6 @@ class Resolution:
         self.over_tcp = False
         self.answer = _NOBODY_ANSWERED
 
-    @property
-    def max_links(self) -> int:
-        """How many CNAME records may still be followed."""
-        return self._options.cname_links - self._aliases
-
     def next_server(self) -> bool:
         """Go to the nameserver that is asked next; False when the rounds are over."""
         self._doubted = None
@@ -124,11 +122,11 @@ class Resolution:
                     return True
             if self._rounds == self._options.attempts:
                 return False
-            willing = [each for each in self._plan(self._rounds) if each not in self._unwilling]
-            if not willing:
+            line = self._plan(self._rounds)
+            if self._unwilling.issuperset(line):
                 return False
             self._rounds += 1
-            self._line = iter(willing)
+            self._line = iter(line)
 
     def take_loss(self) -> Step:
         """No reply came in time, or the nameserver cannot be reached."""
@@ -180,21 +178,21 @@ class Resolution:
             if reply.links > self.max_links:
                 return self._finish(Answer(DNS_ERR_NODATA))
             self._aliases += reply.links
+            self.max_links -= reply.links
             self.question = Question(name, self.question.rdtype)
             self.restart()
             return Step.AGAIN
         authentic = self._options.trust_ad and reply.authentic
-        return self._finish(
-            Answer(
-                reply.result,
-                reply.records,
-                self._ttl_s,
-                name.text,
-                is_alias,
-                authentic,
-                soa=reply.soa,
-            )
+        self.answer = Answer(
+            reply.result,
+            reply.records,
+            self._ttl_s,
+            name.text,
+            is_alias,
+            authentic,
+            soa=reply.soa,
         )
+        return Step.DONE
 
     def _finish(self, answer: Answer) -> Step:
         self.answer = answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import math
 import socket
 import ssl
 from collections.abc import Callable, Iterable
@@ -81,6 +82,7 @@ QueryCallback = Callable[[Answer, Any], object]
 
 _KNOWN_BASE_FLAGS = int(sum(BaseFlag))
 _KNOWN_QUERY_FLAGS = int(sum(QueryFlag))
+FILES_INTERVAL_S = 1.0
 _DEFAULT_NAMESERVER: SocketAddress = ("127.0.0.1", 53)
 
 
@@ -105,6 +107,7 @@ class Resolver(Closing):
         "_engine",
         "_hosts_filename",
         "_hosts_files",
+        "_look_at",
         "_own_options",
         "_resolv_conf",
         "_resolv_conf_classes",
@@ -132,6 +135,7 @@ class Resolver(Closing):
         self._resolv_conf_classes = 0
         self._hosts_files = FollowedFiles()
         self._conf_files = FollowedFiles()
+        self._look_at = -math.inf
         self._own_options = options
         self._search: list[DomainName] = []
         lazy = bool(flags & EVDNS_BASE_DISABLE_WHEN_INACTIVE)
@@ -333,14 +337,15 @@ class Resolver(Closing):
             log.warning("ignored in resolv.conf: %s", exc)
 
     def _follow_files(self) -> None:
-        """Read the files again that have changed, looked at once a second at most."""
-        if not self.options.follow_files:
-            return
+        """Read the files again that have changed, looked at on use, once a second at most."""
         now = self._base.now
-        if self._resolv_conf is not None and self._conf_files.changed(now):
+        if now < self._look_at or not self.options.follow_files:
+            return
+        self._look_at = now + FILES_INTERVAL_S
+        if self._resolv_conf is not None and self._conf_files.changed():
             log.info("%s has changed", self._resolv_conf)
             self.resolv_conf_parse(self._resolv_conf_classes, self._resolv_conf)
-        if self._hosts_files.changed(now):
+        if self._hosts_files.changed():
             self._addrinfo.hosts.clear()
             for filename in self._hosts_files:
                 self._load_hosts_or_warn(filename)
@@ -535,11 +540,11 @@ class Resolver(Closing):
         )
 
     def _candidates(self, name: str, flags: int) -> list[DomainName]:
-        if not self._engine.closed:
-            self._follow_files()
+        self._require_open()
+        self._follow_files()
         if flags and flags & QueryFlag.DNS_QUERY_NO_SEARCH:
             return [domain_name(name)]
-        return list_candidates(name, self._search, self.options.ndots)
+        return list_candidates(name, self._search, self._engine.options.ndots)
 
     def _resolve(
         self,

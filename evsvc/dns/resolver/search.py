@@ -250,7 +250,8 @@ class Search:
             return
         self._tickets.pop(kind, None)
         self._answers[kind] = answer
-        self._ask()
+        if self._wish.one_by_one:
+            self._ask()
         if self._tickets:
             self._set_timer()
             return

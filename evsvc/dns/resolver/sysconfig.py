@@ -81,17 +81,12 @@ def read_file(filename: str, limit_bytes: int) -> str:
 
 
 class FollowedFiles:
-    """The files that a resolver goes by, looked at again on use, at most once in `interval_s`.
+    """Files that a resolver goes by, and how they were when they were read."""
 
-    Reads no clock: monotonic seconds are passed in by the caller.
-    """
+    __slots__ = ("_stamps",)
 
-    __slots__ = ("_looked_at", "_stamps", "interval_s")
-
-    def __init__(self, interval_s: float = 1.0) -> None:
-        self.interval_s = interval_s
+    def __init__(self) -> None:
         self._stamps: dict[str, tuple[int, ...]] = {}
-        self._looked_at = -interval_s
 
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._stamps))
@@ -100,14 +95,11 @@ class FollowedFiles:
         """Note how a file is now; call it before the file is read, so that no change is lost."""
         self._stamps[filename] = _stamp(filename)
 
-    def changed(self, now: float) -> list[str]:
+    def changed(self) -> list[str]:
         """Return which files have changed since they were noted, and note them as they are now.
 
         What a file said that is no more there stays in force.
         """
-        if now - self._looked_at < self.interval_s:
-            return []
-        self._looked_at = now
         found = [name for name, stamp in self._stamps.items() if _stamp(name) not in ((), stamp)]
         for name in found:
             self.follow(name)

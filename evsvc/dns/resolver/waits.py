@@ -21,9 +21,6 @@ class Waits:
         self._due: dict[Flight, float] = {}
         self._latest = 0.0
 
-    def __len__(self) -> int:
-        return len(self._due)
-
     def start(self, flight: Flight, due_at: float) -> None:
         """Have a question wait until `due_at`, and no longer until an earlier one."""
         due = self._due
@@ -34,9 +31,10 @@ class Waits:
         else:  # waits have become shorter meanwhile
             self._due = dict(sorted(due.items(), key=_due_at))
 
-    def stop(self, flight: Flight) -> None:
-        """Have a question wait no more; does nothing for one that does not."""
+    def stop(self, flight: Flight) -> bool:
+        """Have a question wait no more, if it does; tell whether none waits now."""
         self._due.pop(flight, None)
+        return not self._due
 
     def next_due(self) -> float | None:
         """Return the moment at which the first is due, None when nobody waits."""

@@ -7,7 +7,6 @@ with an underscore too.
 
 from __future__ import annotations
 
-import os
 import re
 from typing import NamedTuple
 
@@ -113,12 +112,13 @@ def name_to_text(name: dns.name.Name) -> str:
     return name.to_text(omit_final_dot=True)
 
 
-_LOCALHOST = b"\x09localhost\0"
+LOCALHOST_ENDING = b"\x09localhost\0"
+"""With this the bytes of localhost and of all names below it end, in lower case; few others do."""
 
 
 def is_localhost(wire: bytes) -> bool:
     """Return True when a name's bytes are those of localhost or below (RFC 6761 section 6.3)."""
-    if wire[-len(_LOCALHOST) :].lower() != _LOCALHOST:
+    if not wire.lower().endswith(LOCALHOST_ENDING):
         return False
     return labels_of(wire)[-2].lower() == b"localhost"  # and no longer label that ends so
 
@@ -140,15 +140,14 @@ def labels_of(wire: bytes) -> list[bytes]:
 _CASE_BIT = bytes(0x20 if chr(byte).isalpha() and byte < 0x80 else 0 for byte in range(256))
 
 
-def randomize_case(wire: bytes) -> bytes:
+def randomize_case(wire: bytes, noise: bytes) -> bytes:
     """Return a name's bytes with each letter in upper or lower case by chance (0x20).
 
-    The lengths of labels are below the first letter, so they stay as they are.
+    noise: unpredictable bytes, as many.  The lengths of labels are below the first letter, so they
+    stay as they are.
     """
-    size = len(wire)
-    flips = int.from_bytes(os.urandom(size), "big")
-    flips &= int.from_bytes(wire.translate(_CASE_BIT), "big")
-    return (int.from_bytes(wire, "big") ^ flips).to_bytes(size, "big")
+    flips = int.from_bytes(noise, "big") & int.from_bytes(wire.translate(_CASE_BIT), "big")
+    return (int.from_bytes(wire, "big") ^ flips).to_bytes(len(wire), "big")
 
 
 def restore_case(name: dns.name.Name, asked: dns.name.Name, plain: dns.name.Name) -> dns.name.Name:

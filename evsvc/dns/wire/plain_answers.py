@@ -23,8 +23,28 @@ _MAX_NAME_BYTES = 255
 _HEAD = struct.Struct("!5H")
 _RECORD = struct.Struct("!HHHIH")
 _OPT_RECORD = struct.Struct("!BHHIH")
-_ADDRESS_BYTES = {_A: 4, _AAAA: 16}
-_FAMILIES = {_A: socket.AF_INET, _AAAA: socket.AF_INET6}
+_MAX_TTL_S = 0x7FFFFFFF
+
+
+class _AddressKind:
+    """A type of records with an address.
+
+    head: owner, type and class of each;  layout: head, TTL, length and data.
+    """
+
+    __slots__ = ("family", "head", "layout", "size")
+
+    def __init__(self, rdtype: int, size: int, family: int) -> None:
+        self.family = family
+        self.size = size
+        self.head = struct.pack("!HHH", _OWN_NAME, rdtype, _IN)
+        self.layout = struct.Struct(f"!6sIH{size}s")
+
+
+_ADDRESSES = {
+    _A: _AddressKind(_A, 4, socket.AF_INET),
+    _AAAA: _AddressKind(_AAAA, 16, socket.AF_INET6),
+}
 
 
 class PlainAnswer(NamedTuple):
@@ -51,21 +71,46 @@ def read_plain_answer(packet: bytes, asked: bytes, rdtype: int) -> PlainAnswer |
     flags, questions, answers, authorities, additional = _HEAD.unpack_from(packet, 2)
     if flags & _MUST_BE_QR != _QR or questions != 1 or not answers or authorities:
         return None
+    addresses: Sequence[str] = ()
+    names: Sequence[tuple[bytes, ...]] = ()
     try:
-        found, ttl_s, end = _read_records(packet, end, answers, rdtype)
-        if additional and (additional > 1 or not _is_plain_opt(packet, end)):
-            return None
         if rdtype in _NAMED:
+            found, ttl_s, end = _read_records(packet, end, answers, rdtype)
             names = [_read_name(packet, at, at + length) for at, length in found]
             if len(names) > 1 and (rdtype == _CNAME or len(set(map(_lowered, names))) < len(names)):
                 return None
-            return PlainAnswer(ttl_s, bool(flags & _AD), (), names)
-        addresses = [_read_address(packet[at : at + length], rdtype) for at, length in found]
-    except (ValueError, IndexError, struct.error):
+        else:
+            addresses, ttl_s, end = _read_addresses(packet, end, answers, _ADDRESSES[rdtype])
+            if len(addresses) > 1 and len(set(addresses)) < len(addresses):
+                return None
+        if additional and (additional > 1 or not _is_plain_opt(packet, end)):
+            return None
+    except (ValueError, LookupError, struct.error):
         return None
-    if len(addresses) > 1 and len(set(addresses)) < len(addresses):
-        return None
-    return PlainAnswer(ttl_s, bool(flags & _AD), addresses, ())
+    return PlainAnswer(ttl_s, bool(flags & _AD), addresses, names)
+
+
+def _read_addresses(
+    packet: bytes, at: int, count: int, kind: _AddressKind
+) -> tuple[list[str], int, int]:
+    """Return the addresses of all records, the shortest TTL, and where the section ends.
+
+    Raises ValueError or struct.error for what is not ordinary.
+    """
+    end = at + kind.layout.size * count
+    least = _MAX_TTL_S
+    addresses = []
+    for head, ttl, length, data in kind.layout.iter_unpack(packet[at:end]):
+        if head != kind.head or length != kind.size or ttl > _MAX_TTL_S:
+            raise ValueError(head)
+        if ttl < least:
+            least = ttl
+        if kind.family == socket.AF_INET6 and data.startswith(bytes(8)):
+            raise ValueError(data)  # systems do not agree how such an address is written
+        addresses.append(socket.inet_ntop(kind.family, data))
+    if len(addresses) != count:
+        raise ValueError(end)
+    return addresses, least, end
 
 
 def _read_records(
@@ -77,12 +122,12 @@ def _read_records(
     """
     size = len(packet)
     unpack = _RECORD.unpack_from
-    least = 0x7FFFFFFF
+    least = _MAX_TTL_S
     found = []
     for _ in range(count):
         owner, kind, rdclass, ttl, length = unpack(packet, at)
         at += 12
-        if owner != _OWN_NAME or kind != rdtype or rdclass != _IN or ttl > 0x7FFFFFFF:
+        if owner != _OWN_NAME or kind != rdtype or rdclass != _IN or ttl > _MAX_TTL_S:
             raise ValueError(owner)
         if ttl < least:
             least = ttl
@@ -96,14 +141,6 @@ def _read_records(
 def _is_plain_opt(packet: bytes, at: int) -> bool:
     root, kind, _, ttl, length = _OPT_RECORD.unpack_from(packet, at)
     return not root and kind == _OPT and not ttl >> 16 and not length
-
-
-def _read_address(data: bytes, rdtype: int) -> str:
-    if len(data) != _ADDRESS_BYTES.get(rdtype):
-        raise ValueError(data)
-    if rdtype == _AAAA and data.startswith(bytes(8)):
-        raise ValueError(data)  # systems do not agree how such an address is written
-    return socket.inet_ntop(_FAMILIES[rdtype], data)
 
 
 def _read_name(packet: bytes, at: int, end: int) -> tuple[bytes, ...]:
@@ -150,9 +187,9 @@ def read_gathered_addresses(packet: bytes, asked: bytes, rdtype: int) -> PlainAn
     libevent's evdns_server_request_add_a_reply writes all addresses that it is given into the data
     of one record, against RFC 1035 3.4.1, and its own resolver reads them.
     """
-    size = _ADDRESS_BYTES.get(rdtype)
+    kind = _ADDRESSES.get(rdtype)
     end = HEADER_BYTES + len(asked)
-    if size is None or packet[HEADER_BYTES:end].lower() != asked.lower():
+    if kind is None or packet[HEADER_BYTES:end].lower() != asked.lower():
         return None
     flags, _, answers, _, _ = _HEAD.unpack_from(packet, 2)
     try:
@@ -161,8 +198,8 @@ def read_gathered_addresses(packet: bytes, asked: bytes, rdtype: int) -> PlainAn
         return None
     addresses: dict[str, None] = {}
     for at, length in found:
-        if length % size:
+        if length % kind.size:
             return None
-        for each in range(at, at + length, size):
-            addresses[socket.inet_ntop(_FAMILIES[rdtype], packet[each : each + size])] = None
+        for each in range(at, at + length, kind.size):
+            addresses[socket.inet_ntop(kind.family, packet[each : each + kind.size])] = None
     return PlainAnswer(ttl_s, bool(flags & _AD), tuple(addresses), ()) if addresses else None

@@ -49,6 +49,7 @@ RCODE_MASK = 0x000F
 _HEADER = struct.Struct("!6H")
 _QUESTION_END = struct.Struct("!HH")
 _IN = int(dns.rdataclass.IN)
+_OPT_TYPE = int(dns.rdatatype.OPT)
 _OPT = struct.Struct("!BHHIH")  # the root, type, size, extended flags, no options (RFC 6891 6.1.2)
 _RCODES: dict[int, DnsResult] = {
     0: DNS_ERR_NONE,
@@ -82,39 +83,48 @@ class Question:
 class Query:
     """A question on its way to one nameserver.
 
-    exact: whether its letters are in random case, and the reply must have the same;
+    noise: unpredictable bytes, as many as the name has: its letters go in random case then, and
+    the reply must have the same (`exact`);
     edns_udp_bytes: the largest reply wanted, told by EDNS when it is above 512 (`has_edns`);
     authentic: ask with the AD bit whether the data was validated (RFC 6840 section 5.7);
     asked_bytes: the
     question as it is sent;  packet: the whole, byte for byte what dnspython makes of it.
     """
 
-    __slots__ = ("_asked", "asked_bytes", "exact", "has_edns", "id", "packet", "question")
+    __slots__ = (
+        "_asked",
+        "asked_bytes",
+        "edns_udp_bytes",
+        "exact",
+        "has_edns",
+        "id",
+        "packet",
+        "question",
+    )
 
     def __init__(
         self,
         question: Question,
         query_id: int,
         *,
-        exact: bool = False,
+        noise: bytes = b"",
         edns_udp_bytes: int = MIN_UDP_BYTES,
         authentic: bool = False,
     ) -> None:
         self.question = question
         self.id = query_id
-        self.exact = exact
+        self.exact = bool(noise)
+        self.edns_udp_bytes = edns_udp_bytes
         self.has_edns = edns_udp_bytes > MIN_UDP_BYTES
         wire = question.name.wire
-        if exact:
-            wire = randomize_case(wire)
+        if noise:
+            wire = randomize_case(wire, noise)
         self.asked_bytes = asked = wire + _QUESTION_END.pack(question.rdtype, _IN)
         self._asked: dns.name.Name | None = None
         flags = RD | AD if authentic else RD
+        self.packet = _HEADER.pack(query_id, flags, 1, 0, 0, self.has_edns) + asked
         if self.has_edns:
-            opt = _OPT.pack(0, dns.rdatatype.OPT, edns_udp_bytes, 0, 0)
-            self.packet = _HEADER.pack(query_id, flags, 1, 0, 0, 1) + asked + opt
-        else:
-            self.packet = _HEADER.pack(query_id, flags, 1, 0, 0, 0) + asked
+            self.packet += _OPT.pack(0, _OPT_TYPE, edns_udp_bytes, 0, 0)
 
     @property
     def asked(self) -> dns.name.Name:
@@ -175,7 +185,7 @@ def parse_reply(packet: bytes, query: Query, max_links: int) -> Reply | None:
     reply that goes wrong after its question is DNS_ERR_UNKNOWN, or DNS_ERR_TRUNCATED if it says
     that it is cut; one that only refers to other nameservers is DNS_ERR_REFUSED.
     """
-    if id_of(packet) != query.id:
+    if len(packet) < HEADER_BYTES or packet[:2] != query.packet[:2]:
         return None
     plain = read_plain_answer(packet, query.asked_bytes, query.question.rdtype)
     if plain is not None:
