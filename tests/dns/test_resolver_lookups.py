@@ -18,6 +18,7 @@ from evsvc.dns import (
     DnsArgumentError,
     DnsStateError,
 )
+from tests.dns.ports import bind_udp_and_tcp
 
 
 @pytest.mark.parametrize("inflight", [3, 20])
@@ -282,4 +283,126 @@ def test_a_base_may_be_closed_before_the_resolver(nameserver, make_resolver, res
     resolver.getaddrinfo("host.example.com", 80, None, results)
     base.close()
     resolver.close()
+    assert results == []
+
+
+SOA = "example.com. 60 SOA ns.example.com. admin.example.com. 1 2 3 4 5"
+
+
+@pytest.mark.parametrize(
+    ("rcode", "records", "authority"),
+    [
+        (0, ["host.example.com. 7 A 10.0.0.1"], []),
+        (0, ["host.example.com. 7 CNAME b.example.com.", "b.example.com. 5 A 10.0.0.1"], []),
+        (0, ["host.example.com. 7 CNAME host.example.org."], []),
+        (0, [], [SOA]),
+        (3, [], [SOA]),
+        (3, [], []),
+        (2, [], []),
+        (5, [], []),
+        (None, [], []),
+    ],
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_one_question_without_a_search_is_told_what_a_search_tells(
+    nameserver, make_resolver, make_reply, results, rcode, records, authority, known
+) -> None:
+    """A deadline makes a search of it."""
+
+    def script(packet: bytes) -> bytes | None:
+        if rcode is None:
+            return None
+        return make_reply(packet, *records, rcode=rcode, authority=tuple(authority)).to_wire()
+
+    resolver = make_resolver(nameserver(script), cache_entries=9 if known else 0)
+    for count in (1, 2):
+        resolver.query("host.example.com", "A", results, timeout_s=None if count == 1 else 1e6)
+        results.wait(count)
+        if known and count == 1:
+            resolver.query("host.example.com", "A", results)
+            results.wait(2)
+            assert results.pop() == results[0]
+    assert results[0] == results[1]
+
+
+def test_a_known_answer_may_be_cancelled_before_it_is_told(
+    nameserver, make_resolver, answer_a, results, base
+) -> None:
+    resolver = make_resolver(nameserver(answer_a()))
+    resolver.query("host.example.com", "A", results)
+    results.wait()
+    lookup = resolver.query("host.example.com", "A", results)
+    lookup.cancel()
+    lookup.cancel()
+    assert len(results) == 1
+    results.wait(2)
+    lookup.cancel()
+    base.once(-1, 1, lambda *args: base.loopbreak(), None, 1)
+    base.dispatch()
+    assert [answer.result for (answer,) in results] == [DNS_ERR_NONE, DNS_ERR_CANCEL]
+
+
+@pytest.mark.parametrize("over_tcp", [0, DNS_QUERY_USEVC])
+def test_the_callback_of_a_packet_may_close_the_resolver_and_all_that_wait_are_told(
+    make_server, make_resolver, base, over_tcp
+) -> None:
+    def answer(request, arg) -> None:
+        request.add_a_reply(request.questions[0].name, ["10.0.0.1"], 1)
+        request.respond(0)
+
+    def take(answer, number) -> None:
+        told.append((number, answer.result))
+        resolver.close()
+        if len(told) == 6:
+            base.loopbreak()
+
+    told: list[tuple[int, int]] = []
+    tcp, _ = bind_udp_and_tcp(make_server(answer), "127.0.0.1")
+    resolver = make_resolver()
+    resolver.nameserver_ip_add(f"127.0.0.1:{tcp.port}")
+    for number in range(6):
+        name = "same.example.com" if number < 3 else f"host{number}.example.com"
+        resolver.query(name, "A", take, number, flags=over_tcp)
+    base.dispatch()
+    assert sorted(number for number, _ in told) == list(range(6))
+    assert told[:3] == [(0, DNS_ERR_NONE), (1, DNS_ERR_NONE), (2, DNS_ERR_NONE)]
+    assert {result for _, result in told[3:]} == {DNS_ERR_SHUTDOWN}
+
+
+def test_a_callback_that_is_told_by_a_packet_may_ask_again_and_again(
+    nameserver, make_resolver, answer_a, base
+) -> None:
+    """It is not called from inside of the call that asks, however soon the answer comes."""
+
+    def take(answer, arg) -> None:
+        nonlocal count, depth
+        assert depth == 0
+        depth += 1
+        count += 1
+        if count < 500:
+            resolver.query(f"host{count % 3}.example.com", "A", take)
+        else:
+            base.loopbreak()
+        depth -= 1
+
+    count = depth = 0
+    resolver = make_resolver(nameserver(answer_a(ttl=2)))
+    resolver.query("host.example.com", "A", take)
+    base.dispatch()
+    assert count == 500
+
+
+def test_a_closed_resolver_looks_nothing_up(make_resolver, results) -> None:
+    resolver = make_resolver()
+    resolver.close()
+    for ask in (
+        lambda: resolver.query("host.example.com", "A", results),
+        lambda: resolver.resolve_ipv4("host.example.com", 0, results),
+        lambda: resolver.resolve_ipv6("host.example.com", 0, results),
+        lambda: resolver.resolve_reverse("10.0.0.1", 0, results),
+        lambda: resolver.resolve_reverse_ipv6("::1", 0, results),
+        lambda: resolver.getaddrinfo("host.example.com", 80, None, results),
+    ):
+        with pytest.raises(DnsStateError, match="closed"):
+            ask()
     assert results == []

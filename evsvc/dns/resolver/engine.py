@@ -20,7 +20,7 @@ import contextlib
 import errno
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ import dns.rdatatype
 
 from ...core import StateError
 from ..errors import (
+    DNS_ERR_CANCEL,
     DNS_ERR_SERVERFAILED,
     DNS_ERR_SHUTDOWN,
     DNS_ERR_SYSTEM,
@@ -38,7 +39,7 @@ from ..wire.names import LOCALHOST_ENDING, domain_name
 from ..wire.replies import Query, Question, QuestionKey, parse_reply
 from .answer import Answer, answer_at_home
 from .cache import AnswerCache
-from .flight import Done, Flight, FlightKey, FlightState, Sent, Ticket, Way
+from .flight import Flight, FlightKey, FlightState, Sent, Ticket, Way
 from .nameservers import Nameserver, NameserverPool, choose_id
 from .resolution import Resolution, Step
 from .transport import TcpTransport, UdpTransport
@@ -133,9 +134,9 @@ class LookupEngine:
         return self._options.max_inflight + self._options.max_waiting - self._tickets
 
     def ask(
-        self, question: Question, way: Way, done: Done, *, fresh: bool = False
+        self, question: Question, way: Way, done: Callable[[Answer], object], *, fresh: bool = False
     ) -> Answer | Ticket:
-        """Return the answer if it is known, else ask; `done` is then called from the loop.
+        """Return the answer if it is known, else ask; `done(answer)` is then called from the loop.
 
         fresh: do not look into the cache.  With no nameserver at all the answer is
         DNS_ERR_SERVERFAILED; while suspended, the question waits; when closed, DNS_ERR_SHUTDOWN.
@@ -162,6 +163,28 @@ class LookupEngine:
         self._tickets += 1
         self._pump()
         return ticket
+
+    def ask_from_loop(
+        self, question: Question, way: Way, done: Callable[[Answer], object], *, fresh: bool = False
+    ) -> Ticket:
+        """Do as `ask` does, and tell from the loop what is known at once, too."""
+        asked = self.ask(question, way, done, fresh=fresh)
+        if isinstance(asked, Ticket):
+            return asked
+        ticket = Ticket(None, done)
+        self.base.post(self._deliver, ticket, asked)
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Have a ticket wait no longer, and be told DNS_ERR_CANCEL from the loop.
+
+        Does nothing for one that was told something before.
+        """
+        done = ticket.done
+        if done is not None:
+            self.leave(ticket, finish=False)
+            with contextlib.suppress(StateError):  # a closed base calls nobody
+                self.base.post(self._deliver, Ticket(None, done), Answer(DNS_ERR_CANCEL))
 
     def _start(self, question: Question, way: Way, key: FlightKey) -> Flight:
         resolution = Resolution(
@@ -200,7 +223,7 @@ class LookupEngine:
         """
         ticket.done = None
         flight = ticket.flight
-        if flight.waiters.pop(ticket, self) is self:
+        if flight is None or flight.waiters.pop(ticket, self) is self:
             return
         self._tickets -= 1
         if flight.waiters or (finish and flight.state is FlightState.ON_WIRE):
@@ -309,7 +332,7 @@ class LookupEngine:
     def _deliver(self, ticket: Ticket, answer: Answer) -> None:
         done, ticket.done = ticket.done, None
         if done is not None and not self.silent:
-            done(ticket.flight.question, answer)
+            done(answer)
 
     def _release(self, flight: Flight) -> None:
         """Take a question off the line and the wire, and mark it done."""

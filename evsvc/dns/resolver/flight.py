@@ -24,10 +24,6 @@ FlightKey = tuple["QuestionKey", Way]
 """What equal questions have in common, so that they are asked once."""
 
 
-Done = Callable[["Question", "Answer"], object]
-"""What is told the answer to a question."""
-
-
 class FlightState(enum.Enum):
     """Where a question stands."""
 
@@ -37,16 +33,16 @@ class FlightState(enum.Enum):
 
 
 class Ticket:
-    """One that waits for an answer; `done(question, answer)` is called once, from the loop.
+    """One that waits for a question's answer; `done(answer)` is called once, from the loop.
 
-    done: None once it was called, or waits no longer.
+    done: None once it was called, or waits no longer;  flight: None where the answer was known.
     """
 
     __slots__ = ("done", "flight")
 
-    def __init__(self, flight: Flight, done: Done) -> None:
+    def __init__(self, flight: Flight | None, done: Callable[[Answer], object]) -> None:
         self.flight = flight
-        self.done: Done | None = done
+        self.done: Callable[[Answer], object] | None = done
 
 
 class Flight:
@@ -107,7 +103,8 @@ class Transport(Protocol):
 
     Its maker hands it `on_packet(sent, packet)`, which tells whether that was a reply, and
     `on_lost(sent, answered)` for a query whose reply can no longer come; `answered` tells whether
-    some reply has come the same way.  Both may call it back.
+    some reply has come the same way.  Both may call it back, and `on_packet` also the program, which
+    may ask, and close the resolver.
     """
 
     def send(self, sent: Sent) -> None:

@@ -50,6 +50,7 @@ from ..errors import (
 )
 from ..options import DNS_PORT, TLS_PORT, ResolverOptions, parse_nameserver
 from ..wire.names import DomainName, domain_name
+from ..wire.replies import Question
 from .addrinfo import AddrInfoResolver
 from .answer import Answer, answers_of_addresses
 from .cache import CachedAnswer
@@ -534,9 +535,9 @@ class Resolver(Closing):
         type of records (ANY and AXFR are none), DnsStateError when the resolver is closed or too
         many look-ups wait.
         """
-        wish = self._wish(_record_type(rdtype), flags, timeout_s)
+        report = partial(self._report_query, cb, arg)
         return self._start(
-            self._candidates(name, flags), wish, partial(self._report_query, cb, arg)
+            self._candidates(name, flags), _record_type(rdtype), flags, report, timeout_s
         )
 
     def _candidates(self, name: str, flags: int) -> list[DomainName]:
@@ -554,41 +555,38 @@ class Resolver(Closing):
         cb: LookupCallback,
         arg: object,
     ) -> Lookup:
-        wish = self._wish(_RECORD_TYPES[answer_type], flags, None, fresh=True)
+        self._require_open()
         wants_cname = bool(flags & QueryFlag.DNS_CNAME_CALLBACK)
-        return self._start(
-            candidates, wish, partial(self._report, answer_type, wants_cname, cb, arg)
-        )
+        report = partial(self._report, answer_type, wants_cname, cb, arg)
+        return self._start(candidates, _RECORD_TYPES[answer_type], flags, report, None, fresh=True)
 
-    def _wish(
+    def _start(
         self,
+        candidates: list[DomainName],
         rdtype: dns.rdatatype.RdataType,
         flags: int,
+        report: Callable[[Answer], object],
         timeout_s: float | None,
         *,
         fresh: bool = False,
-    ) -> Wish:
-        options = self._engine.options
-        return Wish(
-            (rdtype,),
-            options.getaddrinfo_skew_s,
-            search_time(timeout_s, options.lookup_timeout_s),
-            _way_of(flags) if flags else PLAIN_WAY,
-            fresh,
-        )
-
-    def _start(
-        self, candidates: list[DomainName], wish: Wish, done: Callable[[Answers], object]
     ) -> Lookup:
-        self._require_open()
-        if self._engine.room <= 0:
-            raise DnsStateError(f"{self.options.max_waiting} look-ups are waiting already")
-        search = Search(self._engine, candidates, wish, done, self._running)
+        """Look one type up; where that is one question, it takes no search."""
+        engine = self._engine
+        options = engine.options
+        way = _way_of(flags) if flags else PLAIN_WAY
+        timeout_s = search_time(timeout_s, options.lookup_timeout_s)
+        if engine.room <= 0:
+            raise DnsStateError(f"{options.max_waiting} look-ups are waiting already")
+        if len(candidates) == 1 and timeout_s is None:
+            question = Question(candidates[0], rdtype)
+            ticket = engine.ask_from_loop(question, way, report, fresh=fresh)
+            return Lookup(partial(engine.cancel, ticket))
+        wish = Wish((rdtype,), options.getaddrinfo_skew_s, timeout_s, way, fresh)
+        search = Search(engine, candidates, wish, partial(_report_only, report), self._running)
         search.start_from_loop()
         return Lookup(search.cancel)
 
-    def _report_query(self, cb: QueryCallback, arg: object, answers: Answers) -> None:
-        (answer,) = answers.values()
+    def _report_query(self, cb: QueryCallback, arg: object, answer: Answer) -> None:
         call_program(self._base, cb, answer, arg)
 
     def _report(
@@ -597,9 +595,8 @@ class Resolver(Closing):
         wants_cname: bool,
         cb: LookupCallback,
         arg: object,
-        answers: Answers,
+        answer: Answer,
     ) -> None:
-        (answer,) = answers.values()
         found = [record.data for record in answer.records]
         addresses = found if answer.result == DNS_ERR_NONE else None
         call_program(
@@ -668,6 +665,11 @@ _RECORD_TYPES = {
     DNS_IPv6_AAAA: dns.rdatatype.AAAA,
     DNS_PTR: dns.rdatatype.PTR,
 }
+
+
+def _report_only(report: Callable[[Answer], object], answers: Answers) -> None:
+    (answer,) = answers.values()
+    report(answer)
 
 
 def _way_of(flags: int) -> Way:

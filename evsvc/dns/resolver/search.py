@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import dns.rdatatype
@@ -229,7 +230,8 @@ class Search:
         assert name is not None
         for rdtype in self._unasked:
             question = Question(name, rdtype)
-            asked = self._engine.ask(question, wish.way, self._take, fresh=wish.fresh)
+            take = partial(self._take, rdtype)
+            asked = self._engine.ask(question, wish.way, take, fresh=wish.fresh)
             if isinstance(asked, Answer):
                 self._answers[rdtype] = asked
             else:
@@ -237,9 +239,8 @@ class Search:
                 if wish.one_by_one:
                     return
 
-    def _take(self, question: Question, answer: Answer) -> None:
+    def _take(self, kind: dns.rdatatype.RdataType, answer: Answer) -> None:
         """An answer came from the engine."""
-        kind = question.rdtype
         if self._is_late:
             self._tickets.pop(kind, None)
             self._answers = {kind: answer}
