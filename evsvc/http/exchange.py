@@ -96,6 +96,10 @@ class AbstractRequest:
             self._output_headers = Headers()
         return self._output_headers
 
+    @output_headers.setter
+    def output_headers(self, headers: Headers) -> None:
+        self._output_headers = headers
+
     @property
     def input_buffer(self) -> EvBuffer:
         """The body that was received (evhttp_request_get_input_buffer)."""

@@ -7,13 +7,15 @@ import gc
 import pytest
 
 from evsvc.core import StateError
-from evsvc.http import HttpConnection, HttpRequest
+from evsvc.http import ClientOptions, HttpConnection, HttpRequest
 from evsvc.http.errors import (
     EVREQ_HTTP_EOF,
     EVREQ_HTTP_REQUEST_CANCEL,
     ConnectionClosed,
     RequestCancelled,
 )
+from evsvc.http.wire.limits import ReaderLimits
+from tests.http.outcomes import Outcomes
 from tests.http.peers import response
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -376,3 +378,47 @@ def test_requests_leave_nothing_behind(base, origin) -> None:
     finally:
         gc.enable()
     assert after - before < 100
+
+
+class TestPiecesOnly:
+    """Callbacks in the middle of a response, for those alone that do not come whole."""
+
+    def ask(self, client, method="GET"):
+        request = HttpRequest(lambda got, arg: client.append(("done", got.take_body())))
+        request.set_pieces_cbs(
+            lambda got, arg: client.append(("head", got.response_code)),
+            lambda got, arg: client.append(("piece", got.input_buffer.remove())),
+        )
+        client.connection.make_request(request, method, "/")
+        return request
+
+    @pytest.mark.parametrize("body", [b"", b"hello"])
+    def test_one_that_comes_whole_is_told_at_its_end(self, client, origin, body) -> None:
+        request = self.ask(client)
+        origin.accept().send(response("X: y", body=body))
+        assert client == [("done", body)]
+        assert request.input_headers["X"] == "y"
+        assert client.connection.is_idle
+
+    def test_one_that_comes_in_pieces_is_told_so(self, client, origin) -> None:
+        self.ask(client)
+        peer = origin.accept()
+        peer.send(response(body=b"hello")[:-2])
+        peer.send(b"lo")
+        assert client == [("head", 200), ("piece", b"hel"), ("piece", b"lo"), ("done", b"")]
+
+    def test_so_is_one_of_a_length_that_is_not_known(self, client, origin) -> None:
+        self.ask(client)
+        origin.accept().send(CHUNKED + b"5\r\nhello\r\n0\r\n\r\n")
+        assert client == [("head", 200), ("piece", b"hello"), ("done", b"")]
+
+    @pytest.mark.parametrize(("size", "is_whole"), [(10, True), (11, False)])
+    def test_one_beyond_the_limit_of_a_body_is_a_stream(
+        self, connect, origin, size, is_whole
+    ) -> None:
+        limits = ReaderLimits(max_body_bytes=10)
+        client = Outcomes(connect(options=ClientOptions(limits=limits)))
+        self.ask(client)
+        origin.accept().send(response(body=bytes(size)))
+        assert (client == [("done", bytes(size))]) is is_whole
+        assert ("piece", bytes(size)) in client or is_whole

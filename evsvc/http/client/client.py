@@ -33,7 +33,15 @@ from .cookies import add_cookies, keep_cookies
 from .dialer import ConnectProxy
 from .pool import ConnectionPool, PoolOptions
 from .proxies import Proxies, Proxy
-from .redirects import BODY_FIELDS, SECRET_FIELDS, Redirect, RedirectPolicy, RedirectRefused, follow
+from .redirects import (
+    BODY_FIELDS,
+    REDIRECT_STATUSES,
+    SECRET_FIELDS,
+    Redirect,
+    RedirectPolicy,
+    RedirectRefused,
+    follow,
+)
 from .request import HttpRequest
 from .response import ClientResponse
 from .target import Origin, Target, parse_target
@@ -239,10 +247,8 @@ class HttpClient(Closing):
     """
 
     __slots__ = (
-        "_accepted",
         "_closed",
         "_cookies",
-        "_headers",
         "_known_urls",
         "_pool",
         "_proxies",
@@ -250,6 +256,7 @@ class HttpClient(Closing):
         "_timeouts",
         "_tls",
         "_under_way",
+        "_usual",
         "_waiting",
         "base",
         "options",
@@ -274,14 +281,24 @@ class HttpClient(Closing):
         self._tls: bool | ssl.SSLContext = True if tls is None else tls
         self._cookies = cookies
         self._proxies = proxies or Proxies()
-        self._headers = _headers(headers)
+        self._usual = self._usual_fields(_headers(headers))
         self._known_urls: dict[str, Target] = {}
         self._pool: ConnectionPool[Way, HttpConnection] = ConnectionPool(self.options.pool)
         self._waiting: dict[Way, deque[ClientExchange]] = {}
         self._under_way: dict[HttpConnection, ClientExchange] = {}
         self._timeouts: Timeouts[ClientExchange] = Timeouts(base, self._expire)
-        self._accepted = ", ".join(codings.available())
         self._closed = False
+
+    def _usual_fields(self, headers: Headers) -> Headers:
+        """Return the fields of a request to which the program adds none."""
+        fields = Headers()
+        _complete(fields, headers)
+        options = self.options
+        if options.user_agent is not None:
+            _complete(fields, [("User-Agent", options.user_agent)])
+        if options.decode:
+            _complete(fields, [("Accept-Encoding", ", ".join(codings.available()))])
+        return fields
 
     @property
     def connection_count(self) -> int:
@@ -412,17 +429,11 @@ class HttpClient(Closing):
     def _make_request(self, exchange: ClientExchange) -> HttpRequest:
         """Return the request for where an exchange is now; raises for what cannot be sent."""
         request = HttpRequest(self._on_done, exchange)
-        fields = request.output_headers
-        for name, value in exchange.headers:
-            fields.add(name, value)
-        for name, value in self._headers:
-            if name not in fields:
-                fields.add(name, value)
-        options = self.options
-        if options.user_agent is not None and "User-Agent" not in fields:
-            fields.add("User-Agent", options.user_agent)
-        if options.decode and "Accept-Encoding" not in fields:
-            fields.add("Accept-Encoding", self._accepted)
+        if exchange.headers:
+            fields = request.output_headers = exchange.headers.copy()
+            _complete(fields, self._usual)
+        else:
+            fields = request.output_headers = self._usual.copy()
         if exchange.auth is not None and "Authorization" not in fields:
             fields.add("Authorization", exchange.auth.field_value())
         if self._cookies is not None:
@@ -432,8 +443,12 @@ class HttpClient(Closing):
             if body.content_type is not None and "Content-Type" not in fields:
                 fields.add("Content-Type", body.content_type)
             body.put(request)
-        request.set_header_cb(self._on_head)
-        request.set_chunked_cb(self._on_data)
+        callbacks = exchange.callbacks
+        if callbacks is None or callbacks.head or callbacks.data or callbacks.progress:
+            request.set_header_cb(self._on_head)
+            request.set_chunked_cb(self._on_data)
+        else:
+            request.set_pieces_cbs(self._on_head, self._on_data)
         return request
 
     def _dispatch(self, exchange: ClientExchange, request: HttpRequest) -> None:
@@ -532,21 +547,23 @@ class HttpClient(Closing):
 
     def _on_head(self, request: HttpRequest, exchange: ClientExchange) -> int:
         """Status and headers have come: of the answer, or of a redirect."""
-        response = ClientResponse(exchange.method, exchange.target.url, exchange.followed)
-        response.status = request.response_code
-        response.reason = request.response_code_line
-        response.headers = request.input_headers
+        response = ClientResponse(exchange.method, exchange.target, exchange.followed, request)
         exchange.response = response
         exchange.received = 0
-        exchange.pieces, exchange.gathered = [], 0
+        if exchange.gathered:
+            exchange.pieces, exchange.gathered = [], 0
         exchange.decoder = None
         if self._cookies is not None:
             keep_cookies(self._cookies, exchange.target, response.headers)
-        exchange.redirect = self._redirect_of(exchange, response)
+        exchange.redirect = None
+        if response.status in REDIRECT_STATUSES:
+            exchange.redirect = self._redirect_of(exchange, response)
         if exchange.redirect is not None or response.error is not None:
             return 0
-        coding = ", ".join(response.headers.get_all("Content-Encoding"))
-        if coding and self.options.decode and codings.decodable(coding):
+        coding = ""
+        if self.options.decode and "Content-Encoding" in response.headers:
+            coding = ", ".join(response.headers.get_all("Content-Encoding"))
+        if coding and codings.decodable(coding):
             callbacks = exchange.callbacks
             is_stream = callbacks is not None and callbacks.data is not None
             exchange.decoder = codings.decoder(
@@ -560,8 +577,11 @@ class HttpClient(Closing):
         return -1 if exchange.done else 0
 
     def _on_data(self, request: HttpRequest, exchange: ClientExchange) -> None:
-        """A piece of a body has come; of a redirect's nobody wants it."""
-        data = request.input_buffer.remove()
+        """A piece of a body has come."""
+        self._on_piece(request, exchange, request.input_buffer.remove())
+
+    def _on_piece(self, request: HttpRequest, exchange: ClientExchange, data: bytes) -> None:
+        """Take a piece of a body, or all of it; of a redirect's nobody wants it."""
         response, callbacks = exchange.response, exchange.callbacks
         if response is None or callbacks is None or response.error is not None:
             return
@@ -605,10 +625,15 @@ class HttpClient(Closing):
             return
         if made.connection is not None:
             self._release(made.connection)  # the next request there does not wait for what follows
+        if request is not None and exchange.response is None and made.error is None:
+            self._on_head(request, exchange)  # it has come whole
+            self._on_piece(request, exchange, request.take_body())
+            if exchange.done:
+                return
         response = exchange.response
         if response is None or made.error is not None:
             if response is None:
-                response = ClientResponse(exchange.method, exchange.target.url, exchange.followed)
+                response = ClientResponse(exchange.method, exchange.target, exchange.followed)
                 exchange.response = response
             response.error = made.error or ConnectFailed(f"no answer from {exchange.target.origin}")
         else:
@@ -670,17 +695,17 @@ class HttpClient(Closing):
     def _expire(self, exchange: ClientExchange) -> None:
         """An exchange's time is over."""
         request = exchange.http_request
-        url = exchange.target.url
-        response = exchange.response or ClientResponse(exchange.method, url, exchange.followed)
-        response.error = RequestTimeout(f"{url}: not done within {exchange.timeout_s} s")
+        target = exchange.target
+        response = exchange.response or ClientResponse(exchange.method, target, exchange.followed)
+        response.error = RequestTimeout(f"{target.url}: not done within {exchange.timeout_s} s")
         exchange.response = response
         self._finish(exchange)
         if request is not None:
             request.cancel()
 
     def _finish_later(self, exchange: ClientExchange, error: Error) -> None:
-        url = exchange.target.url
-        response = exchange.response = ClientResponse(exchange.method, url, exchange.followed)
+        response = ClientResponse(exchange.method, exchange.target, exchange.followed)
+        exchange.response = response
         response.error = error.with_traceback(None)
         self.base.post(self._finish, exchange)
 
@@ -712,6 +737,13 @@ class HttpClient(Closing):
             if not row:
                 del self._waiting[way]
         exchange.forget()
+
+
+def _complete(fields: Headers, more: Iterable[tuple[str, str]]) -> None:
+    """Add the fields that are missing."""
+    for name, value in more:
+        if name not in fields:
+            fields.add(name, value)
 
 
 def _headers(fields: Fields) -> Headers:

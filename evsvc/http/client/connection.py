@@ -773,9 +773,10 @@ class HttpConnection(Closing):
                 self._count_silence()
                 return
             request = self._queue[0]
+            extras = request.extras
             body: bytes | None = None
             if (
-                request.extras is None
+                (extras is None or extras.takes_whole)
                 and head.status >= 200
                 and not request.expects_continue
                 and request.method != "CONNECT"

@@ -14,7 +14,7 @@ from .target import Target, resolve
 _SEE_OTHER = 303
 _OLD = frozenset((301, 302))
 _KEEPS_METHOD = frozenset((307, 308))
-_STATUSES = frozenset((_SEE_OTHER, *_OLD, *_KEEPS_METHOD))
+REDIRECT_STATUSES = frozenset((_SEE_OTHER, *_OLD, *_KEEPS_METHOD))
 
 # Meant for the server that the program named, and for no other.
 SECRET_FIELDS = frozenset(("authorization", "cookie", "proxy-authorization"))
@@ -71,7 +71,7 @@ def follow(
     followed: how many redirects there were before.  Raises RedirectRefused by the policy, or for a
     Location that leads nowhere.
     """
-    if status not in _STATUSES or location is None or not policy.max_redirects:
+    if status not in REDIRECT_STATUSES or location is None or not policy.max_redirects:
         return None
     if followed >= policy.max_redirects:
         raise RedirectRefused(f"more than {policy.max_redirects} redirects, the last to {location}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...core import ArgumentError, ArgumentTypeError, EvBuffer
 from ..errors import HttpError, LocalProtocolError, RemoteProtocolError
 from ..exchange import AbstractRequest
-from ..wire.headers import Headers
+from ..wire.headers import Headers, ReceivedHeaders
 from ..wire.request_head import judge_request_line
 from .upload import Producer, Upload, UploadState
 
@@ -45,9 +45,20 @@ InterimCallback = Callable[[Any, int, Headers, Any], object]
 
 
 class Extras:
-    """What few requests have: callbacks in the middle of a response, and a body in pieces."""
+    """What few requests have: callbacks in the middle of a response, and a body in pieces.
 
-    __slots__ = ("chunked_cb", "header_cb", "interim_cb", "upgrade_arg", "upgrade_cb", "upload")
+    takes_whole: a response that comes whole in one piece is told at its end alone.
+    """
+
+    __slots__ = (
+        "chunked_cb",
+        "header_cb",
+        "interim_cb",
+        "takes_whole",
+        "upgrade_arg",
+        "upgrade_cb",
+        "upload",
+    )
 
     def __init__(self) -> None:
         self.chunked_cb: CompletionCallback | None = None
@@ -56,6 +67,7 @@ class Extras:
         self.upgrade_cb: UpgradeCallback | None = None
         self.upgrade_arg: Any = None
         self.upload: Upload | None = None
+        self.takes_whole = False
 
 
 class HttpRequest(AbstractRequest):
@@ -125,7 +137,7 @@ class HttpRequest(AbstractRequest):
         """The response's header, split when first looked at."""
         headers = self._input_headers
         if headers is None:
-            headers = self._input_headers = Headers.from_block(self._block)
+            headers = self._input_headers = ReceivedHeaders.from_block(self._block)
         return headers
 
     def set_chunked_cb(self, cb: CompletionCallback | None) -> None:
@@ -141,6 +153,18 @@ class HttpRequest(AbstractRequest):
         """Call `cb(request, arg)` when the response's header is complete; a negative result
         gives the request up as if the server had closed (evhttp_request_set_header_cb)."""
         self._extras().header_cb = cb
+
+    def set_pieces_cbs(self, header_cb: CompletionCallback, chunked_cb: CompletionCallback) -> None:
+        """Call those two for a response that does not come whole in one piece, which few do.
+
+        Of one that does the completion callback alone is told, with all of it.  `max_body_bytes`
+        bounds that; for the rest see `set_header_cb` and `set_chunked_cb`.  Spares a client that
+        has to look at every response half of what the two cost.
+        """
+        extras = self._extras()
+        extras.header_cb = header_cb
+        extras.chunked_cb = chunked_cb
+        extras.takes_whole = True
 
     def set_error_cb(self, cb: ErrorCallback | None) -> None:
         """Call `cb(code, arg)` when the request fails (evhttp_request_set_error_cb)."""

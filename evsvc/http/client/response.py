@@ -12,6 +12,9 @@ from ..wire.headers import Headers
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .request import HttpRequest
+    from .target import Target
+
 _CHARSET = re.compile(r'(?i);\s*charset\s*=\s*"?([^\s";]+)')
 
 
@@ -29,7 +32,7 @@ class StatusError(HttpError):
 class ClientResponse:
     """What came of a request; `error` tells whether there is an answer at all.
 
-    method, url: of the request that was answered, the last one where there were redirects.
+    method, target: of the request that was answered, the last one where there were redirects.
     status, reason, headers: of the answer; 0, "" and none where there is none.
     body:    what came, unpacked; b"" where a callback took it as it came.
     error:   why there is no answer, or not all of it; None where there is.
@@ -47,21 +50,35 @@ class ClientResponse:
         "method",
         "reason",
         "status",
+        "target",
         "trailers",
-        "url",
     )
 
-    def __init__(self, method: str, url: str, history: Sequence[ClientResponse] = ()) -> None:
+    def __init__(
+        self,
+        method: str,
+        target: Target,
+        history: Sequence[ClientResponse] = (),
+        request: HttpRequest | None = None,
+    ) -> None:
+        """request: that has been answered, or None."""
         self.method = method
-        self.url = url
+        self.target = target
         self.history = tuple(history)
-        self.status = 0
-        self.reason = ""
-        self.headers = Headers()
+        if request is None:
+            self.status, self.reason, self.headers = 0, "", Headers()
+        else:
+            self.status, self.reason = request.response_code, request.response_code_line
+            self.headers = request.input_headers
         self.trailers: Headers | None = None
         self.body = b""
         self.error: Exception | None = None
         self.elapsed_s = 0.0
+
+    @property
+    def url(self) -> str:
+        """The URL, without the fragment, and without what it says of the user."""
+        return self.target.url
 
     @property
     def ok(self) -> bool:
