@@ -24,8 +24,9 @@ from evsvc.rpc import (
     RpcPool,
     RpcServer,
     ServerCall,
+    websocket,
 )
-from tests.rpc.conftest import Answer, Loop, RawPeer
+from tests.rpc.conftest import CARRIERS, Answer, Loop, RawPeer, http_alone
 
 
 @dataclass
@@ -54,13 +55,22 @@ def wire() -> Wire:
     return Wire()
 
 
+@pytest.fixture(params=CARRIERS)
+def carrier(request: pytest.FixtureRequest) -> str:
+    """Have every test of calls over each way that carries them."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-def serve(http_server: HttpServer, wire: Wire) -> Iterator[Callable[..., RpcServer]]:
+def serve(http_server: HttpServer, wire: Wire, carrier: str) -> Iterator[Callable[..., RpcServer]]:
     made: list[RpcServer] = []
 
     def start(packing: PackingOptions | None = GZIP, **options: Any) -> RpcServer:
         made.append(RpcServer(http_server, packing=packing, **options))
         made[-1].register_rpc(Echo, wire.echo)
+        if carrier == "websocket":
+            websocket.serve(made[-1])
         return made[-1]
 
     yield start
@@ -69,13 +79,17 @@ def serve(http_server: HttpServer, wire: Wire) -> Iterator[Callable[..., RpcServ
 
 
 @pytest.fixture
-def call(base: EventBase, port: int, loop: Loop) -> Iterator[Callable[..., Any]]:
+def call(base: EventBase, port: int, loop: Loop, carrier: str) -> Iterator[Callable[..., Any]]:
     pools: dict[PackingOptions | None, RpcPool] = {}
 
     def make(request: Text = LONG, packing: PackingOptions | None = GZIP) -> Any:
         if packing not in pools:
             pools[packing] = RpcPool(base, timeout=5.0, packing=packing)
-            pools[packing].add_endpoint("127.0.0.1", port)
+            if carrier == "http":
+                pools[packing].add_endpoint("127.0.0.1", port)
+            else:
+                url = f"ws://127.0.0.1:{port}{websocket.WEBSOCKET_PATH}"
+                websocket.add_endpoint(pools[packing], url)
         outcomes: list[Any] = []
         pools[packing].make_request(Echo, request, lambda *outcome: outcomes.append(outcome))
         loop.until(lambda: outcomes)
@@ -198,6 +212,7 @@ def test_the_limit_of_the_codec_counts_when_it_is_unpacked(serve: Any, raw: Raw)
     assert b"111 payload bytes are more than the limit of 100" in answer.body
 
 
+@http_alone
 @pytest.mark.parametrize("coding", ["gzip", "zzz"])
 def test_an_answer_that_is_not_packed_so_is_a_bad_payload(
     http_server: HttpServer, call: Any, coding: str
@@ -213,6 +228,7 @@ def test_an_answer_that_is_not_packed_so_is_a_bad_payload(
     assert isinstance(status.cause, PayloadError)
 
 
+@http_alone
 def test_a_failure_is_told_as_without(http_server: HttpServer, call: Any) -> None:
     with RpcServer(http_server, packing=GZIP) as server:
         server.register_rpc(Echo, lambda call, arg: call.fail("no" * 2000))

@@ -296,7 +296,7 @@ def test_who_waits_until_all_is_sent_is_told_once_it_has_gone() -> None:
     assert (told, ws.drainedcb) == ([1], None)
 
 
-def break_off(http_server: HttpServer, calls: list[Any]) -> None:
+def break_off(calls: list[Any]) -> None:
     """Have the client's connection end without a word."""
     carrier = calls[0].connection.bufferevent
     carrier.socket.shutdown(socket.SHUT_RDWR)
@@ -312,7 +312,7 @@ def test_when_the_websocket_ends_so_do_its_calls_on_both_sides(
     loop.until(lambda: len(held) == 2)
     for call in held:
         call.on_cancel(lambda call, arg: gone.append(arg), "gone")
-    break_off(http_server, held)
+    break_off(held)
     first, second = caller.finish()
     for result in (first, second):
         assert isinstance(result.status.cause, ConnectionClosed)
@@ -326,6 +326,32 @@ def test_when_the_websocket_ends_so_do_its_calls_on_both_sides(
     handle_add(held[2], None)
     assert caller.finish()[2].reply == AddReply(3)
     assert http_server.connection_count == 1
+
+
+def test_every_call_of_a_websocket_that_ends_is_told_whatever_the_others_do(
+    pool: RpcPool, held: list[AddCall], loop: Loop, http_server: HttpServer, base: EventBase
+) -> None:
+    gone: list[object] = []
+    raised: list[BaseException] = []
+    base.exception_handler = raised.append
+
+    def fall(call: AddCall, arg: object) -> None:
+        gone.append(call)
+        raise LookupError("cancelled")
+
+    caller = Caller(pool, loop)
+    for _ in range(3):
+        caller.start()
+    loop.until(lambda: len(held) == 3)
+    for call in held:
+        call.on_cancel(fall)
+    logging.disable()
+    try:
+        break_off(held)
+        loop.until(lambda: len(gone) == 3)
+    finally:
+        logging.disable(logging.NOTSET)
+    assert len(raised) == 3
 
 
 def test_a_call_that_is_cancelled_is_told_and_leaves_the_others_alone(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evsvc.core import BufferEvent, EventBase
-from evsvc.http import Headers, HttpServer, ServerRequest
+from evsvc.http import Headers, HttpServer, ServerOptions, ServerRequest
 from evsvc.http.errors import ConnectionClosed, InvalidResponse
 from evsvc.http.websocket import WebSocketOptions, WsConnection, accept, connect
 from evsvc.rpc import (
@@ -74,6 +75,7 @@ class RawClient:
 
     def __init__(self, base: EventBase, loop: Loop, url: str) -> None:
         self.loop = loop
+        self.url = url
         self.frames: list[Frame] = []
         self.ws: WsConnection | None = None
         connect(base, url, self._take, self._opened, subprotocols=(SUBPROTOCOL,))
@@ -96,8 +98,13 @@ class RawClient:
 
     def answer(self, call_id: int) -> tuple[int, Any]:
         """Return status and body of a call's answer that is one frame."""
-        self.loop.until(lambda: any(frame.call_id == call_id for frame in self.frames))
-        (frame,) = [each for each in self.frames if each.call_id == call_id]
+
+        def found() -> list[Frame]:
+            of_call = [frame for frame in self.frames if frame.call_id == call_id]
+            return [frame for frame in of_call if frame.kind is not Kind.CREDIT]
+
+        self.loop.until(found)
+        (frame,) = found()
         assert (frame.kind, frame.is_last) == (Kind.REPLY, True)
         head = head_of(frame, 1000)
         if head.first == "200":
@@ -306,6 +313,46 @@ def test_another_content_type_is_415_as_by_http(raw: RawClient) -> None:
     assert raw.answer(1)[0] == 415
     raw.send(encode(Kind.BEGIN, 2, encode_head("Sum", MSGPACK, 1000) + ITEM, is_last=True))
     assert raw.answer(2)[0] == 415
+
+
+def test_a_request_that_stands_still_is_answered_408(raw: RawClient, base: EventBase) -> None:
+    began = base.now
+    raw.send(begin(1, "Add", ADDING[:1]))
+    status, failure = raw.answer(1)
+    assert (status, failure["code"]) == (408, "DEADLINE_EXCEEDED")
+    assert base.now - began == pytest.approx(ServerOptions().body_s, abs=0.1)
+    raw.send(data(1, ADDING[1:], is_last=True), begin(2, "Add", ADDING, is_last=True))
+    assert raw.answer(2) == (200, SUM)
+
+
+@pytest.mark.parametrize("piece_bytes", [29, 31])
+def test_a_request_may_be_no_slower_than_http_lets_it(
+    raw: RawClient, base: EventBase, http_server: HttpServer, piece_bytes: int
+) -> None:
+    """It comes in pieces, each a second apart; 30 bytes a second are wanted."""
+    options = replace(http_server.options, body_s=10.0, body_min_bytes_per_s=30)
+    http_server.service.set_options(options)
+    client = RawClient(base, raw.loop, raw.url)
+    client.send(begin(1, "Add", bytes(piece_bytes)))
+    sent = 1
+
+    def on_tick(fd: int, what: int, arg: object) -> None:
+        nonlocal sent
+        client.send(data(1, bytes(piece_bytes)))
+        sent += 1
+        tick.add(1.0)
+
+    tick = base.timer(on_tick)
+    tick.add(1.0)
+    if piece_bytes == 29:
+        assert client.answer(1)[0] == 408
+        assert sent <= 11
+    else:
+        raw.loop.until(lambda: sent == 35)
+        assert not client.frames or client.frames[0].kind is Kind.CREDIT
+    tick.close()
+    assert client.ws is not None
+    client.ws.close()
 
 
 class RawServer:

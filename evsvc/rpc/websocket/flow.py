@@ -19,7 +19,8 @@ FIRST_CREDIT: Final = 64 * 1024
 """How many bytes of a body may be sent before the peer has given credit."""
 
 
-class Phase(enum.Enum):
+# Both are numbers for their hash: a plain Enum's is written in Python, and took 3 us of a call.
+class Phase(enum.IntEnum):
     """How far one direction is."""
 
     AWAITED = enum.auto()  # its head is still to come
@@ -27,7 +28,7 @@ class Phase(enum.Enum):
     ENDED = enum.auto()
 
 
-class Step(enum.Enum):
+class Step(enum.IntEnum):
     """What takes it from one phase to the next; a frame that is the last one is two."""
 
     HEAD = enum.auto()

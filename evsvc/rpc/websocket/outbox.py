@@ -23,7 +23,7 @@ class Outbox:
         self._max_unsent_bytes = max_unsent_bytes
         self._is_watching = False  # for the WebSocket's output to be empty
         self._ready: deque[Outgoing] = deque()
-        self._unsent: list[Outgoing] = []  # who wants to know when all has gone
+        self._unsent: dict[Outgoing, None] = {}  # who wants to know when all has gone
         self._ws: WsConnection | None = None
 
     def open(self, ws: WsConnection) -> None:
@@ -48,8 +48,7 @@ class Outbox:
 
     def tell_when_sent(self, outgoing: Outgoing) -> None:
         """Call its `on_sent` once, from the loop, when all that it has now has gone."""
-        if outgoing not in self._unsent:
-            self._unsent.append(outgoing)
+        self._unsent[outgoing] = None
         self._watch()
 
     def send_at_once(self, frame: bytes) -> None:
@@ -86,7 +85,8 @@ class Outbox:
     def _on_drained(self, ws: WsConnection, arg: object) -> None:
         self._run()
         gone = [each for each in self._unsent if not each.has_pieces]
-        self._unsent = [each for each in self._unsent if each.has_pieces]
+        for each in gone:
+            del self._unsent[each]
         if not self._ready and not self._unsent:
             self._is_watching = False
             ws.set_drainedcb(None)

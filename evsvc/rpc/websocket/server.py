@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ...http.websocket import WsConnection, accept
 from ...http.websocket.handshake import list_members
 from ...http.wire.status import (
     HTTP_BADREQUEST,
-    HTTP_ENTITYTOOLARGE,
     HTTP_NOTFOUND,
     HTTP_SERVUNAVAIL,
 )
@@ -27,6 +26,7 @@ from .frames import (
     encode,
     head_of,
 )
+from .gathering import Gathering
 from .multiplex import Multiplex
 from .options import RpcWebSocketOptions
 from .server_request import FAILURE_HEAD, CarriedServerRequest
@@ -58,6 +58,9 @@ def serve(
     origins: whose pages may call beside the server's own, as for `evsvc.http.websocket.accept`;
     what is no browser may in any case.  None lets all pages.
 
+    What the server's options say of bodies holds for requests that are no streams: `max_body_bytes`
+    (413), `max_bodies_bytes` (503), `body_s` and `body_min_bytes_per_s` (408).
+
     A handshake that does not offer the subprotocol `evsvc-rpc.1` is answered 400.  Raises
     ArgumentError when the path has a callback.
     """
@@ -88,6 +91,7 @@ class ServerSocket:
         "_ws",
         "client",
         "connection",
+        "gathering",
         "max_head_bytes",
         "outbox",
         "peer_certificate",
@@ -108,6 +112,8 @@ class ServerSocket:
         )
         self._ws: WsConnection | None = None
         self._leaving_code: int | None = None  # with which code, when the last call is over
+        service = self._http_server.service
+        self.gathering = Gathering(self.base, service, self._begin_call, self._refuse)
         self.outbox = self._mux.outbox
         self.connection = connection
         self.client = request.client
@@ -131,6 +137,7 @@ class ServerSocket:
             origins=origins,
         )
         if ws is None:
+            self._end_calls()  # as there are none, this parts us from our parts
             return
         self._ws = ws
         # The HTTP server tells us of its stop, and not the WebSocket, which would end at once.
@@ -151,38 +158,11 @@ class ServerSocket:
         if self._ws is not None:
             self._ws.close()
 
-    def gather(self, request: CarriedServerRequest, piece: bytes, is_last: bool) -> None:
-        """Take more of a request that is to be whole before it is answered."""
-        service = self._http_server.service
-        options, gathered = service.options, request.gathered
-        most, most_together = options.limits.max_body_bytes, options.max_bodies_bytes
-        if most is not None and len(gathered) + len(piece) > most:
-            text = f"a request of more than {most} bytes"
-            self._refuse(request, text, RpcErrorCode.INVALID_ARGUMENT, HTTP_ENTITYTOOLARGE)
-            return
-        if is_last and not gathered:
-            request.set_body(piece)  # as most are
-            self._begin_call(request)
-            return
-        gathered += piece
-        service.bodies_bytes += len(piece)
-        if most_together is not None and service.bodies_bytes > most_together:
-            self._refuse(request, f"all requests together have more than {most_together} bytes")
-        elif is_last:
-            request.set_body(bytes(gathered))
-            self._uncount(request)
-            self._begin_call(request)
-
     def forget(self, request: CarriedServerRequest) -> None:
         """Know that a call is over."""
-        self._uncount(request)
+        self.gathering.forget(request)
         self._mux.calls.pop(request.call_id, None)
         self._end_if_idle()
-
-    def _uncount(self, request: CarriedServerRequest) -> None:
-        """What was gathered of a request counts no more."""
-        self._http_server.service.bodies_bytes -= len(request.gathered)
-        request.gathered.clear()
 
     def _on_begin(self, frame: Frame) -> None:
         """A call begins.  Raises FrameError for one that cannot."""
@@ -219,13 +199,14 @@ class ServerSocket:
         body = encode_failure(text, RpcErrorCode.RESOURCE_EXHAUSTED)
         self.outbox.send_at_once(encode(Kind.REPLY, call_id, FAILURE_HEAD + body, is_last=True))
 
-    def _begin_call(self, request: CarriedServerRequest) -> None:
+    def _begin_call(self, request: CarriedServerRequest, body: bytes) -> None:
         """Have a call answered whose request is here."""
         method = self._rpc_server.methods.get(request.uri.removeprefix(PATH_PREFIX))
         if method is None or method.rpc.kind.is_stream:
             text = "the RPC was taken away while it was called"
             self._refuse(request, text, RpcErrorCode.UNIMPLEMENTED, HTTP_NOTFOUND)
         else:
+            request.set_body(body)
             self._rpc_server.begin_call(request, method)
 
     def _refuse(
@@ -237,7 +218,6 @@ class ServerSocket:
     ) -> None:
         _log.info("%s: call from %s refused: %s", request.uri, request.remote_host, text)
         send_failure(request, text, code, status)
-        self._uncount(request)
 
     def _end_if_idle(self) -> None:
         if self._leaving_code is not None and not self._mux.calls and self._ws is not None:
@@ -252,6 +232,11 @@ class ServerSocket:
         self._http_server.forget_session(self)
         self._ws = None
 
+    def run(self, callback: tuple[Callable[[Any, Any], object], Any], about: object) -> None:
+        """Call the program; what it raises is logged and told."""
+        self._http_server.service.run(callback, about)
+
     def _end_calls(self) -> None:
+        self.gathering.close()
         for request in self._mux.close():
             request.caller_gone()

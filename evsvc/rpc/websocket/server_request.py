@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ...core import EventBase
     from ...http import Client, ServerConnection
     from .frames import Frame
+    from .gathering import Gathering
     from .outbox import Outbox
 
 
@@ -42,6 +43,7 @@ class Caller(Protocol):
     """Who calls, on a shared WebSocket."""
 
     outbox: Outbox
+    gathering: Gathering
     client: Client
     peer_certificate: dict[str, Any] | None
     connection: ServerConnection
@@ -52,18 +54,17 @@ class Caller(Protocol):
     def base(self) -> EventBase:
         """The event base."""
 
-    def gather(self, request: CarriedServerRequest, piece: bytes, is_last: bool) -> None:
-        """Take more of a request that is to be whole before it is answered."""
-
     def forget(self, request: CarriedServerRequest) -> None:
         """Know that a call is over."""
+
+    def run(self, callback: tuple[Callable[[Any, Any], object], Any], about: object) -> None:
+        """Call the program; what it raises is logged and told."""
 
 
 class CarriedServerRequest(AbstractRequest):
     """One call; lives until its last frame has gone, or nobody waits for it.
 
-    call_id: its number.  gone: whether nobody waits.  gathered: of a call that is no stream, what
-    has come so far; the caller keeps it.
+    call_id: its number.  gone: whether nobody waits.
     """
 
     __slots__ = (
@@ -75,7 +76,6 @@ class CarriedServerRequest(AbstractRequest):
         "_intake",
         "_outgoing",
         "call_id",
-        "gathered",
         "gone",
     )
 
@@ -88,7 +88,6 @@ class CarriedServerRequest(AbstractRequest):
         self._received = b""
         self.call_id = call_id
         self.gone = False
-        self.gathered = bytearray()
         self._caller = caller
         self._flow = Flow(caller.window_bytes)
         self._flow.receive_head()
@@ -216,7 +215,7 @@ class CarriedServerRequest(AbstractRequest):
             self._intake.receive(piece, is_last=is_last)
         else:
             self._taken(len(piece))
-            self._caller.gather(self, piece, is_last)
+            self._caller.gathering.take(self, piece, is_last=is_last)
 
     def caller_gone(self) -> None:
         """Know that nobody waits any more: it was cancelled, or the WebSocket has ended."""
@@ -226,7 +225,7 @@ class CarriedServerRequest(AbstractRequest):
         self._let_go()
         self._caller.forget(self)
         if gone_cb is not None:
-            gone_cb[0](self, gone_cb[1])
+            self._caller.run(gone_cb, self)
 
     def _begin(self, code: int) -> None:
         if self.response_code:
