@@ -15,9 +15,15 @@ from typing import Any
 import pytest
 
 from evsvc.core import EventBase
-from evsvc.core.errors import ArgumentError
-from evsvc.http import ClientOptions, HttpServer, ReaderLimits, ServerRequest
-from evsvc.http.errors import BodyTooLong, ConnectFailed, ConnectionClosed, RequestTimeout
+from evsvc.core.errors import ArgumentError, ArgumentTypeError, StateError
+from evsvc.http import ClientOptions, HttpRequest, HttpServer, ReaderLimits, ServerRequest
+from evsvc.http.errors import (
+    BodyTooLong,
+    ConnectFailed,
+    ConnectionClosed,
+    LocalProtocolError,
+    RequestTimeout,
+)
 from evsvc.http.websocket import WebSocketOptions, WsConnection, accept, connect
 from evsvc.rpc import (
     EVRPC_STATUS_ERR_NONE,
@@ -54,6 +60,7 @@ from evsvc.rpc.websocket.outbox import Outbox
 from evsvc.rpc.websocket.outgoing import Outgoing
 from evsvc.rpc.websocket.server import ServerSocket
 from evsvc.rpc.websocket.server_request import CarriedServerRequest
+from tests.core.tls_ends import contexts, issue, server_context_for
 from tests.rpc.adding import Add, AddCall, AddReply, AddRequest, Caller, handle_add
 from tests.rpc.conftest import Loop
 from tests.rpc.test_streams import Chat, Count, Item, ItemStream, Listener, Sum, count, echo
@@ -539,6 +546,51 @@ def test_an_rpc_that_is_not_there_is_not_found(pool: RpcPool, loop: Loop) -> Non
     assert cause.text == "there is no RPC Add"
 
 
+def test_a_handler_knows_who_calls(pool: RpcPool, server: RpcServer, loop: Loop) -> None:
+    seen: list[Any] = []
+
+    def answer(call: AddCall, arg: object) -> None:
+        request, connection = call.http_request, call.connection
+        assert connection is not None
+        assert (request.remote_host, request.remote_port) == connection.peer
+        seen.append((request.client.address, request.peer_certificate, request.method))
+        with pytest.raises(LocalProtocolError, match="no body to be taken"):
+            request.set_body_cbs(print)
+        handle_add(call, arg)
+        with pytest.raises(LocalProtocolError, match="answered already"):
+            request.send_reply(200)
+
+    server.register_rpc(Add, answer)
+    assert Caller(pool, loop).call().reply == AddReply(3)
+    assert seen == [("127.0.0.1", None, "POST")]
+
+
+def test_a_wss_url_speaks_tls(
+    base: EventBase, server: RpcServer, http_server: HttpServer, loop: Loop
+) -> None:
+    server.register_rpc(Add, handle_add)
+    serve(server)
+    http_server.set_tls(server_context_for(issue("127.0.0.1")))
+    url = f"wss://127.0.0.1:{http_server.bind_socket('127.0.0.1', 0).port}{WEBSOCKET_PATH}"
+    with RpcPool(base, timeout=50.0) as pool:
+        add_endpoint(pool, url)
+        assert isinstance(Caller(pool, loop).call().status.cause, ConnectFailed)
+    with RpcPool(base, timeout=50.0) as pool:
+        add_endpoint(pool, url, tls=contexts()[0])
+        assert Caller(pool, loop).call().reply == AddReply(3)
+    loop.settle()
+
+
+def test_a_share_carries_its_own_requests_until_it_is_closed(pool: RpcPool) -> None:
+    (share,) = [lane.connection for lane in pool.endpoints[0].lanes]
+    with pytest.raises(ArgumentTypeError, match="not a request for a WebSocket"):
+        share.make_request(HttpRequest(), "POST", "/.rpc.Add")
+    pool.close()
+    share.close()
+    with pytest.raises(StateError, match="closed"):
+        share.make_request(CarriedClientRequest(), "POST", "/.rpc.Add")
+
+
 def test_health_is_asked_the_same_way(pool: RpcPool, server: RpcServer, loop: Loop) -> None:
     server.serve_health()
     got: list[Any] = []
@@ -703,6 +755,68 @@ def test_a_callback_that_raises_ends_its_call_alone(
             handle_add(call, None)
         assert caller.finish()[0].reply == AddReply(3)
     assert [str(exc) for exc in raised] == ["mine"]
+
+
+def close_pool(pool: RpcPool) -> None:
+    pool.close()
+
+
+def remove_endpoint(pool: RpcPool) -> None:
+    if pool.endpoints:
+        pool.remove_endpoint(pool.endpoints[0])
+
+
+@pytest.mark.parametrize(("action", "ended"), [(close_pool, 1), (remove_endpoint, 3)])
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_a_callback_may_do_anything_to_the_pool(
+    pool: RpcPool, held: list[AddCall], loop: Loop, action: Any, ended: int, is_broken: bool
+) -> None:
+    """After a reply, and when the WebSocket has ended under all calls."""
+
+    class ActingCaller(Caller):
+        def keep(self, *args: Any) -> None:
+            super().keep(*args)
+            action(self.pool)
+
+    caller = ActingCaller(pool, loop)
+    for _ in range(3):
+        caller.start()
+    loop.until(lambda: len(held) == 3)
+    if is_broken:
+        break_off(held)
+    else:
+        for call in held:
+            handle_add(call, None)
+    caller.finish(ended)
+    loop.settle()
+    assert len(caller.results) == ended
+    assert all(bool(result.status.error) is is_broken for result in caller.results)
+
+
+@pytest.mark.parametrize("rpc", [Add, Chat])
+def test_a_handler_may_close_the_http_server(
+    server: RpcServer, http_server: HttpServer, pool: RpcPool, loop: Loop, rpc: Any
+) -> None:
+    handled: list[Any] = []
+
+    def close(call: Any, arg: object) -> None:
+        http_server.close()
+        handled.append(call)
+        if rpc is Add:
+            handle_add(call, arg)
+        else:
+            call.end()
+
+    if rpc is Add:
+        server.register_rpc(Add, close)
+        cause = Caller(pool, loop).call().status.cause
+    else:
+        server.register_stream(Chat, close)
+        listener = Listener(pool, loop)
+        listener.open(Chat).send(Item(1))
+        cause = listener.cause()
+    assert isinstance(cause, ConnectionClosed)
+    assert handled[0].cancelled
 
 
 def test_numbers_that_are_used_up_begin_another_websocket(

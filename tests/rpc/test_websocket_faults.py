@@ -31,10 +31,13 @@ from evsvc.rpc.websocket import (
     add_endpoint,
     serve,
 )
+from evsvc.rpc.websocket.client_request import CarriedClientRequest
+from evsvc.rpc.websocket.flow import FIRST_CREDIT
 from evsvc.rpc.websocket.frames import (
     MAX_BODY_BYTES,
     MAX_CREDIT,
     Frame,
+    FrameError,
     Kind,
     decode,
     encode,
@@ -42,6 +45,7 @@ from evsvc.rpc.websocket.frames import (
     encode_head,
     head_of,
 )
+from evsvc.rpc.websocket.outbox import Outbox
 from tests.rpc.adding import Add, AddReply, AddRequest, Caller, handle_add
 from tests.rpc.conftest import Loop
 from tests.rpc.test_streams import Chat, Count, Item, ItemStream, Listener, Sum, add_up, count, echo
@@ -315,6 +319,36 @@ def test_another_content_type_is_415_as_by_http(raw: RawClient) -> None:
     assert raw.answer(2)[0] == 415
 
 
+def test_a_caller_may_send_on_behind_an_answer_that_waits_for_credit(
+    raw: RawClient, server: RpcServer
+) -> None:
+    server.unregister_rpc(Sum)
+    server.register_stream(Sum, lambda stream, arg: stream.end(Item(1, "x" * 100_000)))
+    raw.send(begin(1, "Sum"))
+
+    def received() -> int:
+        return sum(len(frame.payload) for frame in raw.frames if frame.kind is not Kind.CREDIT)
+
+    raw.loop.until(lambda: received() >= FIRST_CREDIT)
+    raw.send(data(1, b"nobody wants it"), begin(2, "Add", ADDING, is_last=True))
+    assert raw.answer(2) == (200, SUM)
+    assert not any(frame.is_last for frame in raw.frames if frame.call_id == 1)
+    raw.send(encode_credit(1, FIRST_CREDIT))
+    raw.loop.until(lambda: any(frame.is_last for frame in raw.frames if frame.call_id == 1))
+
+
+def test_an_rpc_that_is_taken_away_while_it_is_called_is_not_found(
+    raw: RawClient, server: RpcServer
+) -> None:
+    raw.send(begin(1, "Add", ADDING[:1]))
+    raw.loop.settle()
+    server.unregister_rpc(Add)
+    raw.send(data(1, ADDING[1:], is_last=True))
+    status, failure = raw.answer(1)
+    assert (status, failure["code"]) == (404, "UNIMPLEMENTED")
+    assert failure["message"] == "the RPC was taken away while it was called"
+
+
 def test_a_request_that_stands_still_is_answered_408(raw: RawClient, base: EventBase) -> None:
     began = base.now
     raw.send(begin(1, "Add", ADDING[:1]))
@@ -425,6 +459,21 @@ def test_a_server_that_breaks_the_rules_is_left_and_its_calls_are_told(
     assert site.sessions[0].close_code == code
     site.answers = [reply(1)]
     assert caller.call().reply == AddReply(3)
+
+
+def test_a_reply_to_a_call_that_was_not_sent_is_refused() -> None:
+    class Socket:
+        outbox = Outbox(1000)  # of no WebSocket yet
+        options = RpcWebSocketOptions()
+
+        def heard_of(self, request: CarriedClientRequest) -> None:
+            pass
+
+    request = CarriedClientRequest()
+    request.call_id = 1
+    request.begin(Socket(), "Add", None)  # type: ignore[arg-type]  # no more is asked of it
+    with pytest.raises(FrameError, match="a REPLY to call 1, which was not sent"):
+        request.receive(decode(reply(1), EVERY))
 
 
 def test_a_reply_in_pieces_and_frames_behind_its_end_are_fine(

@@ -223,10 +223,9 @@ class ClientSocket:
         )
 
     def close(self) -> None:
-        """End at once; its calls are forgotten.  Safe to repeat."""
+        """End at once; there are no calls any more.  Safe to repeat."""
         self._is_leaving = True
-        for request in self._mux.close():
-            request.cancel()
+        self._mux.close()
         self._forget_silences()
         if self._opening is not None:
             self._opening.close()

@@ -149,8 +149,7 @@ class CarriedClientRequest(HttpRequest):
         """Take a frame.  Raises FrameError when it is not its turn."""
         kind = frame.kind
         socket = self._socket
-        if socket is None:
-            return
+        assert socket is not None  # else nobody would have found it
         self._heard()
         if kind is Kind.CREDIT:
             self._flow.receive_credit(credit_of(frame))
