@@ -103,8 +103,8 @@ class Transport(Protocol):
 
     Its maker hands it `on_packet(sent, packet)`, which tells whether that was a reply, and
     `on_lost(sent, answered)` for a query whose reply can no longer come; `answered` tells whether
-    some reply has come the same way.  Both may call it back, and `on_packet` also the program, which
-    may ask, and close the resolver.
+    some reply has come the same way.  Both may call it back, and `on_packet` the program, too,
+    which may ask more, or close the resolver.
     """
 
     def send(self, sent: Sent) -> None:
