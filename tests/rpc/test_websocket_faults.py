@@ -584,6 +584,21 @@ def test_calls_behind_the_one_that_leave_names_go_to_another_websocket(
         assert site.sessions[0].close_code == 1000
 
 
+def test_a_stream_of_which_something_was_sent_goes_to_no_other_server(
+    site: RawServer, pool: RpcPool, loop: Loop, http_server: HttpServer, port: int
+) -> None:
+    pool.add_endpoint("127.0.0.1", port, priority=1)
+    begun: list[ItemStream] = []
+    with RpcServer(http_server) as server:
+        server.register_stream(Sum, lambda stream, arg: begun.append(stream))
+        site.answers = [encode(Kind.LEAVE, 0)]
+        listener = Listener(pool, loop)
+        listener.open(Sum).send(Item(4))
+        assert isinstance(listener.cause(), ConnectionClosed)
+        loop.settle()
+    assert begun == []
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     messages=st.lists(

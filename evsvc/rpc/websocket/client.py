@@ -5,7 +5,8 @@ limits, and tries again as for any other endpoint.  Here they are shares of one 
 opened for the first call, and once more for the next call when it has ended.
 
 A call whose BEGIN was not sent when the WebSocket ends was surely not handled, nor was one behind
-the number that the server's LEAVE has named: the pool may send those elsewhere.
+the number that the server's LEAVE has named: the pool may send those elsewhere, but for streams of
+which something was sent.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def add_endpoint(
     url: `ws://host[:port]/path`, or `wss://` for TLS.  options: `max_calls` is how many are under
     way at once; others wait in the pool.  headers: sent with the handshake, such as Authorization.
     resolver, tls, client_options: as for `evsvc.http.websocket.connect`; the limits of silence and
-    of bodies count for each call.  weight, priority: as for `RpcPool.add_endpoint`.
+    of a body that is gathered count for each call.  weight, priority: as for
+    `RpcPool.add_endpoint`.
 
     Calls, streams, hooks and stubs are as over HTTP.  Raises ArgumentError for what is no such URL,
     header or number, or a name without resolver, StateError when the pool is closed.
@@ -289,11 +291,12 @@ class ClientSocket:
     def _on_leave(self, frame: Frame) -> None:
         """The server begins no more calls, and has not begun the latest."""
         self._is_leaving = True
-        failed = ConnectFailed("the server takes no more calls on this WebSocket")
+        text = "the server takes no more calls on this WebSocket"
         for call_id in [each for each in self._mux.calls if each > frame.call_id]:
             request = self._mux.calls.get(call_id)
             if request is not None:
-                request.fail(failed)
+                kind = ConnectFailed if request.can_be_repeated else ConnectionClosed
+                request.fail(kind(text))
         self._end_if_idle()
 
     def _end_if_idle(self) -> None:

@@ -110,6 +110,11 @@ class CarriedClientRequest(HttpRequest):
         return self._socket is not None and self._outgoing.has_begun
 
     @property
+    def can_be_repeated(self) -> bool:
+        """Whether all of it is still here: no streamed body has begun."""
+        return self._producer is None or not self.has_begun
+
+    @property
     def is_answered(self) -> bool:
         """Whether the response is here, if not taken."""
         return self._flow.incoming is Phase.ENDED

@@ -17,7 +17,8 @@ class RpcWebSocketOptions:
     max_calls:         at once on one WebSocket.  A client has the others wait; a server answers one
                        more RESOURCE_EXHAUSTED.
     call_window_bytes: how much of one call may have come that the program has not taken; the peer
-                       sends no more.  At least 64 KiB.
+                       sends no more.  At least 64 KiB.  What a peer can have you keep of streams
+                       is so much for each of `max_calls`.
     max_head_bytes:    method or status, and metadata, of one call that comes; more ends the
                        WebSocket.  At most 65,535.
     max_unsent_bytes:  while so much waits in the WebSocket, no more of any body is put there: calls
