@@ -1,4 +1,4 @@
-"""The command `evsvc`: a demonstration, and small clients for HTTP and RPC."""
+"""The command `evsvc`: a demonstration, servers, and small clients."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import demo
-from .commands import dns_serve, fetch, resolve, rpc_call, rpc_describe, rpc_gen
+from .commands import dns_serve, fetch, resolve, rpc_call, rpc_describe, rpc_gen, serve
 from .core import Error
 from .version import __version__
 
@@ -33,6 +33,9 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     demo.add_arguments(
         commands.add_parser("demo", help="run HTTP, DNS and RPC services in one process")
+    )
+    serve.add_arguments(
+        commands.add_parser("serve", help="serve a folder or an application, in worker processes")
     )
     fetch.add_arguments(commands.add_parser("fetch", help="get a URL, and print or save the body"))
     resolve.add_arguments(commands.add_parser("resolve", help="ask nameservers for records"))

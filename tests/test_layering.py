@@ -92,6 +92,7 @@ WORKERS_ORDER = [
     "messages",
     "tally",
     "systemd",
+    "reloading",
     "channel",
     "metrics",
     "worker",

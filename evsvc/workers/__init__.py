@@ -15,6 +15,7 @@ SIGHUP replaces the workers without a failed request, SIGTERM has them finish wh
 from .child import SetupCallback
 from .metrics import MAX_WAITING, SumCallback, WorkerMetrics
 from .options import WorkerOptions
+from .reloading import ModuleWatch
 from .roster import CUT_OFF, SETUP_FAILED
 from .supervisor import Supervisor, run
 from .systemd import Notifier, PassedSocket, systemd_sockets
@@ -25,6 +26,7 @@ __all__ = [
     "MAX_WAITING",
     "SETUP_FAILED",
     "Graceful",
+    "ModuleWatch",
     "Notifier",
     "PassedSocket",
     "SetupCallback",

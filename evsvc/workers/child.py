@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from ..core import EVLOOP_NO_EXIT_ON_EMPTY, EventBase
+from ..core import EventBase
 from .roster import SETUP_FAILED
 from .worker import Worker
 
@@ -29,6 +29,9 @@ FAILED: Final = 1
 
 TERMINAL_SIGNALS: Final = (signal.SIGINT, signal.SIGHUP)
 """A terminal sends them to all of its processes; what follows is the supervisor's to say."""
+
+HELD_SIGNALS: Final = (*TERMINAL_SIGNALS, signal.SIGTERM)
+"""Blocked around a fork, until the child has its own ways with them."""
 
 
 def live(
@@ -74,13 +77,8 @@ def _work(
     except BaseException:
         logger.critical("worker %d: its setup failed", number, exc_info=True)
         return SETUP_FAILED
-    worker.say_ready()
-    base.loop(EVLOOP_NO_EXIT_ON_EMPTY)
+    worker.run()
     return 0
-
-
-HELD_SIGNALS: Final = (*TERMINAL_SIGNALS, signal.SIGTERM)
-"""Blocked around a fork, until the child has its own ways with them."""
 
 
 def _log_exception(exc: Exception) -> None:

@@ -312,7 +312,7 @@ class Supervisor(Closing):
             logger.info("%s is ready", process)
             roster.ready(member, self._base.gettime_monotonic())
         elif message.kind is Kind.RELOAD:
-            if member.phase is Phase.SERVING and not (roster.is_reloading or roster.is_stopping):
+            if member.phase is Phase.SERVING and not roster.is_stopping:
                 logger.info("%s asks for new workers", process)
                 roster.reload(self._base.gettime_monotonic())
         elif message.kind is Kind.ASK:

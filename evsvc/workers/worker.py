@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..core import EVLOOP_NO_EXIT_ON_EMPTY
 from ..core.bufferevent.lingering import CLOSE_CHECK_S, Lingering
+from ..core.checks import require_callable
 from ..core.errors import ArgumentTypeError
 from .channel import Channel
 from .messages import Kind, Message, MessageError, counts_of, reading_of
@@ -50,6 +53,7 @@ class Worker:
     __slots__ = (
         "_channel",
         "_options",
+        "_run",
         "_running",
         "_servers",
         "_timer",
@@ -78,6 +82,7 @@ class Worker:
         self.metrics = WorkerMetrics(self._ask_for_counts)
         self.is_stopping = False
         self._options = options
+        self._run: Callable[[], object] = partial(base.loop, EVLOOP_NO_EXIT_ON_EMPTY)
         self._servers: list[Graceful] = []
         self._running = 0  # servers that have not finished yet
         self._timer = base.timer(lambda *event: self._leave())
@@ -96,10 +101,19 @@ class Worker:
         else:
             self._servers.append(server)
 
+    def set_runner(self, run: Callable[[], object]) -> None:
+        """Have the loop run by `run()`, which returns at the base's `loopexit`.
+
+        Such as `evsvc.aio.EventLoop(worker.base).run_forever`.  Raises ArgumentTypeError for what
+        cannot be called.
+        """
+        require_callable(run)
+        self._run = run
+
     def reload(self) -> None:
         """Have all workers replaced, one after the other, as SIGHUP to the supervisor does.
 
-        Nothing happens while that goes on already.
+        While that goes on already, it is done once more afterwards.
         """
         self._channel.send(Message(Kind.RELOAD))
 
@@ -114,9 +128,10 @@ class Worker:
             self._shut_down(server)
         self._finished()
 
-    def say_ready(self) -> None:
-        """Tell the supervisor that setup is done; not for programs."""
+    def run(self) -> None:
+        """Tell the supervisor that setup is done, and run the loop; not for programs."""
         self._channel.send(Message(Kind.READY))
+        self._run()
 
     def _shut_down(self, server: Graceful) -> None:
         try:

@@ -264,3 +264,20 @@ class TestChannel:
             channel.when_sent(lambda: said.append(2))
             base.loop(EVLOOP_NONBLOCK)
             assert said[-1] == 2
+
+
+def test_its_loop_can_be_run_by_another_call(pair) -> None:
+    worker, supervisor = pair
+    ran: list[int] = []
+    worker.set_runner(lambda: ran.append(1))
+    worker.run()
+    assert ran == [1]
+    assert supervisor.heard() == ["READY"]
+    with pytest.raises(ArgumentTypeError):
+        worker.set_runner(None)
+
+
+def test_it_can_ask_for_new_workers(pair) -> None:
+    worker, supervisor = pair
+    worker.reload()
+    assert supervisor.heard() == ["RELOAD"]
