@@ -89,6 +89,25 @@ def test_a_stream_may_be_longer_than_a_body_that_is_gathered(serve) -> None:
     assert site.connect().ask(post(b"x" * 11, path="/gathered")).status == 413
 
 
+@pytest.mark.parametrize("answer", ["send_reply", "send_error", "send_reply_start"])
+@pytest.mark.parametrize("has_settled", [True, False])
+def test_what_is_answered_behind_a_refusal_is_not_sent(serve, answer, has_settled) -> None:
+    """The server has answered by itself, and the connection ends."""
+    upload = Upload(answers=False)
+    peer = uploads(serve, upload).connect()
+    peer.sock.send(CHUNKED + b"3\r\nabcdef")
+    peer.until(lambda: upload.ends)
+    if has_settled:
+        peer.settle()
+    (request,) = upload.requests
+    assert request.connection is None
+    getattr(request, answer)(500)
+    assert peer.read_message().status == 400
+    peer.settle()
+    peer.take()
+    assert (peer.received, peer.at_eof) == (b"", True)
+
+
 @pytest.mark.parametrize(("size", "status"), [(100, 200), (101, 413)])
 def test_a_stream_has_a_limit_of_its_own(serve, size, status) -> None:
     upload = Upload()

@@ -685,6 +685,7 @@ class Connection:
                 self._close_after_output()
             return
         self._request = self._route = None
+        self.gone = True  # for a program that has the request still: it is answered
         self.send(final_page(fault.status, self.date, has_no_body))
         self._close_after_output()
         if extras is not None and extras.watch is not None:
