@@ -59,6 +59,7 @@ docs: $(INSTALLED_DOCS)
 
 bench: $(INSTALLED_BENCH)
 	$(BIN)/python -m bench.http_server_bench $(BENCH_ARGS)
+	$(BIN)/python -m bench.gateway_bench $(GATEWAY_BENCH_ARGS)
 	$(BIN)/python -m bench.http_client_bench $(CLIENT_BENCH_ARGS)
 	$(BIN)/python -m bench.event_loop_bench $(LOOP_BENCH_ARGS)
 	$(BIN)/python -m bench.echo_bench $(ECHO_BENCH_ARGS)

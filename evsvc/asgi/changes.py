@@ -7,19 +7,28 @@ from collections.abc import Callable
 
 
 class Changes:
-    """Wakes who waits for a condition, to look at it again."""
+    """Wakes who waits for a condition, to look at it again.
 
-    __slots__ = ("_event",)
+    asyncio.Event would do; most requests wait for nothing, and this costs them a slot.
+    """
+
+    __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] | None = None
 
     def tell(self) -> None:
         """Something has changed."""
-        self._event.set()
+        waiting, self._waiting = self._waiting, None
+        for future in waiting or ():
+            if not future.done():  # its task may be cancelled
+                future.set_result(None)
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until `condition()` is true; several may wait, each for its own."""
         while not condition():
-            self._event.clear()
-            await self._event.wait()
+            future = asyncio.get_running_loop().create_future()
+            if self._waiting is None:
+                self._waiting = []
+            self._waiting.append(future)
+            await future

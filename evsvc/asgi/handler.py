@@ -127,8 +127,7 @@ class AsgiHandler:
             scope = http_scope(request, root_path, self.state)
             exchange = HttpExchange(request, connection, options)
         task = self._loop.create_task(self._run(scope, exchange))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.add(task)  # until `_run` has ended
 
     async def _run(self, scope: Scope, exchange: HttpExchange | WebSocketExchange) -> None:
         try:
@@ -140,3 +139,7 @@ class AsgiHandler:
             raise
         else:
             exchange.finish(None)
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.discard(task)

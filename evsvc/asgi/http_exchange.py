@@ -165,10 +165,7 @@ class HttpExchange:
         assert self._head is not None
         code, headers = self._head
         request = self._request
-        output_headers = request.output_headers
-        output_headers.clear()
-        for name, value in headers.pairs:
-            output_headers.add(name, value)
+        request.output_headers = headers
         # Of a HEAD without a length it is not known what GET would get; 0 is most likely wrong.
         is_unknown = request.method == "HEAD" and not data and "content-length" not in headers
         if phase is Phase.OVER and not is_unknown:

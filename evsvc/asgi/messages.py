@@ -48,10 +48,13 @@ def judge_headers(fields: object) -> Headers:
         raise ArgumentTypeError(f"fields are pairs of bytes: {fields!r}") from exc
     for raw_name, raw_value in pairs:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        closes = name.lower() == "connection" and value.strip().lower() == "close"
-        if closes or not is_hop_by_hop(name):
+        if not is_hop_by_hop(name) or _says_close(name, value):
             headers.add(name, value)
     return headers
+
+
+def _says_close(name: str, value: str) -> bool:
+    return name.lower() == "connection" and value.strip().lower() == "close"
 
 
 def bytes_of(value: object) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..http import uridecode
 from ..http.wire.grammar import split_authority
 from .messages import ASGI, Scope
 
@@ -20,19 +21,20 @@ def http_scope(request: ServerRequest, root_path: str, state: dict[str, Any]) ->
     """
     client = request.client
     headers = request.input_headers
+    path = request.encoded_path
     return {
         "type": "http",
         "asgi": ASGI.copy(),
         "http_version": f"1.{request.minor}",
         "method": request.method,
         "scheme": client.scheme,
-        "path": request.path,
-        "raw_path": request.encoded_path.encode("latin-1"),
+        "path": uridecode(path).decode(errors="replace") if "%" in path else path,
+        "raw_path": path.encode("latin-1"),
         "query_string": (request.query or "").encode("latin-1"),
         "root_path": root_path,
         "headers": [
-            (name.encode("latin-1"), pair[1].encode("latin-1"))
-            for name, pair in zip(headers.names, headers.pairs, strict=True)
+            (name.encode("latin-1"), value.encode("latin-1"))
+            for name, (_, value) in zip(headers.names, headers.pairs, strict=True)
         ],
         "client": (client.address, client.port) if client.address else None,
         "server": _server_of(request, client),
@@ -55,7 +57,7 @@ def websocket_scope(request: ServerRequest, root_path: str, state: dict[str, Any
 def asks_for_websocket(request: ServerRequest) -> bool:
     """Whether a request asks for a WebSocket (RFC 6455 section 4.1)."""
     headers = request.input_headers
-    return "upgrade" in headers and "websocket" in headers.tokens("upgrade")
+    return "upgrade" in headers.names and "websocket" in headers.tokens("upgrade")
 
 
 def _server_of(request: ServerRequest, client: Client) -> tuple[str, int | None]:

@@ -133,12 +133,8 @@ class WebSocketExchange:
         await self._denial.send({**message, "type": message["type"].removeprefix("websocket.")})
 
     def _accept(self, message: Message) -> None:
-        headers = judge_headers(message.get("headers") or ())
+        self._request.output_headers = judge_headers(message.get("headers") or ())
         subprotocol = message.get("subprotocol")
-        fields = self._request.output_headers
-        fields.clear()
-        for name, value in headers.pairs:
-            fields.add(name, value)
         session = websocket.accept(
             self._request,
             self._on_message,

@@ -91,7 +91,7 @@ class AbstractRequest:
 
     @property
     def output_headers(self) -> Headers:
-        """The header to send (evhttp_request_get_output_headers)."""
+        """The header to send; it may be set, too (evhttp_request_get_output_headers)."""
         if self._output_headers is None:
             self._output_headers = Headers()
         return self._output_headers

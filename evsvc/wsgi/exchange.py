@@ -64,7 +64,7 @@ class Exchange:
             return
         request = self.request
         try:
-            self._set_fields(head)
+            request.output_headers = head.headers
             if request.method == "HEAD" and not body and head.length is None:
                 # What GET would get is not known, and a length of 0 is most likely wrong.
                 request.send_reply_start(head.code, head.reason)
@@ -79,7 +79,7 @@ class Exchange:
         if self._is_lost():
             return
         try:
-            self._set_fields(head)
+            self.request.output_headers = head.headers
             self.request.send_reply_start(head.code, head.reason)
         except Exception as exc:
             self.fail(exc)
@@ -123,11 +123,6 @@ class Exchange:
         """Nobody waits for the reply any more."""
         self.is_gone = True
         self._gate.close()
-
-    def _set_fields(self, head: Head) -> None:
-        fields = self.request.output_headers
-        for name, value in head.headers.pairs:
-            fields.add(name, value)
 
     def _is_lost(self) -> bool:
         """Look whether the client has gone."""

@@ -444,7 +444,8 @@ class Connection:
             request.send_error(501)
         elif content_length:
             streams = route is not None and route.streams and _takes(route, method)
-            if not streams and (body := self._reader.whole_body()) is not None:
+            may_be_whole = not streams or (route is not None and route.takes_whole)
+            if may_be_whole and (body := self._reader.whole_body()) is not None:
                 request.set_body(body)
                 if extras is not None and extras.watch is not None:
                     extras.watch.received_bytes = len(body)

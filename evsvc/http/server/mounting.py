@@ -21,15 +21,17 @@ def mount(
 ) -> None:
     """Have a callback answer all below `prefix`, and the prefix without its last "/".
 
-    It streams, and its argument is the prefix without that "/".  Raises ArgumentError for a prefix
-    that does not begin and end with "/", or has a callback already; then nothing has changed.
+    It streams (see `ServerRequest.streams_body`), but for bodies that have come with their heads.
+    Its argument is the prefix without that "/".  Raises ArgumentError for a prefix that does not
+    begin and end with "/", or has a callback already; then nothing has changed.
     """
     methods = frozenset(methods)
     root = prefix.removesuffix("/")
-    server.set_prefix_cb(prefix, callback, root, methods=methods, streams=True)
+    router = server.service.router
+    router.add_prefix(prefix, callback, root, methods, True, takes_whole=True)
     if root:
         try:
-            server.set_cb(root, callback, root, methods=methods, streams=True)
+            router.add(root, callback, root, methods, True, takes_whole=True)
         except ArgumentError:
-            server.del_prefix_cb(prefix)
+            router.remove_prefix(prefix)
             raise

@@ -17,13 +17,15 @@ RequestCallback = Callable[["ServerRequest", Any], object]
 
 
 class Route(NamedTuple):
-    """A callback, its argument, the methods that it takes (None: all), and whether it gets the
-    request when its head is judged, with the body to come."""
+    """A callback, its argument, the methods that it takes (None: all), whether it gets the request
+    when its head is judged, with the body to come, and whether it does so only where the body has
+    not come with the head."""
 
     callback: RequestCallback
     arg: Any
     methods: frozenset[str] | None = None
     streams: bool = False
+    takes_whole: bool = False
 
 
 class Router:
@@ -46,6 +48,7 @@ class Router:
         arg: object,
         methods: Iterable[str] | None,
         streams: bool,
+        takes_whole: bool = False,
     ) -> None:
         """Register a path.
 
@@ -56,7 +59,7 @@ class Router:
             raise ArgumentError(f"a path begins with '/': {path!r}")
         if path in self._paths:
             raise ArgumentError(f"the path has a callback already: {path!r}")
-        self._paths[path] = _route(path, callback, arg, methods, streams)
+        self._paths[path] = _route(path, callback, arg, methods, streams, takes_whole)
         self.streams |= streams
 
     def add_prefix(
@@ -66,13 +69,14 @@ class Router:
         arg: object,
         methods: Iterable[str] | None,
         streams: bool,
+        takes_whole: bool = False,
     ) -> None:
         """Register all paths below one that begins and ends with "/".  Raises as `add`."""
         if not (prefix.startswith("/") and prefix.endswith("/")):
             raise ArgumentError(f"a prefix begins and ends with '/': {prefix!r}")
         if prefix in self._prefixes:
             raise ArgumentError(f"the prefix has a callback already: {prefix!r}")
-        self._prefixes[prefix] = _route(prefix, callback, arg, methods, streams)
+        self._prefixes[prefix] = _route(prefix, callback, arg, methods, streams, takes_whole)
         self._longest_prefix = max(self._longest_prefix, len(prefix))
         self.streams |= streams
 
@@ -118,6 +122,7 @@ def _route(
     arg: object,
     methods: Iterable[str] | None,
     streams: bool,
+    takes_whole: bool = False,
 ) -> Route:
     require_callable(callback)
     if isinstance(methods, str):
@@ -127,4 +132,4 @@ def _route(
         raise ArgumentError(f"no method is allowed for {path!r}")
     if allowed is not None and "GET" in allowed:
         allowed |= {"HEAD"}  # who answers GET answers HEAD (RFC 9110 9.1)
-    return Route(callback, arg, allowed, streams)
+    return Route(callback, arg, allowed, streams, takes_whole)
