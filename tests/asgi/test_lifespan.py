@@ -13,7 +13,8 @@ import pytest
 
 from evsvc import aio
 from evsvc.asgi import AsgiHandler, AsgiOptions, LifespanFailed
-from evsvc.core import ArgumentError, ArgumentTypeError
+from evsvc.core import ArgumentError, ArgumentTypeError, EventBase
+from evsvc.http import HttpServer
 from tests.asgi.gateway import Gateway
 from tests.asgi.test_http import GET, piece, start, whole_body
 from tests.hosted import PATIENCE_S, read_to_end
@@ -218,6 +219,25 @@ def test_shutdown_cancels_after_its_deadline(serve: Serve, caplog: Any) -> None:
     gateway.run(gateway.handler.shutdown(deadline_s=0.01))
     assert sock.recv(12) == b"HTTP/1.1 500"
     assert "1 calls are cancelled" in caplog.text
+
+
+def test_an_application_runs_on_any_loop_to_which_the_base_is_attached() -> None:
+    async def main() -> bytes:
+        loop = asyncio.get_running_loop()
+        with EventBase() as base, HttpServer(base) as server, aio.attach(base, loop):
+            handler = AsgiHandler(loop, counts)
+            await handler.startup()
+            handler.mount(server)
+            port = server.bind_socket("127.0.0.1", 0).port
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.0\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            await handler.shutdown()
+        return answer
+
+    assert asyncio.run(main()).endswith(b"\r\n\r\n1")
 
 
 def test_mistakes_raise_where_they_are_made(serve: Serve) -> None:
