@@ -32,17 +32,22 @@ ROOMS_BELOW: dict[str, frozenset[str]] = {
 # The one room that may import each run-time dependency.
 DEPENDENCY_ROOM = {"h11": "http", "dns": "dns", "idna": "dns", "msgpack": "rpc"}
 # Extras, each for one package that nothing else of ours imports.
-EXTRA_PACKAGE = {"wsproto": "evsvc.http.websocket"}
+EXTRA_PACKAGE = {"wsproto": "evsvc.http.websocket", "pytest": "evsvc.testing.plugin"}
+# What hands a message of dnspython's to a test.
+ALSO_IMPORTS = {("evsvc.testing.dns", "dns")}
 # The rooms that want an extra so, each with the others that may import it.
 EXTRA_ROOMS: dict[str, tuple[str, ...]] = {
     "evsvc.http.websocket": (
         "evsvc.rpc.websocket",
         "evsvc.asgi.websocket",
         "evsvc.aio.websocket",
+        "evsvc.testing.websocket",
     ),
     "evsvc.asgi.websocket": ("evsvc.asgi.handler",),  # does without where it is missing
     "evsvc.rpc.websocket": (),
     "evsvc.aio.websocket": (),
+    "evsvc.testing.websocket": (),
+    "evsvc.testing.plugin": (),
 }
 
 # The rooms and modules of core, from the bottom up; at run time each imports from below alone.
@@ -192,6 +197,8 @@ def is_allowed(found: Import) -> bool:
         return True
     if foreign in EXTRA_PACKAGE:
         return is_within(found.importer, EXTRA_PACKAGE[foreign])
+    if (found.importer, foreign) in ALSO_IMPORTS:
+        return True
     return foreign in DEPENDENCY_ROOM and DEPENDENCY_ROOM[foreign] == importer_room
 
 

@@ -1,0 +1,106 @@
+"""RpcTestClient: methods are called without a socket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from evsvc import Rpc, RpcServer
+from evsvc.core import EventBase
+from evsvc.http import HttpServer
+from evsvc.rpc import CallFailed, JsonCodec, RemoteError, RpcErrorCode, RpcKind, Service
+from evsvc.rpc.errors import CallTimeout
+from evsvc.testing import NothingHappened, RpcTestClient, run_until
+
+
+@dataclass
+class Number:
+    """A number."""
+
+    value: int
+
+
+Double = Rpc("Double", Number, Number)
+Count = Rpc("Count", Number, Number, kind=RpcKind.SERVER_STREAM)
+
+
+class Calculator(Service):
+    """What there is to be called."""
+
+    double = Double
+
+
+def double(call: Any, arg: object) -> None:
+    if call.request.value < 0:
+        raise CallFailed("too little", RpcErrorCode.INVALID_ARGUMENT, {"least": 0})
+    call.done(Number(2 * call.request.value))
+
+
+def test_a_reply_is_returned(rpc_server: RpcServer, rpc_client: RpcTestClient) -> None:
+    rpc_server.register_rpc(Double, double)
+    assert rpc_client.call(Double, Number(21)) == Number(42)
+
+
+def test_what_a_handler_fails_with_is_raised(
+    rpc_server: RpcServer, rpc_client: RpcTestClient
+) -> None:
+    rpc_server.register_rpc(Double, double)
+    with pytest.raises(RemoteError, match="too little") as raised:
+        rpc_client.call(Double, Number(-1))
+    assert raised.value.code == RpcErrorCode.INVALID_ARGUMENT
+    assert raised.value.details == {"least": 0}
+
+
+def test_metadata_and_deadline_arrive(rpc_server: RpcServer, rpc_client: RpcTestClient) -> None:
+    def look(call: Any, arg: object) -> None:
+        seen.append((call.metadata.find("X-User"), call.deadline is not None))
+        call.done(call.request)
+
+    seen: list[object] = []
+    rpc_server.register_rpc(Double, look)
+    rpc_client.call(Double, Number(1), timeout_s=5.0, metadata=[("X-User", "you")])
+    assert seen == [("you", True)]
+
+
+def test_a_handler_that_never_answers_is_told(
+    rpc_server: RpcServer, rpc_client: RpcTestClient
+) -> None:
+    rpc_server.register_rpc(Double, lambda call, arg: None)
+    with pytest.raises(NothingHappened, match="a reply to Double"):
+        rpc_client.call(Double, Number(1))
+    with pytest.raises(CallTimeout):
+        rpc_client.call(Double, Number(1), timeout_s=5.0)
+
+
+def test_stubs_and_streams_go_by_the_pool(
+    rpc_server: RpcServer, rpc_client: RpcTestClient, event_base: EventBase
+) -> None:
+    def count(stream: Any, arg: object) -> None:
+        for value in range(stream.request.value):
+            stream.send(Number(value))
+        stream.end()
+
+    rpc_server.register_rpc(Double, double)
+    rpc_server.register_stream(Count, count)
+    got: list[Any] = []
+    Calculator(rpc_client.pool).double(
+        Number(4), lambda status, asked, reply, arg: got.append(reply)
+    )
+    rpc_client.pool.open_stream(
+        Count,
+        lambda status, asked, reply, arg: got.append(status.cause),
+        request=Number(3),
+        on_message=lambda stream, message, arg: got.append(message.value),
+    )
+    run_until(event_base, lambda: len(got) == 5)
+    assert Number(8) in got
+    assert [each for each in got if each != Number(8)] == [0, 1, 2, None]
+
+
+def test_another_codec_is_spoken(rpc_server: RpcServer, http_server: HttpServer) -> None:
+    rpc_server.register_rpc(Double, double)
+    with RpcTestClient(http_server, codec=JsonCodec(), connections=1) as client:
+        assert client.call(Double, Number(3)) == Number(6)
+        assert len(client.pool.connections) == 1
