@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..core import PairBufferEvent
 from ..core.closing import Closing
 from ..http import ClientOptions, ClientResponse, Headers, HttpConnection, HttpRequest
+from ..http.client.dialer import HTTP_PORT
+from ..http.client.target import Origin, Target
 from .waiting import DEFAULT_WAIT_S, run_until
 
 if TYPE_CHECKING:
@@ -239,10 +241,8 @@ def _prepared(
 
 
 def _response(host: str, method: str, target: str, request: HttpRequest) -> ClientResponse:
-    response = ClientResponse(method, f"http://{host}{target}")
-    response.status = request.response_code
-    response.reason = request.response_code_line
-    response.headers = request.input_headers
+    asked = Target(Origin("http", host, HTTP_PORT), target)
+    response = ClientResponse(method, asked, request=request)
     response.trailers = request.trailers
     response.body = bytes(request.input_buffer)
     return response
