@@ -8,6 +8,7 @@ import pytest
 
 from evsvc.http import ClientOptions, HttpRequest
 from evsvc.http.wire.limits import ReaderLimits
+from tests.http.outcomes import Outcomes
 from tests.http.peers import response
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -187,6 +188,18 @@ class TestExpect:
         assert peer.read_bytes(4) == b"body"
         peer.send(b"HTTP/1.1 100 Continue\r\n\r\n" + response())
         assert client.given == [("/a", 200)]
+
+    def test_how_long_that_is_the_program_may_say(self, connect, origin, clock) -> None:
+        client = Outcomes(connect(options=ClientOptions(continue_s=5.0)))
+        self.make(client)
+        peer = origin.accept()
+        peer.read_head()
+        clock.advance(4.9)
+        assert peer.is_open()
+        assert not peer.received
+        clock.advance(0.1)
+        peer.settle()
+        assert peer.read_bytes(4) == b"body"
 
     def test_another_interim_response_is_no_consent(self, client, origin) -> None:
         self.make(client)

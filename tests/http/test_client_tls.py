@@ -19,7 +19,7 @@ from evsvc.core import (
     TlsBufferEvent,
 )
 from evsvc.core.resolver import AddrInfo
-from evsvc.http import HttpConnection, TlsFailed
+from evsvc.http import ClientOptions, ConnectProxy, HttpConnection, TlsFailed
 from tests.http.outcomes import Outcomes
 from tests.http.peers import response
 
@@ -164,12 +164,35 @@ def test_what_is_spoken_inside(make_tls_origin, connect_to, trusting, alpn, is_g
     assert (error is None) if is_good else (type(error) is TlsFailed)
 
 
-def test_the_handshake_has_a_limit(base, origin, trusting, clock) -> None:
-    with HttpConnection(base, Hosts(), HOST, origin.port, tls=trusting) as connection:
+@pytest.mark.parametrize("tls_s", [None, 3.0, 20.0])
+def test_the_handshake_has_a_limit(base, origin, trusting, clock, tls_s) -> None:
+    options = ClientOptions() if tls_s is None else ClientOptions(tls_s=tls_s)
+    limit_s = tls_s or 10.0
+    with HttpConnection(base, Hosts(), HOST, origin.port, options, tls=trusting) as connection:
         client = Outcomes(connection)
         client.make()
         origin.accept().settle()
-        clock.advance(10.0)
+        clock.advance(limit_s - 0.1)
+        client.settle()
+        assert client == []
+        clock.advance(0.1)
+        client.wait(1)
+        assert type(client.made["/"].error) is TlsFailed
+
+
+def test_so_has_the_one_inside_a_tunnel(base, origin, trusting, clock) -> None:
+    proxy = ConnectProxy(address="127.0.0.1", port=origin.port)
+    options = ClientOptions(tls_s=3.0)
+    with HttpConnection(base, Hosts(), HOST, 443, options, tls=trusting, proxy=proxy) as connection:
+        client = Outcomes(connection)
+        client.make()
+        peer = origin.accept()
+        peer.read_head()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        clock.advance(2.9)
+        client.settle()
+        assert client == []
+        clock.advance(0.1)
         client.wait(1)
         assert type(client.made["/"].error) is TlsFailed
 

@@ -31,6 +31,7 @@ from evsvc.http import (
     HttpServer,
     TlsFailed,
 )
+from evsvc.http.client.connection import MAX_RETRY_DELAY_S
 from tests.http.outcomes import Outcomes
 from tests.http.peers import MOST_PASSES, Peer, response
 from tests.http.test_client_tls import HOST, TlsOrigin, authority, trusting  # noqa: F401
@@ -416,6 +417,33 @@ class TestRetries:
         client.wait(1)
         assert client.given == [("/", 0)]
         assert type(client.made["/"].error) is ConnectFailed
+
+    @pytest.mark.parametrize("retries", [0, 1, 2])
+    def test_so_many_as_the_options_say(self, connect, origin, clock, retries) -> None:
+        origin.stop()
+        options = ClientOptions(connect_retries=retries, connect_retry_s=0.5)
+        client = Outcomes(connect(options=options))
+        client.make()
+        client.settle()
+        for number in range(retries):
+            assert client == []
+            clock.advance(0.5 * 2**number)
+            client.settle()
+        assert client.given == [("/", 0)]
+
+    def test_the_wait_ends_growing_at_an_hour(self, connect, origin, clock) -> None:
+        origin.stop()
+        options = ClientOptions(connect_retries=3, connect_retry_s=0.6 * MAX_RETRY_DELAY_S)
+        client = Outcomes(connect(options=options))
+        client.make()
+        client.settle()
+        for delay_s in (0.6 * MAX_RETRY_DELAY_S, MAX_RETRY_DELAY_S, MAX_RETRY_DELAY_S):
+            clock.advance(delay_s - 1.0)
+            client.settle()
+            assert client == []
+            clock.advance(1.0)
+            client.settle()
+        assert client.given == [("/", 0)]
 
     def test_a_server_that_comes_late(self, connect, origin, clock) -> None:
         origin.stop()
