@@ -716,21 +716,28 @@ class HttpClient(Closing):
             return
         response.elapsed_s = self.base.now - exchange.begun_at
         response.body = b"".join(exchange.pieces)
-        self._settle(exchange)
-        if callbacks.done is None:
-            return
+        self._forget(exchange)
         try:
-            callbacks.done(response, callbacks.arg)
+            if callbacks.done is not None:
+                callbacks.done(response, callbacks.arg)
         except Exception as exc:
             logger.error("a callback raised for %r", response, exc_info=exc)
             handler = self.base.exception_handler
             if handler is not None:
                 handler(exc)
+        finally:  # behind the callback, which mostly makes the next request
+            self._unlimit(exchange)
 
     def _settle(self, exchange: ClientExchange) -> None:
         """Be done with an exchange, wherever it is."""
+        self._unlimit(exchange)
+        self._forget(exchange)
+
+    def _unlimit(self, exchange: ClientExchange) -> None:
         if exchange.timeout_s is not None:
             self._timeouts.discard(exchange, exchange.timeout_s)
+
+    def _forget(self, exchange: ClientExchange) -> None:
         way = exchange.way
         if way is not None and exchange in (row := self._waiting.get(way, deque())):
             row.remove(exchange)

@@ -1,7 +1,9 @@
 """How long requests may take: one timer for all that have the same number of seconds.
 
 Such requests end in the order in which they began, so their row needs no sorting: one that begins
-or ends costs one store, and the timer is set again only when it fires.
+or ends costs one store, and the timer is set again only when it fires.  A row without any has no
+timer, which would keep the loop running: who makes one request after the other does best to discard
+the old one when the new one is there.
 """
 
 from __future__ import annotations
@@ -45,11 +47,20 @@ class Timeouts(Generic[Item]):
         ends_at = row.ends[item] = self._base.now + seconds
         return ends_at
 
+    def renew(self, item: Item, seconds: float) -> None:
+        """Have the time of one begin anew, or begin, which has so many seconds."""
+        row = self._rows.get(seconds)
+        if row is not None:
+            row.ends.pop(item, None)  # it is the last one from now on
+        self.add(item, seconds)
+
     def discard(self, item: Item, seconds: float) -> None:
         """Limit it no longer, which had so many seconds; safe to repeat."""
         row = self._rows.get(seconds)
         if row is not None:
             row.ends.pop(item, None)
+            if not row.ends:
+                self._close(row)
 
     def close(self) -> None:
         """Forget all."""
@@ -74,5 +85,8 @@ class Timeouts(Generic[Item]):
         if row.ends:
             row.timer.add(max(next(iter(row.ends.values())) - self._base.now, 0.0))
         else:
-            row.timer.close()
-            del self._rows[row.seconds]
+            self._close(row)
+
+    def _close(self, row: _Row[Item]) -> None:
+        row.timer.close()
+        del self._rows[row.seconds]

@@ -736,8 +736,10 @@ class RpcPool(Closing):
             self._timeouts.discard(call, call.timeout_s)
 
     def _finish(self, call: RpcCall[Any, Any], status: RpcStatus, reply: object) -> None:
-        self._unlimit(call)
-        call.finish(status, reply)
+        try:
+            call.finish(status, reply)
+        finally:  # behind the callback, which mostly makes the next call
+            self._unlimit(call)
 
 
 def _checked_timeout(timeout: float | None) -> float | None:

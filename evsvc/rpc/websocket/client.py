@@ -262,8 +262,7 @@ class ClientSocket:
     def heard_of(self, request: CarriedClientRequest) -> None:
         """Know that the server's silence begins anew."""
         if self._silences is not None and request.silence_s < inf:
-            self._silences.discard(request, request.silence_s)
-            self._silences.add(request, request.silence_s)
+            self._silences.renew(request, request.silence_s)
 
     def callback_failed(self, exc: Exception) -> None:
         """Log what a callback of the program raised, and tell it."""
