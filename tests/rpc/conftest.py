@@ -25,8 +25,14 @@ from tests.rpc.adding import Caller
 MOST_PASSES = 2000
 
 CARRIERS = ("http", "websocket")
-http_alone = pytest.mark.parametrize("carrier", ["http"])
-"""What carries calls; and the mark of tests that one connection a call is for, or an HTTP peer."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked over each way that carries calls, but for what is of HTTP alone."""
+    marked = metafunc.definition.get_closest_marker
+    if "carrier" in metafunc.fixturenames and marked("every_carrier"):
+        carriers = CARRIERS[:1] if marked("http_alone") else CARRIERS
+        metafunc.parametrize("carrier", carriers, indirect=True)
 
 
 class Answer(NamedTuple):
@@ -159,9 +165,10 @@ def connect(base: EventBase, port: int) -> Iterator[Callable[[], HttpConnection]
 
 
 @pytest.fixture
-def carrier() -> str:
+def carrier(request: pytest.FixtureRequest) -> str:
     """Return what carries the pool's calls: "http", or a "websocket" that they share."""
-    return "http"
+    name: str = getattr(request, "param", CARRIERS[0])
+    return name
 
 
 @pytest.fixture

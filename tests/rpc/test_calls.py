@@ -42,18 +42,12 @@ from tests.rpc.adding import (
     assert_serves_on,
     handle_add,
 )
-from tests.rpc.conftest import CARRIERS, http_alone
+
+pytestmark = pytest.mark.every_carrier
 
 Connect = Callable[[], HttpConnection]
 
 MSGPACK = "application/msgpack"
-
-
-@pytest.fixture(params=CARRIERS)
-def carrier(request: pytest.FixtureRequest) -> str:
-    """Have every test of a pool over each way that carries calls, but for those of HTTP alone."""
-    name: str = request.param
-    return name
 
 
 @dataclass
@@ -98,7 +92,7 @@ def test_the_server_sees_a_binary_post(server: RpcServer, caller: Caller) -> Non
     assert seen == [("POST", "application/msgpack")]
 
 
-@http_alone
+@pytest.mark.http_alone
 @pytest.mark.parametrize(
     ("code", "content_type", "body", "error", "message"),
     [
@@ -163,7 +157,7 @@ def test_an_answer_that_is_no_reply_is_badpayload_and_the_connection_lives_on(
     assert ports[0] == ports[1]
 
 
-@http_alone
+@pytest.mark.http_alone
 def test_a_peers_explanation_is_shortened(http_server: HttpServer, caller: Caller) -> None:
     sizes_bytes = [1025, 1024, 1023]
 

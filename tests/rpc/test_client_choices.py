@@ -46,16 +46,10 @@ from evsvc.rpc import (
 from evsvc.rpc.client.endpoints import Lane, choose
 from evsvc.rpc.client.retries import BUDGET_BURST, RetryBudget
 from tests.rpc.adding import Add, AddReply, AddRequest, Caller, handle_add
-from tests.rpc.conftest import CARRIERS, http_alone
 
 Ask = Rpc("Ask", AddRequest, AddReply, idempotent=True)
 
-
-@pytest.fixture(params=CARRIERS)
-def carrier(request: pytest.FixtureRequest) -> str:
-    """Have every test of a pool over each way that carries calls, but for those of HTTP alone."""
-    name: str = request.param
-    return name
+pytestmark = pytest.mark.every_carrier
 
 
 class Results:
@@ -270,7 +264,7 @@ def test_other_failures_are_told_at_once(server: RpcServer, pool: RpcPool, resul
     assert call.attempts == 1
 
 
-@http_alone
+@pytest.mark.http_alone
 def test_a_page_of_a_proxy_without_servers_is_unavailable(
     http_server: HttpServer, pool: RpcPool, results: Any
 ) -> None:

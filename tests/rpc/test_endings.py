@@ -35,16 +35,10 @@ from tests.rpc.adding import (
     assert_serves_on,
     handle_add,
 )
-from tests.rpc.conftest import CARRIERS, http_alone
+
+pytestmark = pytest.mark.every_carrier
 
 Connect = Callable[[], HttpConnection]
-
-
-@pytest.fixture(params=CARRIERS)
-def carrier(request: pytest.FixtureRequest) -> str:
-    """Have every test of a pool over each way that carries calls, but for those of HTTP alone."""
-    name: str = request.param
-    return name
 
 
 def test_a_refused_call_may_still_be_cancelled(
@@ -60,7 +54,7 @@ def test_a_refused_call_may_still_be_cancelled(
         assert [result.request.left for result in caller.results] == [0]
 
 
-@http_alone
+@pytest.mark.http_alone
 def test_a_waiting_call_is_cancelled(server: RpcServer, caller: Caller, pool: RpcPool) -> None:
     server.register_rpc(Add, handle_add)
     caller.start(0, 0)
@@ -91,7 +85,7 @@ def test_a_call_on_its_way_is_cancelled_and_the_next_is_served(
     call.cancel()
 
 
-@http_alone
+@pytest.mark.http_alone
 def test_a_connection_closed_under_its_pool_leaves_it(
     server: RpcServer, caller: Caller, pool: RpcPool, connect: Connect
 ) -> None:
@@ -106,7 +100,7 @@ def test_a_connection_closed_under_its_pool_leaves_it(
     assert_serves_on(caller)
 
 
-@http_alone
+@pytest.mark.http_alone
 def test_a_call_whose_connection_is_closed_ends_by_its_timeout(
     server: RpcServer, caller: Caller, pool: RpcPool
 ) -> None:
@@ -116,7 +110,7 @@ def test_a_call_whose_connection_is_closed_ends_by_its_timeout(
     assert isinstance(caller.finish()[0].status.cause, CallTimeout)
 
 
-@http_alone
+@pytest.mark.http_alone
 @pytest.mark.parametrize(
     "action", [lambda caller, call: caller.pool.close(), lambda caller, call: call.cancel()]
 )
@@ -216,7 +210,7 @@ def make_two_calls(caller: Caller) -> None:
         caller.start(6, 0)
 
 
-@http_alone
+@pytest.mark.http_alone
 @pytest.mark.parametrize(
     ("action", "lefts"),
     [(close_pool, [0]), (close_connection, [0]), (make_two_calls, [0, 1, 5, 6])],

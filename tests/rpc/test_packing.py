@@ -26,7 +26,9 @@ from evsvc.rpc import (
     ServerCall,
     websocket,
 )
-from tests.rpc.conftest import CARRIERS, Answer, Loop, RawPeer, http_alone
+from tests.rpc.conftest import Answer, Loop, RawPeer
+
+pytestmark = pytest.mark.every_carrier
 
 
 @dataclass
@@ -53,13 +55,6 @@ class Wire:
 @pytest.fixture
 def wire() -> Wire:
     return Wire()
-
-
-@pytest.fixture(params=CARRIERS)
-def carrier(request: pytest.FixtureRequest) -> str:
-    """Have every test of calls over each way that carries them."""
-    name: str = request.param
-    return name
 
 
 @pytest.fixture
@@ -212,7 +207,7 @@ def test_the_limit_of_the_codec_counts_when_it_is_unpacked(serve: Any, raw: Raw)
     assert b"111 payload bytes are more than the limit of 100" in answer.body
 
 
-@http_alone
+@pytest.mark.http_alone
 @pytest.mark.parametrize("coding", ["gzip", "zzz"])
 def test_an_answer_that_is_not_packed_so_is_a_bad_payload(
     http_server: HttpServer, call: Any, coding: str
@@ -228,7 +223,7 @@ def test_an_answer_that_is_not_packed_so_is_a_bad_payload(
     assert isinstance(status.cause, PayloadError)
 
 
-@http_alone
+@pytest.mark.http_alone
 def test_a_failure_is_told_as_without(http_server: HttpServer, call: Any) -> None:
     with RpcServer(http_server, packing=GZIP) as server:
         server.register_rpc(Echo, lambda call, arg: call.fail("no" * 2000))

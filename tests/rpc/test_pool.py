@@ -32,6 +32,8 @@ from tests.rpc.adding import (
     handle_add,
 )
 
+pytestmark = pytest.mark.every_carrier
+
 Connect = Callable[[], HttpConnection]
 
 
@@ -48,6 +50,7 @@ def test_sequential_calls_share_one_connection(server: RpcServer, caller: Caller
     assert len(ports) == 1
 
 
+@pytest.mark.http_alone
 def test_calls_made_at_once_on_one_connection_complete_in_order(
     server: RpcServer, caller: Caller, pool: RpcPool
 ) -> None:
@@ -60,6 +63,7 @@ def test_calls_made_at_once_on_one_connection_complete_in_order(
     assert pool.queued_calls == 0
 
 
+@pytest.mark.http_alone
 def test_k_connections_are_k_calls_at_once(
     server: RpcServer, caller: Caller, pool: RpcPool, connect: Connect, loop: Any
 ) -> None:
@@ -84,6 +88,7 @@ def test_k_connections_are_k_calls_at_once(
     assert all(result.reply == AddReply(result.request.left) for result in caller.results)
 
 
+@pytest.mark.http_alone
 def test_a_new_connection_serves_a_waiting_call_at_once(
     server: RpcServer, caller: Caller, pool: RpcPool, connect: Connect, loop: Any
 ) -> None:
@@ -121,6 +126,7 @@ def test_a_call_without_answer_times_out_and_the_connection_is_of_use_again(
     assert len(caller.results) == 2
 
 
+@pytest.mark.http_alone
 def test_the_clock_starts_with_make_request_and_counts_the_wait_in_line(
     base: EventBase, server: RpcServer, caller: Caller, clock: FakeClock
 ) -> None:
@@ -141,6 +147,7 @@ def test_the_clock_starts_with_make_request_and_counts_the_wait_in_line(
     assert {result.status.error for result in caller.results[1:]} == {EVRPC_STATUS_ERR_TIMEOUT}
 
 
+@pytest.mark.http_alone
 def test_a_waiting_call_follows_one_that_timed_out(
     base: EventBase, server: RpcServer, caller: Caller, loop: Any
 ) -> None:
@@ -237,6 +244,7 @@ def test_the_number_of_waiting_calls_is_not_negative(base: EventBase) -> None:
         RpcPool(base, max_queued_calls=-1)
 
 
+@pytest.mark.http_alone
 def test_a_connection_is_in_a_pool_once(pool: RpcPool, connect: Connect) -> None:
     connection = pool.connections[0]
     with pytest.raises(ArgumentError, match="already"):
@@ -247,6 +255,7 @@ def test_a_connection_is_in_a_pool_once(pool: RpcPool, connect: Connect) -> None
         pool.remove_connection(connection)
 
 
+@pytest.mark.http_alone
 def test_a_removed_connection_completes_its_call_and_stays_open(
     server: RpcServer, caller: Caller, pool: RpcPool, connect: Connect, loop: Any
 ) -> None:
@@ -266,6 +275,7 @@ def test_a_removed_connection_completes_its_call_and_stays_open(
     assert held[0].http_request.remote_port == held[1].http_request.remote_port
 
 
+@pytest.mark.http_alone
 def test_a_removed_connection_may_still_time_out(
     server: RpcServer, caller: Caller, pool: RpcPool
 ) -> None:

@@ -45,14 +45,9 @@ from evsvc.rpc import (
 from evsvc.rpc.frames import encode_end, encode_message
 from evsvc.rpc.server.stream import NEXT, StreamState, StreamStep
 from tests.rpc.adding import Add, AddReply, Caller, handle_add
-from tests.rpc.conftest import CARRIERS, Loop, RawPeer, http_alone
+from tests.rpc.conftest import Loop, RawPeer
 
-
-@pytest.fixture(params=CARRIERS)
-def carrier(request: pytest.FixtureRequest) -> str:
-    """Have every test of a pool over each way that carries calls, but for those of HTTP alone."""
-    name: str = request.param
-    return name
+pytestmark = pytest.mark.every_carrier
 
 
 @dataclass
@@ -178,7 +173,7 @@ def test_a_stream_may_be_silent_for_hours_both_ways(
     assert base.now - began >= 3000.0
 
 
-@http_alone
+@pytest.mark.http_alone
 def test_the_connection_serves_the_next_call_when_both_sides_are_done(
     server: RpcServer, pool: RpcPool, loop: Loop, listener: Listener, http_server: HttpServer
 ) -> None:
@@ -524,7 +519,7 @@ def test_a_stream_goes_to_another_server_where_one_cannot_be_had(
         assert listener.finish()[1] == Item(9)
 
 
-@http_alone
+@pytest.mark.http_alone
 def test_a_stream_that_has_begun_is_not_sent_again(
     server: RpcServer, loop: Loop, listener: Listener
 ) -> None:
@@ -574,7 +569,7 @@ def test_output_hooks_of_the_client_see_a_stream(server: RpcServer, listener: Li
     assert listener.finish()[0].error == EVRPC_STATUS_ERR_UNSTARTED
 
 
-@http_alone
+@pytest.mark.http_alone
 def test_calls_beyond_the_limit_of_a_method_are_refused(
     server: RpcServer, connect: Callable[[], HttpConnection], loop: Loop, listener: Listener
 ) -> None:
@@ -688,7 +683,7 @@ def test_a_get_of_a_stream_is_refused(server: RpcServer, peer: RawPeer) -> None:
     assert peer.post("Sum", b"", method="GET").code == 503
 
 
-@http_alone
+@pytest.mark.http_alone
 def test_a_server_that_is_none_is_named(
     http_server: HttpServer, server: RpcServer, listener: Listener
 ) -> None:
@@ -699,7 +694,7 @@ def test_a_server_that_is_none_is_named(
     assert "not application/msgpack+stream" in str(cause)
 
 
-@http_alone
+@pytest.mark.http_alone
 @pytest.mark.parametrize(
     ("rpc", "body", "text"),
     [
@@ -956,7 +951,7 @@ def test_a_hook_that_pauses_a_stream_is_resumed(
     assert (listener.numbers, len(timers)) == ([1], 3)
 
 
-@http_alone
+@pytest.mark.http_alone
 def test_a_page_of_a_proxy_is_no_stream(
     http_server: HttpServer, server: RpcServer, listener: Listener
 ) -> None:
@@ -1030,7 +1025,7 @@ def test_a_server_is_silent_for_no_longer_than_the_stream_lets_it(
         assert connection.options.read_s == ClientOptions().read_s
 
 
-@http_alone
+@pytest.mark.http_alone
 def test_a_limit_of_silence_that_the_program_chose_for_a_connection_counts(
     server: RpcServer, listener: Listener, base: EventBase
 ) -> None:
