@@ -406,3 +406,52 @@ def test_a_closed_resolver_looks_nothing_up(make_resolver, results) -> None:
         with pytest.raises(DnsStateError, match="closed"):
             ask()
     assert results == []
+
+
+class HastyTransport:
+    """Has the reply at hand when the question is sent; the first is SERVFAIL."""
+
+    def __init__(self, base, server, options, on_packet, on_lost, *, make_reply) -> None:
+        self.on_packet = on_packet
+        self.make_reply = make_reply
+        self.asked = 0
+
+    def send(self, sent) -> None:
+        self.asked += 1
+        if self.asked == 1:
+            reply = self.make_reply(sent.packet, rcode=2)
+        else:
+            name = dns.message.from_wire(sent.packet).question[0].name
+            reply = self.make_reply(sent.packet, f"{name} 5 A 10.0.0.1")
+        assert self.on_packet(sent, reply.to_wire())
+
+    def forget(self, sent) -> None:
+        pass
+
+    def give_up(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_reply_that_comes_while_the_question_is_sent_is_told_from_the_loop(
+    make_resolver, make_reply, results, base
+) -> None:
+    made: list[HastyTransport] = []
+
+    def make(*args) -> HastyTransport:
+        made.append(HastyTransport(*args, make_reply=make_reply))
+        return made[-1]
+
+    resolver = make_resolver()
+    resolver.nameserver_transport_add(("192.0.2.1", 53), "hasty", make)
+    for index in range(3):
+        resolver.query(f"host{index}.example.com", "A", results)
+        resolver.query(f"host{index}.example.com", "A", results)
+    assert results == []
+    results.wait(6)
+    assert [answer.result for (answer,) in results] == [DNS_ERR_NONE] * 6
+    base.once(-1, 1, lambda *args: base.loopbreak(), None, 60)
+    base.dispatch()
+    assert [transport.asked for transport in made] == [4]  # nobody waits for more

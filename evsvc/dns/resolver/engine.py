@@ -400,6 +400,8 @@ class LookupEngine:
                 return self._send(flight)
             self._blame(flight, server, exc)
             return False
+        if flight.state is FlightState.DONE:  # the transport had the reply at hand
+            return True
         timeout_s = self._options.timeout_s
         due_at = self.base.now + timeout_s
         self._waits.start(flight, due_at)
@@ -433,7 +435,9 @@ class LookupEngine:
 
         Return True when it was a reply to the query.
         """
-        self._takes_packet = not self._pumping  # else it comes from inside of `ask`
+        if self._takes_packet or self._pumping:  # from inside of a `send`
+            return self._take_packet(sent, packet)
+        self._takes_packet = True
         try:
             return self._take_packet(sent, packet)
         finally:

@@ -4,8 +4,10 @@ RFC 5452 section 9.2 wants an unpredictable source port for every query, and dif
 same time, so that a forger has to guess port and id together.  A socket per query costs a few
 system calls; it also lets the kernel drop what other hosts send, and report a port that is closed.
 While there are others on the wire, a socket whose query was answered takes another, a few times; it
-has never two at once, and is closed with the last.  libevent keeps one socket, and so one port, per
-nameserver.
+has never two at once, and is closed with the last.  Whoever finds its port out has the rest of
+those queries to guess id and letters, and a wrong guess is the port's end with the query it was
+for.  Unbound has a new port for each query, as we have with `udp_port_uses=1`; libevent and, unless
+told otherwise, c-ares keep one socket, and so one port, per nameserver.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TypeAlias
 
 from .framing import HEADER_BYTES
 
@@ -47,17 +47,10 @@ _ADDRESSES = {
 }
 
 
-class PlainAnswer(NamedTuple):
-    """What stands at the question's own name.
-
-    ttl_s: the shortest of the records;  authentic: the AD bit;  addresses: as text, for A and AAAA;
-    names: as labels, for PTR and CNAME.
-    """
-
-    ttl_s: int
-    authentic: bool
-    addresses: Sequence[str]
-    names: Sequence[tuple[bytes, ...]]
+PlainAnswer: TypeAlias = tuple[int, bool, Sequence[str], Sequence[tuple[bytes, ...]]]
+"""What stands at the question's own name: the shortest TTL in seconds, the AD bit, addresses as
+text for A and AAAA, names as labels for PTR and CNAME.
+"""
 
 
 def read_plain_answer(packet: bytes, asked: bytes, rdtype: int) -> PlainAnswer | None:
@@ -87,7 +80,7 @@ def read_plain_answer(packet: bytes, asked: bytes, rdtype: int) -> PlainAnswer |
             return None
     except (ValueError, LookupError, struct.error):
         return None
-    return PlainAnswer(ttl_s, bool(flags & _AD), addresses, names)
+    return ttl_s, bool(flags & _AD), addresses, names
 
 
 def _read_addresses(
@@ -202,4 +195,4 @@ def read_gathered_addresses(packet: bytes, asked: bytes, rdtype: int) -> PlainAn
             return None
         for each in range(at, at + length, kind.size):
             addresses[socket.inet_ntop(kind.family, packet[each : each + kind.size])] = None
-    return PlainAnswer(ttl_s, bool(flags & _AD), tuple(addresses), ()) if addresses else None
+    return (ttl_s, bool(flags & _AD), tuple(addresses), ()) if addresses else None

@@ -111,20 +111,22 @@ class Query:
         edns_udp_bytes: int = MIN_UDP_BYTES,
         authentic: bool = False,
     ) -> None:
+        wire = question.name.wire
+        if noise:
+            wire = randomize_case(wire, noise)
+        asked = wire + _QUESTION_END.pack(question.rdtype, _IN)
+        has_edns = edns_udp_bytes > MIN_UDP_BYTES
+        packet = _HEADER.pack(query_id, RD | AD if authentic else RD, 1, 0, 0, has_edns) + asked
+        if has_edns:
+            packet += _OPT.pack(0, _OPT_TYPE, edns_udp_bytes, 0, 0)
         self.question = question
         self.id = query_id
         self.exact = bool(noise)
         self.edns_udp_bytes = edns_udp_bytes
-        self.has_edns = edns_udp_bytes > MIN_UDP_BYTES
-        wire = question.name.wire
-        if noise:
-            wire = randomize_case(wire, noise)
-        self.asked_bytes = asked = wire + _QUESTION_END.pack(question.rdtype, _IN)
+        self.has_edns = has_edns
+        self.asked_bytes = asked
+        self.packet = packet
         self._asked: dns.name.Name | None = None
-        flags = RD | AD if authentic else RD
-        self.packet = _HEADER.pack(query_id, flags, 1, 0, 0, self.has_edns) + asked
-        if self.has_edns:
-            self.packet += _OPT.pack(0, _OPT_TYPE, edns_udp_bytes, 0, 0)
 
     @property
     def asked(self) -> dns.name.Name:
