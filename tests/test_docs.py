@@ -34,6 +34,20 @@ def test_a_program_prints_what_its_page_shows(code: str, printed: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
 
 
+def test_every_page_has_its_place_in_the_site() -> None:
+    listed = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text("utf-8")))
+    assert {
+        str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")
+    } == listed
+
+
+def test_every_package_of_ours_has_its_reference() -> None:
+    """But for the commands, and the demonstration."""
+    packages = {path.parent.name for path in (ROOT / "evsvc").glob("*/__init__.py")} - {"commands"}
+    pages = {page.stem for page in (ROOT / "docs" / "reference").glob("*.md")}
+    assert packages | {"websocket", "rpc_websocket"} == pages
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.stem}")
 def test_no_page_is_without_a_program(page: Path) -> None:
     assert PROGRAM.search(page.read_text("utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -24,8 +25,11 @@ def blocks(text: str) -> list[str]:
 
 
 @contextmanager
-def running(*command: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def running(*command: str, folder: Path = ROOT) -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
+    )
     try:
         yield process
     finally:
@@ -63,6 +67,21 @@ def test_the_first_program_answers_curl(program: Callable[[str], str], tmp_path:
         )
     assert done.stdout == "Thanks for the request!", done.stderr
     assert f"prints `{done.stdout}`" in PAGE
+
+
+@pytest.mark.interop
+def test_a_folder_is_served_without_a_program(
+    program: Callable[[str], str], tmp_path: Path
+) -> None:
+    curl = program("curl")
+    (tmp_path / "page.txt").write_text("a page")
+    command = [sys.executable, "-m", "evsvc", *COMMANDS[-1].replace(":8080", ":0").split()[1:]]
+    with running(*command, folder=tmp_path) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        command = [curl, "-sS", f"{url}page.txt"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.stdout == "a page", done.stderr
 
 
 def test_the_chinese_readme_has_the_same_programs_and_links_that_lead_somewhere() -> None:
