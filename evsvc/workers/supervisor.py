@@ -131,7 +131,10 @@ class Supervisor(Closing):
 
     @property
     def sockets(self) -> SlotSockets:
-        """The sockets of the first worker, which have the addresses of all others', too."""
+        """The sockets of the first worker, which have the addresses of all others', too.
+
+        They are closed when the supervisor is told to stop.
+        """
         return self._listening.slot(0)
 
     def run(self) -> int:
@@ -147,6 +150,8 @@ class Supervisor(Closing):
         _require_may_fork()
         if self._base.reactor.closed:
             raise StateError("the supervisor is closed")
+        if threading.active_count() > 1:
+            logger.warning("workers have none of the other threads, and their locks as they are")
         with self._signals(), Notifier() as self._notifier:
             self._begin_watchdog()
             try:
@@ -229,8 +234,10 @@ class Supervisor(Closing):
             pid = os.fork()
             if not pid:
                 self._become_worker(member.number, ours, theirs)
-        except OSError as exc:
+        except BaseException as exc:
             ours.close()
+            if not isinstance(exc, OSError):
+                raise
             self._not_started(member, exc)
             return
         finally:
@@ -302,6 +309,7 @@ class Supervisor(Closing):
         assert self._notifier is not None
         self._notifier.stopping()
         self._roster.stop()
+        self._listening.close()  # so that who comes now is refused, and does not wait for nobody
 
     def _cut(self) -> None:
         self._roster.cut(self._base.gettime_monotonic())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import signal
@@ -275,9 +276,10 @@ def test_sigterm_finishes_what_is_in_flight(service) -> None:
     connection.request("GET", "/")
     reply = connection.getresponse()
     running.send(signal.SIGTERM)
-    running.log_until("once more ends it at once")
-    with socket.create_connection(("127.0.0.1", running.ports[0])):
-        pass  # the supervisor has the sockets to the end
+    refused = False
+    while not refused:  # when the worker knows, too
+        with socket.socket() as client:
+            refused = client.connect_ex(("127.0.0.1", running.ports[0])) == errno.ECONNREFUSED
     running.release()
     assert reply.read() == b"begun and done"
     connection.close()
@@ -510,6 +512,13 @@ class TestRefusals:
             pass
         with pytest.raises(StateError, match="closed"):
             supervisor.run()
+
+    def test_other_threads_are_warned_of(self, monkeypatch, caplog) -> None:
+        monkeypatch.setattr(threading, "active_count", lambda: 2)
+        monkeypatch.setattr(os, "fork", lambda: 1 / 0)
+        with Supervisor(print, 1) as made, pytest.raises(ZeroDivisionError):
+            made.run()
+        assert "the other threads" in caplog.text
 
     def test_where_no_process_can_be_made_it_gives_up(self, monkeypatch, caplog) -> None:
         def fork() -> int:
