@@ -14,9 +14,10 @@ Invariants
 from __future__ import annotations
 
 import enum
+import os
 from typing import TYPE_CHECKING
 
-from ..core.errors import StateError
+from ..core import EvBuffer, StateError
 from ..http import Headers, LocalProtocolError
 from ..http.errors import ClientGone, comes_of_gone_client
 from ..http.server.request import ReplyState
@@ -43,18 +44,21 @@ class Step(enum.Enum):
     START = enum.auto()
     PIECE = enum.auto()
     LAST_PIECE = enum.auto()
+    FILE = enum.auto()  # the whole body
 
 
 NEXT: dict[tuple[Phase, Step], Phase] = {
     (Phase.NOTHING, Step.START): Phase.HEAD,
     (Phase.HEAD, Step.PIECE): Phase.BODY,
     (Phase.HEAD, Step.LAST_PIECE): Phase.OVER,
+    (Phase.HEAD, Step.FILE): Phase.OVER,
     (Phase.BODY, Step.PIECE): Phase.BODY,
     (Phase.BODY, Step.LAST_PIECE): Phase.OVER,
 }
 
 _START = "http.response.start"
 _BODY = "http.response.body"
+_FILE = "http.response.pathsend"
 
 
 class HttpExchange:
@@ -116,6 +120,8 @@ class HttpExchange:
             step = Step.START
         elif kind == _BODY:
             step = Step.PIECE if message.get("more_body") else Step.LAST_PIECE
+        elif kind == _FILE:
+            step = Step.FILE
         else:
             raise StateError(f"not a message of a response: {kind!r}")
         phase = NEXT.get((self._phase, step))
@@ -127,8 +133,13 @@ class HttpExchange:
             self._head = head
             self._phase = phase
             return
-        data = bytes_of(message.get("body", b""))
         self._require_client()
+        if step is Step.FILE:
+            self._begin(_file_of(message["path"]), phase)
+        else:
+            await self._send_piece(bytes_of(message.get("body", b"")), phase)
+
+    async def _send_piece(self, data: bytes, phase: Phase) -> None:
         if self._phase is Phase.HEAD:
             self._begin(data, phase)
         else:
@@ -136,9 +147,8 @@ class HttpExchange:
             self._phase = phase
             if phase is Phase.OVER:
                 self._request.send_reply_end()
-        if phase is Phase.OVER:
-            self._changes.tell()
-        else:
+                self._changes.tell()
+        if phase is not Phase.OVER:
             await self._wait_for_client()
 
     def finish(self, exc: BaseException | None) -> None:
@@ -160,7 +170,7 @@ class HttpExchange:
         if isinstance(exc, Exception) and not comes_of_gone_client(exc):
             self._service.callback_failed(exc, self._request)
 
-    def _begin(self, data: bytes, phase: Phase) -> None:
+    def _begin(self, data: bytes | EvBuffer, phase: Phase) -> None:
         """Send the head with the first piece, which may be all."""
         assert self._head is not None
         code, headers = self._head
@@ -176,6 +186,8 @@ class HttpExchange:
             if phase is Phase.OVER:
                 request.send_reply_end()
         self._phase = phase
+        if phase is Phase.OVER:
+            self._changes.tell()
 
     async def _wait_for_client(self) -> None:
         """Wait while the client has more than `max_output_bytes` to take."""
@@ -249,3 +261,18 @@ class HttpExchange:
         if request.connection is not None:
             request.set_on_gone_cb(self._on_gone)
         self._changes.tell()
+
+
+def _file_of(path: str) -> EvBuffer:
+    """Return a file's bytes, which the kernel sends by itself.
+
+    Raises OSError for one that cannot be opened, ArgumentError for what is no regular file.
+    """
+    buffer = EvBuffer()
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        buffer.add_file(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return buffer

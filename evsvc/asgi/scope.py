@@ -39,6 +39,7 @@ def http_scope(request: ServerRequest, root_path: str, state: dict[str, Any]) ->
         "client": (client.address, client.port) if client.address else None,
         "server": _server_of(request, client),
         "state": state.copy(),
+        "extensions": {"http.response.pathsend": {}},
     }
 
 

@@ -15,7 +15,7 @@ from ..asgi import AsgiHandler
 from ..core import ArgumentError
 from ..http import HttpServer
 from ..workers import Graceful, Worker
-from ..wsgi import WsgiHandler
+from ..wsgi import WsgiHandler, WsgiOptions
 
 AFTERWARDS_S: Final = 2.0
 """What an application has for its own end at the least, when the last client has gone."""
@@ -66,7 +66,7 @@ def host_setup(
 
 def host_wsgi(worker: Worker, server: HttpServer, application: Any) -> Graceful:
     """Have a WSGI application answer all requests."""
-    handler = WsgiHandler(worker.base, application)
+    handler = WsgiHandler(worker.base, application, WsgiOptions(multiprocess=True))
     handler.mount(server)
 
     def end(done: Callable[[], object], deadline_s: float) -> None:

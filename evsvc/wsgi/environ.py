@@ -39,7 +39,6 @@ def make_environ(request: ServerRequest, script_name: str) -> dict[str, Any]:
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": client.scheme,
         "wsgi.multithread": True,
-        "wsgi.multiprocess": False,
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,
     }

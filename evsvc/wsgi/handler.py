@@ -78,6 +78,7 @@ class WsgiHandler(Closing):
         most = self._options.max_input_bytes
         environ["wsgi.input"] = BodyInput(request, most, exchange.post, exchange.leave)
         environ["wsgi.file_wrapper"] = FileWrapper
+        environ["wsgi.multiprocess"] = self._options.multiprocess
         self._pool.submit(Call(self._application, environ, exchange).run)
 
     def shutdown(

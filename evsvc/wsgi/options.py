@@ -17,6 +17,7 @@ class WsgiOptions:
                       back.  One read of the socket may come on top of it.
     max_output_bytes: of a reply that the client has not taken yet; with more the application
                       waits, so that what it makes next comes on top of it.
+    multiprocess:     whether other processes work with the same application: `wsgi.multiprocess`.
     """
 
     threads: int = 8
@@ -24,10 +25,13 @@ class WsgiOptions:
     retry_after_s: int = 1
     max_input_bytes: int = 64 * 1024
     max_output_bytes: int = 256 * 1024
+    multiprocess: bool = False
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
+            if isinstance(value, bool):
+                continue
             least = 0 if each.name in ("max_queued", "retry_after_s") else 1
             if whole_number(value, each.name) < least:
                 raise ArgumentError(f"{each.name} must be {least} or more: {value!r}")

@@ -85,6 +85,7 @@ def test_the_scope_of_a_request(serve: Serve) -> None:
     assert ["x-own", "v"] in scope["headers"]
     assert ["host", f"127.0.0.1:{gateway.port}"] in scope["headers"]
     assert scope["state"] == {}
+    assert scope["extensions"] == {"http.response.pathsend": {}}
 
 
 def test_a_mounted_application_knows_where(serve: Serve) -> None:
@@ -262,6 +263,35 @@ def test_the_connections_own_fields_are_left_out_but_close(serve: Serve) -> None
     assert b"x-own: 1" in head
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("size", [0, 5, 1_000_000])
+def test_a_file_may_be_sent_by_its_path(
+    serve: Serve, tmp_path: Any, method: str, size: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * size)
+    message = {"type": "http.response.pathsend", "path": str(path)}
+    answer = serve(sending(start(), message), starts=False).ask(method=method)
+    assert answer.body == (b"x" * size if method == "GET" else b"")
+    if size or method == "GET":
+        assert answer.fields["content-length"] == str(size)
+
+
+@pytest.mark.parametrize("path", ["/no/such/file", "/dev/null", "/"])
+def test_a_file_that_cannot_be_sent_is_500(serve: Serve, path: str) -> None:
+    message = {"type": "http.response.pathsend", "path": path}
+    gateway = serve(sending(start(), message), starts=False)
+    assert gateway.ask().status == 500
+    assert isinstance(gateway.take_faults()[0], OSError | ArgumentError)
+
+
+def test_a_file_is_the_whole_body(serve: Serve, tmp_path: Any) -> None:
+    message = {"type": "http.response.pathsend", "path": __file__}
+    gateway = serve(sending(start(), piece(b"begun", True), message), starts=False)
+    gateway.exchange(GET)
+    assert isinstance(gateway.take_faults()[0], StateError)
+
+
 BAD = [
     ([piece(b"x")], StateError),
     ([start(), start()], StateError),
@@ -326,7 +356,7 @@ def test_what_is_sent_behind_the_end_raises_and_the_response_stands(serve: Serve
 def test_only_listed_moves_are_legal(phase: Phase, step: Step) -> None:
     legal = {
         Phase.NOTHING: {Step.START},
-        Phase.HEAD: {Step.PIECE, Step.LAST_PIECE},
+        Phase.HEAD: {Step.PIECE, Step.LAST_PIECE, Step.FILE},
         Phase.BODY: {Step.PIECE, Step.LAST_PIECE},
         Phase.OVER: set(),
     }

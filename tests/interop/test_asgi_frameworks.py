@@ -22,6 +22,7 @@ from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import InvalidStatus
 from websockets.sync import client as websocket_client
 
+from evsvc.commands.hosting import kind_of
 from tests.asgi.gateway import Gateway
 from tests.hosted import PATIENCE_S, served
 from tests.wsgi import django_site
@@ -266,3 +267,8 @@ def test_django_says_hello(serve: Callable[..., Gateway], curl: Curl, prefix: st
     form = ("-F", "a=b", "-F", "file=@-;filename=f")
     assert curl(*form, f"{root}form/", data=b"abc") == b"a=b file=3"
     assert curl("-w", "%{http_code}", f"{root}fails/")[-3:] == b"500"
+
+
+@pytest.mark.parametrize("app", [FastAPI(), Starlette(), django_site.asgi_application])
+def test_evsvc_serve_sees_what_they_are(app: Any) -> None:
+    assert kind_of(app) == "asgi"

@@ -13,6 +13,7 @@ import pytest
 import werkzeug.testapp
 from werkzeug.wrappers import Request, Response
 
+from evsvc.commands.hosting import kind_of
 from tests.hosted import served
 from tests.wsgi import django_site
 from tests.wsgi.gateway import Gateway
@@ -167,3 +168,8 @@ def test_httpbin(serve: Callable[..., Gateway], curl: Callable[..., bytes]) -> N
     assert curl(url(gateway, "/drip?duration=0&numbytes=5&delay=0")) == b"*****"
     assert json.loads(curl("--compressed", url(gateway, "/gzip")))["gzipped"] is True
     assert curl("-w", "%{http_code}", url(gateway, "/status/418"))[-3:] == b"418"
+
+
+@pytest.mark.parametrize("app", [flask_app(), django_site.application, httpbin.app])
+def test_evsvc_serve_sees_what_they_are(app: Any) -> None:
+    assert kind_of(app) == "wsgi"

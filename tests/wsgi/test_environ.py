@@ -60,6 +60,10 @@ def test_a_plain_get(serve: Serve) -> None:
     assert "CONTENT_TYPE" not in environ
 
 
+def test_the_program_says_whether_other_processes_serve_it(serve: Serve) -> None:
+    assert told(serve(tell, multiprocess=True))["wsgi.multiprocess"] is True
+
+
 def test_a_post_tells_type_and_length_without_http_before_them(serve: Serve) -> None:
     environ = told(serve(tell), method="POST", body=b"abc", headers={"Content-Type": "x/y"})
     assert (environ["CONTENT_TYPE"], environ["CONTENT_LENGTH"]) == ("x/y", "3")
