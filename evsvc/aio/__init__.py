@@ -6,7 +6,14 @@ loop, coroutines as handlers of servers, and awaitable look-ups, requests, calls
 
 from .attach import Attachment, attach
 from .handlers import Handler, NoAnswer, handler, shutdown
-from .http import OpenResponse, fetch, open_response
+from .http import (
+    OpenResponse,
+    RequestBody,
+    body_pieces,
+    fetch,
+    open_response,
+    send_piece,
+)
 from .inbox import MAX_WAITING
 from .loop import EventLoop, run
 from .resolving import LookupFailed, getaddrinfo, query
@@ -21,8 +28,10 @@ __all__ = [
     "LookupFailed",
     "NoAnswer",
     "OpenResponse",
+    "RequestBody",
     "ServerMessages",
     "attach",
+    "body_pieces",
     "call",
     "fetch",
     "getaddrinfo",
@@ -32,5 +41,6 @@ __all__ = [
     "open_stream",
     "query",
     "run",
+    "send_piece",
     "shutdown",
 ]

@@ -1,4 +1,4 @@
-"""Requests as coroutines, and bodies as they come: for HttpClient, and for handlers."""
+"""Requests as coroutines, and bodies as they come and go: for HttpClient, and for handlers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..core import StateError
-from ..http import HttpClient
+from ..http import HttpClient, ServerRequest
+from ..http.errors import ClientGone
 from .inbox import MAX_WAITING, Inbox
 from .outcome import Outcome
 
@@ -92,3 +93,54 @@ async def open_response(
         yield OpenResponse(await head, pieces)
     finally:
         exchange.cancel()
+
+
+class RequestBody:
+    """The body of a request that arrived, taken with `async for`; `body_pieces` makes it."""
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self, pieces: Inbox[bytes]) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next piece; raises ClientGone where the body breaks off."""
+        return await self._pieces.take()
+
+
+def body_pieces(request: ServerRequest, *, max_waiting: int = MAX_WAITING) -> RequestBody:
+    """Take the body of a request as it comes, in the coroutine that handles it.
+
+    For the handler of a path that was set with `streams=True`; what has come whole is one piece.
+    max_waiting: how many pieces wait, each what one read has brought, before the client is held
+    back.  Raises LocalProtocolError when the body is taken already.
+    """
+    pieces: Inbox[bytes] = Inbox(max_waiting, request.pause_body, request.resume_body)
+
+    def on_end(request: ServerRequest, is_whole: bool, arg: object) -> None:
+        pieces.end(None if is_whole else ClientGone("the body of the request is not whole"))
+
+    if request.streams_body:
+        request.set_body_cbs(lambda request, data, arg: pieces.put(bytes(data)), on_end)
+    else:
+        whole = request.take_body()
+        if whole:
+            pieces.put(whole)
+        pieces.end()
+    return RequestBody(pieces)
+
+
+async def send_piece(request: ServerRequest, data: bytes | bytearray | memoryview) -> None:
+    """Send a piece of a reply that `send_reply_start` has begun, and wait until the kernel has it.
+
+    So a slow client slows the task, whose end of it is that of the client, as `handler` has it.
+    Raises ClientGone where the client has gone before, and as `ServerRequest.send_reply_chunk`.
+    """
+    sent: Outcome[None] = Outcome()
+    request.send_reply_chunk(data, lambda connection, arg: sent.succeed(None))
+    if request.connection is None:
+        raise ClientGone("the client has gone before it had the whole reply")
+    await sent

@@ -109,7 +109,11 @@ class BaseSelector(selectors.BaseSelector):
             self._on_end()
         ready, self._ready = self._ready, {}
         keys = self._keys
-        return [(keys[fd], directions & keys[fd].events) for fd, directions in ready.items()]
+        return [
+            (key, directions & key.events)
+            for fd, directions in ready.items()
+            if (key := keys.get(fd)) is not None  # an interrupt may have come between
+        ]
 
     def close(self) -> None:
         """Give the events back.  Safe to repeat."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from evsvc.aio import EventLoop
-from evsvc.core import EventBase, FakeClock
+from evsvc.core import EventBase, FakeClock, thread
 
 Start = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -20,9 +20,10 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture
-def base() -> Iterator[EventBase]:
-    """Return a base with real time."""
+@pytest.fixture(params=["plain", "locked"])
+def base(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventBase]:
+    """Return a base with real time, without locks and with them."""
+    monkeypatch.setattr(thread._settings, "locking", request.param == "locked")
     with EventBase() as made:
         yield made
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from evsvc.aio import MAX_WAITING, fetch, handler, open_response, run
+from evsvc.aio import MAX_WAITING, body_pieces, fetch, handler, open_response, run, send_piece
 from evsvc.aio.inbox import Inbox
 from evsvc.core import EventBase, StateError
 from evsvc.http import HttpClient, HttpError, HttpServer, ServerRequest
+from evsvc.http.errors import ClientGone
 
 LARGE = bytes(range(256)) * 40_000
 
@@ -250,3 +251,80 @@ def test_an_inbox_is_for_one_task(base: EventBase) -> None:
 def test_a_limit_of_none_is_refused(base: EventBase) -> None:
     with pytest.raises(ValueError, match="0"):
         Inbox(0, lambda: None, lambda: None)
+
+
+# Bodies, in a handler.
+
+
+@contextmanager
+def streaming(
+    base: EventBase, on_request: Callable[[ServerRequest, Any], object]
+) -> Iterator[tuple[HttpClient, str, int]]:
+    """Give a client, the URL and the port of a server whose handler takes bodies as they come."""
+    with HttpServer(base) as server, HttpClient(base) as client:
+        server.set_cb("/", on_request, None, streams=True)
+        port = server.bind_socket("127.0.0.1", 0).port
+        yield client, f"http://127.0.0.1:{port}/", port
+
+
+def test_a_handler_takes_a_body_as_it_comes_and_sends_it_so(base: EventBase) -> None:
+    most = 0
+
+    async def on_request(request: ServerRequest, arg: object) -> None:
+        nonlocal most
+        pieces = body_pieces(request, max_waiting=2)
+        request.send_reply_start(200)
+        async for piece in pieces:
+            most = max(most, len(pieces._pieces))
+            await send_piece(request, piece)
+        request.send_reply_end()
+
+    async def main() -> bytes:
+        with streaming(base, handler(on_request)) as (client, url, _):
+            return (await fetch(client, "POST", url, body=LARGE)).body
+
+    assert run(main(), base=base) == LARGE
+    assert most <= 2
+
+
+@pytest.mark.parametrize("body", [None, b"whole"])
+def test_a_body_that_is_none_or_whole_is_taken_as_well(base: EventBase, body: bytes | None) -> None:
+    async def on_request(request: ServerRequest, arg: object) -> None:
+        request.send_reply(200, None, b"".join([piece async for piece in body_pieces(request)]))
+
+    async def main() -> bytes:
+        with site(base, handler(on_request)) as (client, url):
+            return (await fetch(client, "POST", url, body=body)).body
+
+    assert run(main(), base=base) == (body or b"")
+
+
+def test_a_client_that_goes_ends_the_body_and_what_is_sent(base: EventBase) -> None:
+    log: list[type[BaseException]] = []
+    begun = asyncio.Event()
+
+    async def takes(request: ServerRequest, arg: object) -> None:
+        try:
+            async for _ in body_pieces(request):
+                begun.set()
+        except ClientGone as exc:
+            log.append(type(exc))
+        request.send_reply_start(200)
+        while True:
+            try:
+                await send_piece(request, LARGE)
+            except ClientGone as exc:
+                log.append(type(exc))
+                return
+
+    async def main() -> None:
+        taking = handler(takes, cancels=False)
+        with streaming(base, taking) as (_, _url, port):
+            _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nhello")
+            await begun.wait()
+            writer.transport.abort()
+            await taking.join()
+
+    run(main(), base=base)
+    assert log == [ClientGone, ClientGone]

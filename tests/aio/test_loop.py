@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from evsvc.core import (
     FakeClock,
     StateError,
     debug,
+    thread,
 )
 from tests.core.children import in_child
 from tests.core.conftest import config_for, variants
@@ -35,9 +37,12 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture
-def base(clock: FakeClock) -> Iterator[EventBase]:
-    """Return a base whose time is fake."""
+@pytest.fixture(params=["plain", "locked"])
+def base(
+    clock: FakeClock, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[EventBase]:
+    """Return a base whose time is fake, without locks and with them."""
+    monkeypatch.setattr(thread._settings, "locking", request.param == "locked")
     with EventBase(clock=clock) as made:
         yield made
 
@@ -403,3 +408,22 @@ def test_a_forked_child_leaves_the_loop_and_takes_nothing_from_its_parent() -> N
             return code, await asyncio.get_running_loop().sock_recv(one, 1)
 
     assert run(main()) == (0, b"x")
+
+
+def test_a_refused_descriptor_leaves_nothing_behind(base: EventBase, tmp_path: Path) -> None:
+    """epoll takes no regular file: in either direction, and again."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with open(tmp_path / "file", "wb") as file:
+            for add in (loop.add_reader, loop.add_writer, loop.add_reader):
+                with pytest.raises(OSError, match="not permitted"):
+                    add(file, print)
+            assert not loop.remove_reader(file)
+        one, other = socket.socketpair()
+        with one, other:
+            one.setblocking(False)
+            other.send(b"x")
+            assert await loop.sock_recv(one, 1) == b"x"
+
+    run(main(), base=base)

@@ -306,9 +306,9 @@ class EventBase(Closing):
         """Delete every event and give the kernel's objects back.  Safe to repeat.
 
         Finalizers that wait run, and those that they queue; no other callback does.  Descriptors
-        of the program stay open.  Raises StateError from inside the loop or a finalizer, and with
-        signal events from another thread than the main; with no `exception_handler`, in the end
-        what a finalizer raised.  Source: event_base_free.
+        of the program stay open.  Raises StateError from inside the loop or a finalizer, while
+        another loop runs it, and with signal events from another thread than the main; with no
+        `exception_handler`, in the end what a finalizer raised.  Source: event_base_free.
         """
         reactor = self.reactor
         if reactor.closed:

@@ -56,11 +56,6 @@ class _WakeupFd:
         self._found = _NO_FILE if found < 0 else _open_file(found)
 
     @property
-    def taken(self) -> bool:
-        """Whether `take` has it."""
-        return self._fd >= 0
-
-    @property
     def had_owner(self) -> bool:
         """Whether somebody else had it before."""
         return self._found is not _NO_FILE
@@ -95,6 +90,7 @@ class Wakeup:
 
     __slots__ = (
         "_event",
+        "_is_lent",
         "_lent_fd",
         "_post_event",
         "_reader",
@@ -116,6 +112,7 @@ class Wakeup:
         self._registry = base.reactor.registry
         self._open_sockets()
         self._wakeup_fd = _WakeupFd()
+        self._is_lent = False
         self._lent_fd = _WakeupFd()  # between the passes that an outer loop runs
         self.signals = SignalMap(self.ring, self.is_loop_thread)
         self._post_event = Event(base, -1, 0, self._run_posted)
@@ -132,7 +129,7 @@ class Wakeup:
         self.thread_id = threading.get_ident()
         if self.signals:
             self.signals.take_over()
-        if waits and not self._lent_fd.taken:
+        if waits and not self._is_lent:
             self._wakeup_fd.take(self._writer.fileno())
 
     def lend_loop(self, *, waits_elsewhere: bool) -> None:
@@ -141,12 +138,14 @@ class Wakeup:
         One that waits elsewhere, and has the wake-up descriptor of signals itself, keeps it: it
         is woken anyhow.
         """
+        self._is_lent = True
         self._lent_fd.take(self._writer.fileno())
         if waits_elsewhere and self._lent_fd.had_owner:
             self._lent_fd.give_back()
 
     def end_lending(self) -> None:
         """End what `lend_loop` began."""
+        self._is_lent = False
         self._lent_fd.give_back()
 
     def leave_loop(self) -> None:
