@@ -512,6 +512,28 @@ def test_a_stop_with_a_limit_ends_the_calls_that_are_left(
     assert held[0].cancelled
 
 
+def test_calls_of_a_virtual_host_are_finished_when_its_server_stops(
+    base: EventBase, http_server: HttpServer, url: str, loop: Loop
+) -> None:
+    held: list[AddCall] = []
+    host = HttpServer(base)
+    http_server.add_virtual_host("127.0.0.1", host)
+    with RpcServer(host) as server, RpcPool(base, timeout=50.0) as pool:
+        server.register_rpc(Add, lambda call, arg: held.append(call))
+        serve(server)
+        add_endpoint(pool, url)
+        caller = Caller(pool, loop)
+        caller.start()
+        loop.until(lambda: held)
+        stopped: list[object] = []
+        http_server.shutdown(stopped.append)
+        loop.settle()
+        assert not stopped
+        handle_add(held[0], None)
+        assert caller.finish()[0].reply == AddReply(3)
+        loop.until(lambda: stopped)
+
+
 def test_an_idle_websocket_ends_with_a_servers_stop(
     pool: RpcPool, server: RpcServer, loop: Loop, http_server: HttpServer
 ) -> None:

@@ -319,6 +319,22 @@ def test_another_content_type_is_415_as_by_http(raw: RawClient) -> None:
     assert raw.answer(2)[0] == 415
 
 
+def test_a_client_that_is_dead_is_told_to_the_handlers_of_its_calls(
+    raw: RawClient, server: RpcServer, base: EventBase
+) -> None:
+    streams, gone = hold(server), []
+    raw.send(begin(1, "Chat"))
+    raw.loop.until(lambda: streams)
+    streams[0].on_cancel(lambda stream, arg: gone.append(base.now))
+    began = base.now
+    assert raw.ws is not None
+    raw.ws.pause()  # and so it answers no ping
+    raw.loop.until(lambda: gone)
+    limits = WebSocketOptions()
+    assert limits.ping_s is not None
+    assert gone[0] - began == pytest.approx(limits.ping_s + limits.pong_s, abs=0.5)
+
+
 def test_a_caller_may_send_on_behind_an_answer_that_waits_for_credit(
     raw: RawClient, server: RpcServer
 ) -> None:

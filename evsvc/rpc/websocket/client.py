@@ -245,12 +245,13 @@ class ClientSocket:
         request.method, request.uri, request.call_id = method, uri, mux.last_id
         request.silence_s = options.read_s
         mux.calls[mux.last_id] = request
-        self.heard_of(request)
         try:
             request.begin(self, uri.removeprefix(PATH_PREFIX), options.limits.max_body_bytes)
         except BaseException:
             self.forget(request)
             raise
+        if not request.is_sent:
+            self.heard_of(request)
 
     def forget(self, request: CarriedClientRequest) -> None:
         """Know that a call is over."""

@@ -110,6 +110,11 @@ class CarriedClientRequest(HttpRequest):
         return self._socket is not None and self._outgoing.has_begun
 
     @property
+    def is_sent(self) -> bool:
+        """Whether all of it has gone."""
+        return self._outgoing.is_ended
+
+    @property
     def can_be_repeated(self) -> bool:
         """Whether all of it is still here: no streamed body has begun."""
         return self._producer is None or not self.has_begun
@@ -155,7 +160,8 @@ class CarriedClientRequest(HttpRequest):
         kind = frame.kind
         socket = self._socket
         assert socket is not None  # else nobody would have found it
-        self._heard()
+        if not frame.is_last:
+            self._heard()
         if kind is Kind.CREDIT:
             self._flow.receive_credit(credit_of(frame))
             socket.outbox.kick(self._outgoing)

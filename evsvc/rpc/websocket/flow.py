@@ -19,7 +19,8 @@ FIRST_CREDIT: Final = 64 * 1024
 """How many bytes of a body may be sent before the peer has given credit."""
 
 
-# Both are numbers for their hash: a plain Enum's is written in Python, and took 3 us of a call.
+# Both are numbers for their hash: a plain Enum's is written in Python, and makes a look-up of the
+# dozen that a call takes 0.24 us in place of 0.07.
 class Phase(enum.IntEnum):
     """How far one direction is."""
 
