@@ -1,8 +1,11 @@
 """`wsgi.input`: a body that the loop receives, and the application's thread reads.
 
 The loop puts pieces in, and holds the client back while more than `max_bytes` of them wait; the
-thread takes what there is, or waits.  The client is asked for the body by the first read: until
-then it is held back, and not told to go on where it waits for 100 Continue.
+thread takes what there is, or waits.
+
+No thread waits for what a slow client has still to send of its first `max_bytes`: `when_ready`
+tells when they are here.  But a client that waits for 100 Continue gets that by the application's
+first read.
 
 Invariants
     * `_pieces`, `_waiting_bytes`, `_is_held_up` and `_end` are touched under `_changed` alone.
@@ -45,6 +48,7 @@ class BodyInput:
         "_is_held_up",
         "_max_bytes",
         "_on_broken",
+        "_on_ready",
         "_pieces",
         "_post",
         "_request",
@@ -62,6 +66,7 @@ class BodyInput:
         self._max_bytes = max_bytes
         self._post = post
         self._on_broken = on_broken
+        self._on_ready: Callable[[], object] | None = None
         self._changed = threading.Condition()
         self._pieces: list[bytes] = []
         self._waiting_bytes = 0
@@ -71,6 +76,18 @@ class BodyInput:
         if not request.streams_body:
             self._held += request.take_body()
             self._end = End.WHOLE
+
+    def when_ready(self, cb: Callable[[], object]) -> None:
+        """Call `cb()` in the loop once, when a thread would find the body, or much of it, here.
+
+        At once where there is none, or where the client waits to be asked for it.
+        """
+        if self._end is not None or "expect" in self._request.input_headers:
+            cb()
+        else:
+            self._on_ready = cb
+            self._is_asked_for = True
+            self._ask()
 
     def read(self, size: int | None = -1) -> bytes:
         """Return `size` bytes, or as many as are left; -1 and None are all.
@@ -160,6 +177,7 @@ class BodyInput:
             self._changed.notify()
         if is_held_up:
             request.pause_body()
+            self._tell_ready()
 
     def _on_end(self, request: ServerRequest, is_whole: bool, arg: object) -> None:
         """No more comes; what has come can still be read."""
@@ -168,3 +186,9 @@ class BodyInput:
             self._changed.notify()
         if not is_whole:
             self._on_broken()
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        on_ready, self._on_ready = self._on_ready, None
+        if on_ready is not None:
+            on_ready()

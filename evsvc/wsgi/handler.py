@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..core.checks import check_timeout, require_callable
@@ -70,16 +71,29 @@ class WsgiHandler(Closing):
         if connection is None:
             return  # the client has gone
         if self._pool.is_full:
-            logger.warning("%s is not taken, with %d requests in hand", request, self.held)
-            request.send_error(503, None, ("Retry-After", str(self._options.retry_after_s)))
+            self._refuse(request)
             return
         environ = make_environ(request, arg if isinstance(arg, str) else "")
         exchange = Exchange(request, connection, self._options)
         most = self._options.max_input_bytes
-        environ["wsgi.input"] = BodyInput(request, most, exchange.post, exchange.leave)
+        body = BodyInput(request, most, exchange.post, exchange.leave)
+        environ["wsgi.input"] = body
         environ["wsgi.file_wrapper"] = FileWrapper
         environ["wsgi.multiprocess"] = self._options.multiprocess
-        self._pool.submit(Call(self._application, environ, exchange).run)
+        body.when_ready(partial(self._begin, Call(self._application, environ, exchange), exchange))
+
+    def _begin(self, call: Call, exchange: Exchange) -> None:
+        """Give a thread a request of which enough has come."""
+        if exchange.is_gone:
+            return
+        if self._pool.is_full:
+            self._refuse(exchange.request)
+        else:
+            self._pool.submit(call.run)
+
+    def _refuse(self, request: ServerRequest) -> None:
+        logger.warning("%s is not taken, with %d requests in hand", request, self.held)
+        request.send_error(503, None, ("Retry-After", str(self._options.retry_after_s)))
 
     def shutdown(
         self, cb: Callable[[WsgiHandler], object] | None = None, *, deadline_s: float = 30.0

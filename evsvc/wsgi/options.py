@@ -14,7 +14,8 @@ class WsgiOptions:
     max_queued:       requests that may wait for a thread, 0 for none; one more is answered 503.
     retry_after_s:    when who was answered so may come again.
     max_input_bytes:  of a body that the application has not read yet; with more the client is held
-                      back.  One read of the socket may come on top of it.
+                      back.  One read of the socket may come on top of it.  No thread is taken
+                      before so much has come, or all.
     max_output_bytes: of a reply that the client has not taken yet; with more the application
                       waits, so that what it makes next comes on top of it.
     multiprocess:     whether other processes work with the same application: `wsgi.multiprocess`.

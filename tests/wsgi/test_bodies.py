@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evsvc.http import LocalProtocolError
+from evsvc.http import Headers, LocalProtocolError
 from evsvc.wsgi import ClientGone
 from evsvc.wsgi.body_input import BodyInput
 from tests.hosted import PATIENCE_S, read_to_end, send_until_full
@@ -25,6 +25,7 @@ class Streamed:
     """A request whose body comes in pieces, each when it is asked for: all in one thread."""
 
     streams_body = True
+    input_headers = Headers()
 
     def __init__(self, pieces: list[bytes], is_whole: bool = True) -> None:
         self._pieces = pieces
@@ -122,6 +123,23 @@ def test_a_client_is_held_back_at_the_limit(most: int, taken: int) -> None:
     assert body.read(1) == b"a"
     assert len(pieces) == 20 - 2 * taken
     assert body.read() == b"bc" + b"abc" * 19
+
+
+@pytest.mark.parametrize(
+    ("pieces", "is_whole", "left"),
+    [([b"abc"], True, 0), ([b"abc"] * 5, True, 2), ([b"a"], False, 0)],
+)
+def test_it_is_ready_when_all_or_enough_has_come_or_no_more_comes(
+    pieces: list[bytes], is_whole: bool, left: int
+) -> None:
+    ready: list[int] = []
+    request: Any = Streamed(pieces, is_whole)
+    turns = Turns()
+    body = BodyInput(request, 8, turns.post, turns.on_broken)
+    body.when_ready(lambda: ready.append(1))
+    assert (ready, len(pieces), turns.broken) == ([1], left, not is_whole)
+    assert body.read(1) == b"a"
+    assert ready == [1]
 
 
 def echo(environ: Any, start_response: Any) -> Any:
@@ -223,6 +241,61 @@ def test_the_memory_for_a_body_is_bounded(serve: Serve) -> None:
     assert str(size).encode() in read_to_end(sock)
 
 
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_no_thread_waits_for_a_client_that_is_slow_with_a_small_body(
+    serve: Serve, has_begun: bool
+) -> None:
+    gateway = serve(echo, threads=1, max_queued=0, max_input_bytes=6)
+    slow = gateway.connect()
+    slow.sendall(b"POST / HTTP/1.0\r\nContent-Length: 6\r\n\r\n" + b"01234" * has_begun)
+    while not gateway.in_loop(lambda: gateway.server.metrics.holdings.in_flight):
+        pass
+    for _ in range(3):
+        assert gateway.ask(method="POST", body=b"fast").body == b"fast"
+        while gateway.in_loop(lambda: gateway.handler.held):
+            pass
+    slow.sendall(b"5" if has_begun else b"012345")
+    assert read_to_end(slow).endswith(b"012345")
+
+
+def test_one_who_comes_so_slowly_that_there_is_no_thread_left_is_503(serve: Serve) -> None:
+    entered, let_go = threading.Event(), threading.Event()
+
+    def application(environ: Any, start_response: Any) -> Any:
+        entered.set()
+        assert let_go.wait(PATIENCE_S)
+        return echo(environ, start_response)
+
+    gateway = serve(application, threads=1, max_queued=0)
+    slow, fast = gateway.connect(), gateway.connect()
+    slow.sendall(b"POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\n0")
+    while not gateway.in_loop(lambda: gateway.server.metrics.holdings.in_flight):
+        pass
+    fast.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    assert entered.wait(PATIENCE_S)
+    slow.sendall(b"1")
+    assert b" 503 " in read_to_end(slow)
+    let_go.set()
+    assert b" 200 " in read_to_end(fast)
+
+
+def test_one_that_leaves_before_its_body_is_here_is_no_call(serve: Serve) -> None:
+    called: list[str] = []
+
+    def application(environ: Any, start_response: Any) -> Any:
+        called.append(environ["PATH_INFO"])
+        return echo(environ, start_response)
+
+    gateway = serve(application)
+    sock = gateway.connect()
+    sock.sendall(b"POST /left HTTP/1.0\r\nContent-Length: 2\r\n\r\n0")
+    sock.close()
+    while gateway.in_loop(lambda: gateway.server.connection_count):
+        pass
+    gateway.ask("/next")
+    assert called == ["/next"]
+
+
 def test_reading_raises_when_the_client_goes_within_its_body(serve: Serve) -> None:
     raised: list[BaseException] = []
     over = threading.Event()
@@ -235,9 +308,9 @@ def test_reading_raises_when_the_client_goes_within_its_body(serve: Serve) -> No
             over.set()
             raise
 
-    gateway = serve(application)
+    gateway = serve(application, max_input_bytes=5)
     sock = gateway.connect()
-    sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n01234")
+    sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n0123456")
     sock.close()
     assert over.wait(PATIENCE_S)
     assert len(raised) == 1
@@ -276,7 +349,7 @@ def test_one_who_waits_for_a_body_hears_that_the_server_stops(serve: Serve) -> N
         reading.set()
         return echo(environ, start_response)
 
-    gateway = serve(application)
+    gateway = serve(application, max_input_bytes=5)
     sock = gateway.connect()
     sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n01234")
     assert reading.wait(PATIENCE_S)

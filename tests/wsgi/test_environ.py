@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import io
 import json
 import logging
 import socket
+import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +21,8 @@ from evsvc.wsgi import WsgiHandler
 from evsvc.wsgi.environ import add_fields, path_info
 from evsvc.wsgi.error_stream import MAX_LINE_CHARACTERS, ErrorStream
 from evsvc.wsgi.file_wrapper import FileWrapper
+from tests.core.tls_ends import authority, issue, server_context_for
+from tests.hosted import PATIENCE_S
 from tests.wsgi.gateway import Gateway
 
 Serve = Callable[..., Gateway]
@@ -136,6 +141,20 @@ def test_the_client_is_whom_a_trusted_proxy_tells(serve: Serve) -> None:
     environ = told(gateway, headers=headers)
     assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]) == ("192.0.2.7", "https")
     assert environ["HTTP_HOST"] == "shop.example"
+
+
+def test_over_tls_the_scheme_is_https(serve: Serve) -> None:
+    gateway = serve(tell)
+    context = server_context_for(issue("127.0.0.1"))
+    bind = partial(gateway.server.bind_socket, "127.0.0.1", 0, tls=context)
+    port = gateway.in_loop(bind).port
+    trust = ssl.create_default_context()
+    authority().configure_trust(trust)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE_S, context=trust)
+    connection.request("GET", "/")
+    environ = json.loads(connection.getresponse().read())
+    connection.close()
+    assert (environ["wsgi.url_scheme"], environ["SERVER_PORT"]) == ("https", str(port))
 
 
 def test_a_client_of_a_unix_socket_has_no_address(serve: Serve, tmp_path: Any) -> None:
