@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
@@ -63,6 +64,25 @@ app = FastAPI(lifespan=lifespan)
 async def hello(request: Request):
     await asyncio.sleep(0)
     return request.state.greeting
+"""
+
+SLOW = """
+import asyncio
+
+def read():
+    with open("fifo", "rb") as fifo:
+        return fifo.read()
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [read()]
+
+async def asgi(scope, receive, send):
+    if scope["type"] != "http":
+        raise ValueError(scope["type"])
+    body = await asyncio.to_thread(read)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
 """
 
 
@@ -201,6 +221,26 @@ def test_an_asgi_application_with_its_lifespan(serve, tmp_path: Path) -> None:
     assert serving.get() == b'"Hello"'
     code, printed, _ = serving.end()
     assert (code, printed) == (0, "stopped in order\n" * 4)
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+def test_an_application_finishes_what_it_has_begun(serve, tmp_path: Path, kind) -> None:
+    """Its worker is replaced meanwhile, and ends when it has answered."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "mine.py").write_text(SLOW)
+    serving = serve(f"mine:{kind}")
+    serving.log_until("is ready")
+    host, port = serving.url.removeprefix("http://").rstrip("/").split(":")
+    client = http.client.HTTPConnection(host, int(port), timeout=PATIENCE_S)
+    client.request("GET", "/")
+    with (tmp_path / "fifo").open("w") as fifo:  # the application reads it by now
+        serving.process.send_signal(signal.SIGHUP)
+        serving.log_until("is ready")
+        fifo.write("at last")
+    assert client.getresponse().read() == b"at last"
+    client.close()
+    serving.log_until("has ended with code 0")
+    assert serving.end()[0] == 0
 
 
 def test_an_asgi_application_that_does_not_start(serve, tmp_path: Path) -> None:

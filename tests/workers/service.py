@@ -25,7 +25,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
 PROGRAM = """
 import logging, os, signal, socket, sys
 from evsvc import EV_READ, DnsServer, Event, EventBase, HttpServer
-from evsvc.core import EV_TIMEOUT, ConnListener
+from evsvc.core import EV_TIMEOUT, LEV_OPT_CLOSE_ON_FREE, ConnListener
 from evsvc.dns import DNS_ERR_NONE, EVDNS_TYPE_TXT
 from evsvc.http import ServerOptions
 from evsvc.workers import Supervisor, WorkerOptions, systemd_sockets
@@ -48,6 +48,9 @@ def serve_dns(worker, cb):
     server = DnsServer(worker.base, cb)
     for sock in worker.udp:
         server.add_server_port(sock)
+    for sock in worker.tcp:
+        listener = ConnListener(worker.base, None, None, LEV_OPT_CLOSE_ON_FREE, 0, sock)
+        server.add_server_port_with_listener(listener)
     worker.add_server(server)
     return server
 

@@ -6,6 +6,8 @@ import itertools
 from math import inf
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evsvc.core import StateError
 from evsvc.workers import CUT_OFF, SETUP_FAILED, WorkerOptions
@@ -340,3 +342,55 @@ class TestStop:
         roster.due(0)
         roster.exited(member, 1)
         assert (roster.is_over, roster.exit_code) == (True, 0)
+
+
+@given(st.data())
+def test_whatever_happens_its_promises_hold(data: st.DataObject) -> None:
+    """In any order of events: two processes a slot, nobody told to stop who has no successor, and
+    an end."""
+    slots = data.draw(st.integers(1, 3))
+    roster, now = Roster(slots, OPTIONS), 0.0
+    alive: list[Member] = []
+
+    def carry_out() -> None:
+        for action, member in roster.due(now):
+            if action is Action.START:
+                alive.append(member)
+            elif action is Action.STOP and not roster.is_stopping:
+                others = [other for other in alive if other.number == member.number]
+                others.remove(member)
+                assert [other.phase for other in others] == [Phase.SERVING]
+        assert set(roster.members()) == set(alive)
+        for number in range(slots):
+            assert sum(member.number == number for member in alive) <= 2
+
+    for _ in range(data.draw(st.integers(0, 40))):
+        carry_out()
+        event = data.draw(st.sampled_from(["ready", "exit", "kill", "reload", "time", "deadline"]))
+        if event == "time":
+            now += data.draw(st.sampled_from([0.1, 1, 20]))
+        elif event == "deadline" and roster.next_deadline() < inf:
+            now = max(now, roster.next_deadline())
+        elif event == "reload" and not roster.is_stopping:
+            roster.reload(now)
+        elif event in ("ready", "exit", "kill") and alive:
+            member = data.draw(st.sampled_from(alive))
+            if event == "kill":
+                member.kill(now, "it lies")
+            elif event == "exit":
+                roster.exited(member, now)
+                alive.remove(member)
+            elif member.phase is not Phase.SERVING:
+                roster.ready(member, now)
+    carry_out()
+    roster.stop()
+    carry_out()
+    for _ in range(3):
+        now = min(roster.next_deadline(), now + 1e6)
+        carry_out()
+    assert all(member.phase is Phase.KILLED for member in alive)
+    for member in alive:
+        assert not roster.is_over
+        roster.exited(member, now)
+    assert roster.is_over
+    assert roster.due(now) == []

@@ -74,12 +74,14 @@ def asking_anew(service: Service) -> Iterator[Callable[[], bytes]]:
 
 
 @contextmanager
-def asking_dns(service: Service) -> Iterator[Callable[[], bytes]]:
-    """Ask from a port of its own each time, so that all workers get some."""
+def asking_by(
+    way: Callable[..., dns.message.Message], service: Service
+) -> Iterator[Callable[[], bytes]]:
+    """Ask a name server from a port of its own each time, so that all workers get some."""
 
     def ask() -> bytes:
         query = dns.message.make_query("x.test", "TXT")
-        reply = dns.query.udp(query, "127.0.0.1", PATIENCE_S, service.ports[0])
+        reply = way(query, "127.0.0.1", PATIENCE_S, service.ports[0])
         return reply.answer[0][0].strings[0]
 
     yield ask
@@ -118,10 +120,11 @@ def test_a_rolling_restart_fails_no_request(service, asking) -> None:
     assert running.end()[0] == 0
 
 
-def test_a_rolling_restart_loses_no_datagram(service) -> None:
-    running = service(DNS, binds="udp=[('127.0.0.1', 0)]")
+@pytest.mark.parametrize("way", [dns.query.udp, dns.query.tcp])
+def test_a_rolling_restart_loses_no_query(service, way) -> None:
+    running = service(DNS, binds=f"{way.__name__}=[('127.0.0.1', 0)]")
     workers = running.ready(2)
-    with Load(lambda: asking_dns(running)) as load:
+    with Load(lambda: asking_by(way, running)) as load:
         running.send(signal.SIGHUP)
         workers += running.ready(2)
         for _ in range(2):

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from evsvc import EVLOOP_NONBLOCK, EventBase, HttpServer
-from evsvc.core import ArgumentError, ArgumentTypeError, EvBuffer, FakeClock, StateError
+from evsvc import EVLOOP_NONBLOCK, BufferEvent, EventBase, HttpServer
+from evsvc.core import (
+    BEV_OPT_CLOSE_ON_FREE,
+    ArgumentError,
+    ArgumentTypeError,
+    EvBuffer,
+    FakeClock,
+    StateError,
+)
+from evsvc.core.bufferevent.lingering import CLOSE_CHECK_S
 from evsvc.http import MetricsReading
 from evsvc.workers import MAX_WAITING, Worker, WorkerOptions
 from evsvc.workers.channel import MAX_UNSENT_BYTES, Channel
@@ -148,6 +157,30 @@ class TestStop:
         server.finish()
         supervisor.turn()
         assert supervisor.has_exited
+
+    def test_what_was_sent_arrives_first(self, pair, base, clock) -> None:
+        """What the kernel has not brought to a client yet would be lost with the process."""
+        worker, supervisor = pair
+        with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(listening.getsockname())
+            ours, _ = listening.accept()
+            ours.setblocking(False)
+            sent = 0
+            with suppress(BlockingIOError):
+                while True:
+                    sent += ours.send(b"x" * 65536)
+            BufferEvent(base, ours, BEV_OPT_CLOSE_ON_FREE).close()
+            worker.stop()
+            clock.advance(CLOSE_CHECK_S)
+            assert supervisor.heard() == []
+            received = 0
+            while received < sent:
+                received += len(client.recv(65536))
+            while not supervisor.has_exited:
+                clock.advance(CLOSE_CHECK_S)
+                supervisor.turn()
+        assert supervisor.heard() == ["COUNTS"]
 
     @pytest.mark.parametrize("thing", [None, object(), "server"])
     def test_what_cannot_stop_is_no_server(self, pair, thing) -> None:
