@@ -26,7 +26,7 @@ class WorkerOptions:
     healthy_s:      a worker that lived shorter counts as one that died quickly.
     backoff_s:      after a first quick death a worker is started again so much later, after each
                     further one twice as much; after a long life at once.
-    max_backoff_s:  and at most so much later.
+    max_backoff_s:  and at most so much later; what comes for its place meanwhile waits.
     metrics_wait_s: how long the sum of all counters waits for a worker; the last known ones of a
                     slower worker are taken.
     backlog:        how many connections may wait in each listening socket; the system has a limit
@@ -42,7 +42,7 @@ class WorkerOptions:
     kill_s: float = 5.0
     healthy_s: float = 10.0
     backoff_s: float = 0.5
-    max_backoff_s: float = 30.0
+    max_backoff_s: float = 10.0
     metrics_wait_s: float = 1.0
     backlog: int = 1024
     unix_mode: int | None = None

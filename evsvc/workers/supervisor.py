@@ -145,7 +145,7 @@ class Supervisor(Closing):
 
         Returns 0 when all have finished in order, 1 when some were cut off, SETUP_FAILED (3) when
         no worker's setup has ever succeeded.  systemd is told what happens, where it has asked for
-        that.  Raises StateError as the constructor, and behind `close`.
+        that.  It is closed then.  Raises StateError as the constructor, and behind `close`.
         """
         _require_may_fork()
         if self._base.reactor.closed:
@@ -158,6 +158,7 @@ class Supervisor(Closing):
                 self._supervise()
             finally:
                 self._end_all()
+        self.close()
         return self._roster.exit_code
 
     def close(self) -> None:

@@ -531,5 +531,7 @@ class TestRefusals:
         handlers = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGHUP)]
         with Supervisor(print, 1, options=WorkerOptions(start_tries=2, backoff_s=0.01)) as made:
             assert made.run() == SETUP_FAILED
+            with pytest.raises(StateError, match="closed"):
+                made.run()
         assert caplog.text.count("cannot be started: [Errno 11]") == 2
         assert handlers == [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGHUP)]
