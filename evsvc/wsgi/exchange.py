@@ -106,13 +106,15 @@ class Exchange:
             self.fail(exc)
 
     def fail(self, exc: BaseException) -> None:
-        """The application has raised: answer 500, or break the connection off where the reply has
-        begun, and log it."""
+        """The application has raised, or its reply cannot be sent: answer 500, or break the
+        connection off where the reply has begun, and log it.  What else the thread does is lost.
+        """
         if not self._is_lost():
             if self.request.state is ReplyState.PENDING:
                 self.request.send_error(500)
             elif self.request.state is ReplyState.STREAMING:
                 self._break_off()
+            self.leave()  # who waits for the client to take what was not sent, would for ever
         if not isinstance(exc, Exception):  # sys.exit() ends this request, and nothing else
             exc = RuntimeError(f"the application has raised {exc!r}").with_traceback(
                 exc.__traceback__

@@ -8,14 +8,16 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from evsvc.asgi import ClientGone
 from evsvc.asgi.http_exchange import NEXT, Phase, Step
+from evsvc.asgi.scope import http_scope
 from evsvc.core import ArgumentError, ArgumentTypeError, StateError
-from evsvc.http import LocalProtocolError, TrustedProxies
+from evsvc.http import Client, Headers, LocalProtocolError, TrustedProxies
 from tests.asgi.gateway import Gateway
 from tests.hosted import PATIENCE_S, read_to_end, send_until_full
 
@@ -115,6 +117,31 @@ def test_a_client_of_a_unix_socket_has_no_address(serve: Serve, tmp_path: Any) -
         sock.sendall(b"GET / HTTP/1.0\r\nHost: h:81\r\n\r\n")
         scope = json.loads(read_to_end(sock).partition(b"\r\n\r\n")[2])
     assert (scope["client"], scope["server"]) == (None, [path, None])
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "name", "port"),
+    [
+        ("https", "shop.example", "shop.example", 443),
+        ("http", "[::1]:81", "[::1]", 81),
+        ("http", None, "localhost", 80),
+        ("gopher", "h:", "h", 80),
+    ],
+)
+def test_over_no_socket_the_server_is_whom_the_client_addressed(
+    scheme: str, host: str | None, name: str, port: int
+) -> None:
+    request: Any = SimpleNamespace(
+        client=Client("", 0, scheme, host),
+        connection=None,
+        encoded_path="/",
+        input_headers=Headers(),
+        method="GET",
+        minor=1,
+        query=None,
+        uri="/",
+    )
+    assert http_scope(request, "", {})["server"] == (name, port)
 
 
 @pytest.mark.parametrize("body", [None, b"", b"abc", b"x" * 1_000_000])

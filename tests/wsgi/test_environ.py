@@ -11,14 +11,15 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from evsvc.core import ArgumentError, ArgumentTypeError
-from evsvc.http import TrustedProxies
+from evsvc.http import Client, Headers, TrustedProxies
 from evsvc.wsgi import WsgiHandler
-from evsvc.wsgi.environ import add_fields, path_info
+from evsvc.wsgi.environ import add_fields, make_environ, path_info
 from evsvc.wsgi.error_stream import MAX_LINE_CHARACTERS, ErrorStream
 from evsvc.wsgi.file_wrapper import FileWrapper
 from tests.core.tls_ends import authority, issue, server_context_for
@@ -169,6 +170,32 @@ def test_a_client_of_a_unix_socket_has_no_address(serve: Serve, tmp_path: Any) -
     environ = json.loads(received.partition(b"\r\n\r\n")[2])
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("h", "81")
     assert environ["REMOTE_ADDR"] == ""
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "name", "port"),
+    [
+        ("https", "shop.example", "shop.example", 443),
+        ("http", "[::1]:81", "[::1]", 81),
+        ("http", None, "localhost", 80),
+        ("gopher", "h:", "h", 80),
+    ],
+)
+def test_over_no_socket_the_server_is_whom_the_client_addressed(
+    scheme: str, host: str | None, name: str, port: int
+) -> None:
+    request: Any = SimpleNamespace(
+        client=Client("", 0, scheme, host),
+        connection=None,
+        encoded_path="/",
+        input_headers=Headers(),
+        method="GET",
+        minor=1,
+        query=None,
+        uri="/",
+    )
+    environ = make_environ(request, "")
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == (name, str(port))
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "OPTIONS", "PROPFIND", "DELETE"])
