@@ -23,9 +23,8 @@ from evsvc.cli import main
 from evsvc.commands.hosting import kind_of, load_application
 from evsvc.core import ArgumentError
 from evsvc.workers import SETUP_FAILED
+from tests.workers.service import PATIENCE_S, ROOT, Watched
 
-ROOT = Path(__file__).resolve().parent.parent
-PATIENCE_S = 30
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
 SETUP = """
@@ -86,47 +85,19 @@ async def asgi(scope, receive, send):
 """
 
 
-class Serving:
-    """The command in a process of its own, which prints a line for each address."""
+class Serving(Watched):
+    """The command, which prints a line for each address."""
 
     def __init__(self, folder: Path, *args: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "evsvc", "serve", *args],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=ENVIRONMENT,
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, self.process.communicate(timeout=PATIENCE_S)
-        self.url = line.split(" on ")[1].strip()
-        self.logged: list[str] = []
+        command = [sys.executable, "-m", "evsvc", "serve", *args]
+        super().__init__(command, cwd=folder, stdin=subprocess.DEVNULL, env=ENVIRONMENT)
+        self.url = self.first.split(" on ")[1].strip()
 
     def get(self, path: str = "", context: ssl.SSLContext | None = None) -> bytes:
         url = f"{self.url}{path}"
         with urllib.request.urlopen(url, timeout=PATIENCE_S, context=context) as reply:
             body: bytes = reply.read()
         return body
-
-    def log_until(self, pattern: str) -> re.Match[str]:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.logged.append(line)
-            if found := re.search(pattern, line):
-                return found
-        pytest.fail(f"it never said {pattern!r}: {''.join(self.logged)}")
-
-    def end(self, signum: int = signal.SIGTERM) -> tuple[int, str, str]:
-        """Return the exit code, what it printed, and the log."""
-        self.process.send_signal(signum)
-        return self.wait()
-
-    def wait(self) -> tuple[int, str, str]:
-        printed, rest = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, printed, "".join(self.logged) + rest
 
 
 @pytest.fixture
@@ -141,8 +112,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
 
     yield start
     for each in made:
-        each.process.kill()
-        each.process.communicate()
+        each.close()
 
 
 def test_a_folder(serve, tmp_path: Path) -> None:
@@ -155,7 +125,7 @@ def test_a_folder(serve, tmp_path: Path) -> None:
     for path in ("sub/", "../secret", "none"):
         with pytest.raises(urllib.error.HTTPError, match="40"):
             serving.get(path)
-    code, _, logged = serving.end()
+    code, logged, _ = serving.end()
     assert code == 0
     assert 'evsvc.http.access: 127.0.0.1 "GET /sub/file.txt HTTP/1.1" 200 4' in logged
 
@@ -219,7 +189,7 @@ def test_an_asgi_application_with_its_lifespan(serve, tmp_path: Path) -> None:
     for _ in range(2):
         serving.log_until("has ended with code 0")
     assert serving.get() == b'"Hello"'
-    code, printed, _ = serving.end()
+    code, _, printed = serving.end()
     assert (code, printed) == (0, "stopped in order\n" * 4)
 
 
@@ -246,7 +216,7 @@ def test_an_application_finishes_what_it_has_begun(serve, tmp_path: Path, kind) 
 def test_an_asgi_application_that_does_not_start(serve, tmp_path: Path) -> None:
     broken = FASTAPI.replace("yield {", 'raise LookupError("no database")\n    yield {')
     (tmp_path / "mine.py").write_text(broken)
-    code, _, logged = serve("mine:app").wait()
+    code, logged, _ = serve("mine:app").wait()
     assert code == SETUP_FAILED
     assert "LookupError" in logged
 
@@ -298,7 +268,7 @@ def test_figures_of_all_workers(serve, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_served_ends_it_at_once(serve, target, says) -> None:
-    code, _, logged = serve(target, "--workers", "3").wait()
+    code, logged, _ = serve(target, "--workers", "3").wait()
     assert code == SETUP_FAILED
     assert logged.count("its setup failed") == 1
     assert says in logged

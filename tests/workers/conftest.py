@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from evsvc.core import EventBase, FakeClock
 from tests.workers.service import Service
 
 
@@ -21,3 +22,14 @@ def service() -> Iterator[Callable[..., Service]]:
             return made
 
         yield start
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def base(clock: FakeClock) -> Iterator[EventBase]:
+    with EventBase(clock=clock) as made:
+        yield made

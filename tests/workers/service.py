@@ -57,45 +57,20 @@ def serve_dns(worker, cb):
 """
 
 
-class Service:
-    """The program with a `setup` of the test's, which starts at once.
+class Watched:
+    """A command that serves, in a process of its own, whose log is read.
 
-    binds: arguments of Supervisor, as text.  ports: those of TCP, then those of UDP.
+    It is there when it has printed a line, which is `first`.
     """
 
-    def __init__(
-        self,
-        setup: str = "setup = serve_http",
-        *,
-        workers: int = 2,
-        binds: str = "tcp=[('127.0.0.1', 0)]",
-        options: str = "",
-        command: list[str] | None = None,
-        **popen: Any,
-    ) -> None:
-        end = (
-            f"supervisor = Supervisor(setup, {workers}, {binds},"
-            f" options=WorkerOptions({options}))\n"
-            "found = supervisor.sockets\n"
-            "print(*(sock.getsockname()[1] for sock in (*found.tcp, *found.udp)), flush=True)\n"
-            "with supervisor:\n    code = supervisor.run()\n"
-            "raise SystemExit(code)\n"
-        )
-        environment = {**ENVIRONMENT, **popen.pop("env", {})}
+    def __init__(self, command: list[str], **popen: Any) -> None:
         self.process = subprocess.Popen(
-            [*(command or [sys.executable]), "-c", PROGRAM + setup + "\n" + end],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-            **popen,
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen
         )
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
+        self.first = self.process.stdout.readline()
+        if not self.first:
             pytest.fail(f"it did not start: {self.process.communicate(timeout=PATIENCE_S)[1]}")
-        self.ports = [int(number) for number in line.split()]
         self.logged: list[str] = []
         self._told: Counter[str] = Counter()  # how often a pattern was found
 
@@ -121,6 +96,55 @@ class Service:
     def send(self, signum: int) -> None:
         self.process.send_signal(signum)
 
+    def end(self, signum: int = signal.SIGTERM) -> tuple[int, str, str]:
+        """Send a signal, and do as `wait`."""
+        self.send(signum)
+        return self.wait()
+
+    def wait(self) -> tuple[int, str, str]:
+        """Wait until it has ended, with all workers, which have its pipes.
+
+        Return the exit code, the log, and what it has printed since its first line.
+        """
+        printed, rest = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, "".join(self.logged) + rest, printed
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        # Workers end when their supervisor has gone; theirs are the pipes, too.
+        self.process.communicate(timeout=PATIENCE_S)
+
+
+class Service(Watched):
+    """The program with a `setup` of the test's, which starts at once.
+
+    binds: arguments of Supervisor, as text.  ports: those of TCP, then those of UDP.
+    """
+
+    def __init__(
+        self,
+        setup: str = "setup = serve_http",
+        *,
+        workers: int = 2,
+        binds: str = "tcp=[('127.0.0.1', 0)]",
+        options: str = "",
+        command: list[str] | None = None,
+        **popen: Any,
+    ) -> None:
+        end = (
+            f"supervisor = Supervisor(setup, {workers}, {binds},"
+            f" options=WorkerOptions({options}))\n"
+            "found = supervisor.sockets\n"
+            "print(*(sock.getsockname()[1] for sock in (*found.tcp, *found.udp)), flush=True)\n"
+            "with supervisor:\n    code = supervisor.run()\n"
+            "raise SystemExit(code)\n"
+        )
+        environment = {**ENVIRONMENT, **popen.pop("env", {})}
+        started = [*(command or [sys.executable]), "-c", PROGRAM + setup + "\n" + end]
+        super().__init__(started, stdin=subprocess.PIPE, env=environment, **popen)
+        self.ports = [int(number) for number in self.first.split()]
+
     def release(self) -> None:
         """Write a byte to what the workers have as standard input."""
         assert self.process.stdin is not None
@@ -137,22 +161,6 @@ class Service:
             return connection.getresponse().read()
         finally:
             connection.close()
-
-    def end(self, signum: int = signal.SIGTERM) -> tuple[int, str]:
-        """Send a signal, and return the exit code, and all of the log."""
-        self.send(signum)
-        return self.wait()
-
-    def wait(self) -> tuple[int, str]:
-        """Wait until it has ended, with all workers, which have its pipes; and return as `end`."""
-        _, rest = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, "".join(self.logged) + rest
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        # Workers end when their supervisor has gone; theirs are the pipes, too.
-        self.process.communicate(timeout=PATIENCE_S)
 
 
 class Load:

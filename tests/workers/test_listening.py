@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,12 +18,6 @@ from tests.ports import held_port
 HERE = ("127.0.0.1", 0)
 
 shares_out = pytest.mark.skipif(not can_share_out(), reason="the system shares nothing out")
-
-
-@pytest.fixture
-def base() -> Iterator[EventBase]:
-    with EventBase() as made:
-        yield made
 
 
 def listen(base: EventBase, slots: int, **binds: object) -> Listening:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,17 +13,6 @@ import pytest
 from evsvc import EVLOOP_NONBLOCK, EventBase
 from evsvc.core import ArgumentError, ArgumentTypeError, FakeClock
 from evsvc.workers import ModuleWatch
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def base(clock: FakeClock) -> Iterator[EventBase]:
-    with EventBase(clock=clock) as made:
-        yield made
 
 
 @pytest.fixture

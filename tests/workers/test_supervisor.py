@@ -98,7 +98,7 @@ def test_all_workers_serve_until_a_signal(service, signum) -> None:
     answers = [running.get() for _ in range(60)]  # all to one: once in 2**59
     assert pids_of(answers) == set(workers)
     assert running.process.pid not in workers
-    code, logged = running.end(signum)
+    code, logged, _ = running.end(signum)
     assert code == 0
     assert [f"process {pid}) has ended with code 0" in logged for pid in workers] == [True] * 2
 
@@ -196,7 +196,7 @@ def test_a_worker_that_is_told_to_end_finishes_and_is_replaced(service) -> None:
 def test_a_setup_that_fails_is_told_each_time_and_then_given_up(service) -> None:
     setup = "def setup(worker):\n    raise LookupError('no database')"
     running = service(setup, workers=4, options="start_tries=2, backoff_s=0.1")
-    code, logged = running.wait()
+    code, logged, _ = running.wait()
     assert code == SETUP_FAILED
     assert logged.count("LookupError: no database") == 2
     assert logged.count(f"has ended with code {SETUP_FAILED}") == 2
@@ -213,7 +213,7 @@ def test_a_setup_that_ends_the_process_has_failed(service, how) -> None:
 def test_a_setup_that_hangs_is_killed(service) -> None:
     setup = "def setup(worker):\n    signal.pause()"
     running = service(setup, options="start_tries=1, start_s=0.2")
-    code, logged = running.wait()
+    code, logged, _ = running.wait()
     assert code == SETUP_FAILED
     assert "worker 0 is killed: its setup takes too long" in logged
     assert "has ended by SIGKILL" in logged
@@ -295,7 +295,7 @@ def test_what_is_in_flight_too_long_is_closed(service) -> None:
     connection = running.connect()
     connection.request("GET", "/")
     reply = connection.getresponse()
-    code, logged = running.end()
+    code, logged, _ = running.end()
     assert (code, "the stop took too long" in logged) == (0, True)
     with pytest.raises(http.client.IncompleteRead):
         reply.read()
@@ -309,7 +309,7 @@ def setup(worker):
 """
     running = service(setup, workers=1, options="stop_s=0.1, kill_s=0.1")
     running.log_until("deaf")
-    code, logged = running.end()
+    code, logged, _ = running.end()
     assert code == CUT_OFF
     assert "worker 0 is killed: its stop takes too long" in logged
 

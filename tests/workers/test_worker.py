@@ -15,7 +15,6 @@ from evsvc.core import (
     ArgumentError,
     ArgumentTypeError,
     EvBuffer,
-    FakeClock,
     StateError,
 )
 from evsvc.core.bufferevent.lingering import CLOSE_CHECK_S
@@ -24,17 +23,6 @@ from evsvc.workers import MAX_WAITING, Worker, WorkerOptions
 from evsvc.workers.channel import MAX_UNSENT_BYTES, Channel
 from evsvc.workers.listening import SlotSockets
 from evsvc.workers.messages import Kind, Message, counts_of, encode, reading_of, take_message
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def base(clock: FakeClock) -> Iterator[EventBase]:
-    with EventBase(clock=clock) as made:
-        yield made
 
 
 class Supervising:

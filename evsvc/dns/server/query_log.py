@@ -16,57 +16,42 @@ from ..wire.framing import HEADER_BYTES
 from ..wire.names import name_to_text
 from ..wire.replies import RCODE_MASK, TC
 from .request import ReplyPath
+from .wrapped_path import WrappedPath
 
 query_log = logging.getLogger("evsvc.dns.query")
 
 
-class LoggedPath:
+class LoggedPath(WrappedPath):
     """The way back of one query, which writes the line: who, how, what, and what came of it."""
 
-    __slots__ = ("_address", "_path", "_query")
+    __slots__ = ("_address", "_query")
 
     def __init__(self, path: ReplyPath, query: bytes, address: Any) -> None:
-        self._path = path
+        super().__init__(path)
         self._query = query
         self._address = address
-
-    @property
-    def announced_bytes(self) -> int:
-        return self._path.announced_bytes
-
-    @property
-    def is_stream(self) -> bool:
-        return self._path.is_stream
-
-    @property
-    def transport(self) -> str:
-        return self._path.transport
-
-    def limit_for(self, payload: int) -> int:
-        """Return what the path allows."""
-        return self._path.limit_for(payload)
 
     def send_reply(self, packet: bytes, address: Any) -> None:
         """Send the reply, and log its rcode and size."""
         flags = int.from_bytes(packet[2:4], "big")
         cut = " TC" if flags & TC else ""
         self._log(f"{dns.rcode.to_text(dns.rcode.Rcode(flags & RCODE_MASK))}{cut} {len(packet)}")
-        self._path.send_reply(packet, address)
+        super().send_reply(packet, address)
 
     def send_messages(self, messages: Iterator[bytes], address: Any) -> None:
         """Send the messages, and log that they have begun."""
         self._log("NOERROR stream")
-        self._path.send_messages(messages, address)
+        super().send_messages(messages, address)
 
     def forget_request(self) -> None:
         """Pass it on, and log that there is no answer."""
         self._log("dropped")
-        self._path.forget_request()
+        super().forget_request()
 
     def _log(self, outcome: str) -> None:
         host, port = self._address[:2]
         question = question_text(self._query)
-        query_log.info("%s#%d %s %s %s", host, port, self._path.transport, question, outcome)
+        query_log.info("%s#%d %s %s %s", host, port, self.path.transport, question, outcome)
 
 
 def question_text(packet: bytes) -> str:

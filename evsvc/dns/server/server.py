@@ -45,6 +45,7 @@ from .ports import TcpServerPort, UdpServerPort
 from .query_log import LoggedPath
 from .rate_limit import RateLimiter, Verdict
 from .request import NO_OPTIONS, OPEN, DnsServerRequest, ServerOptions
+from .wrapped_path import HeldPath
 
 if TYPE_CHECKING:
     import ssl
@@ -413,7 +414,7 @@ class DnsServer(Closing):
             self._callback_failed(request, exc)
         if request.phase is OPEN and not path.is_stream:  # a client of TCP counts its own
             self._held += 1
-            request.set_path(_HeldPath(path, self._let_go))
+            request.set_path(HeldPath(path, self._let_go))
 
     def _keep(
         self, query: PlainQuery, reply: bytes, cache_s: float, groups: tuple[ReplyGroup, ...]
@@ -480,42 +481,6 @@ class _MessagePath:
 
     def forget_request(self) -> None:
         self._done(None)
-
-
-class _HeldPath:
-    """The way back of one query that was not answered at once: says when it is done with."""
-
-    __slots__ = ("_done", "_path")
-
-    def __init__(self, path: ReplyPath, done: Callable[[], object]) -> None:
-        self._path = path
-        self._done = done
-
-    @property
-    def announced_bytes(self) -> int:
-        return self._path.announced_bytes
-
-    @property
-    def is_stream(self) -> bool:
-        return False
-
-    @property
-    def transport(self) -> str:
-        return self._path.transport
-
-    def limit_for(self, payload: int) -> int:
-        return self._path.limit_for(payload)
-
-    def send_reply(self, packet: bytes, address: Any) -> None:
-        self._path.send_reply(packet, address)
-        self._done()
-
-    def send_messages(self, messages: Iterator[bytes], address: Any) -> None:
-        """Do nothing: a datagram is one message."""
-
-    def forget_request(self) -> None:
-        self._path.forget_request()
-        self._done()
 
 
 def _sockaddr_of(address: str, port: int) -> SocketAddress:
