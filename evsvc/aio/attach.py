@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..core import ArgumentError, ArgumentTypeError, EventBase
 from ..core.closing import Closing
+from .callback_errors import CallbackErrors
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Handle, TimerHandle
@@ -29,7 +30,7 @@ TIMER_SLACK_S = 0.001
 class Attachment(Closing):
     """A base that a loop of asyncio drives, until `close`; `attach` makes it."""
 
-    __slots__ = ("_base", "_fd", "_is_due", "_loop", "_thread_id", "_timer", "_turn")
+    __slots__ = ("_base", "_errors", "_fd", "_is_due", "_loop", "_thread_id", "_timer", "_turn")
 
     def __init__(self, base: EventBase, loop: AbstractEventLoop) -> None:
         reactor = base.reactor
@@ -41,6 +42,7 @@ class Attachment(Closing):
                 "can watch; those with epoll and kqueue have"
             )
         self._base = base
+        self._errors = CallbackErrors(base, loop)
         self._loop: AbstractEventLoop | None = loop
         self._thread_id = threading.get_ident()
         self._timer: TimerHandle | None = None
@@ -52,6 +54,7 @@ class Attachment(Closing):
         except BaseException:
             reactor.end_lending()
             raise
+        self._errors.begin()
         self._plan()
 
     @property
@@ -77,6 +80,7 @@ class Attachment(Closing):
         for handle in (self._timer, self._turn):
             if handle is not None:
                 handle.cancel()
+        self._errors.end()
         self._base.reactor.end_lending()
 
     def close(self) -> None:

@@ -55,7 +55,8 @@ class Handler:
         if self._cancels or isinstance(request, ServerStream):
             exchange.when_gone(task.cancel)
 
-    def __len__(self) -> int:
+    @property
+    def running(self) -> int:
         """How many tasks are running."""
         return len(self._tasks)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from ..core import Error, Event, EventBase
 from ..core.errors import ArgumentTypeError
+from .callback_errors import CallbackErrors
 from .selector import BaseSelector
 
 T = TypeVar("T")
@@ -53,17 +54,15 @@ class EventLoop(asyncio.SelectorEventLoop):
         Raises RuntimeError when the loop runs, or another one in this thread, and when it is
         closed; StateError (a RuntimeError) when the loop of its base runs, or the base is closed.
         """
-        base = self._base
-        handler = self._on_base_error
-        base.reactor.lend(None)
+        reactor = self._base.reactor
+        errors = CallbackErrors(self._base, self)
+        reactor.lend(None)
         try:
-            if base.exception_handler is None:
-                base.exception_handler = handler
+            errors.begin()
             super().run_forever()
         finally:
-            if base.exception_handler == handler:
-                base.exception_handler = None
-            base.reactor.end_lending()
+            errors.end()
+            reactor.end_lending()
 
     def add_signal_handler(self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> None:
         """Call `callback(*args)` from the loop after a signal, in place of what was called before.
@@ -113,11 +112,6 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._signals.clear()
         if self._owns_base:
             self._base.close()
-
-    def _on_base_error(self, exc: Exception) -> None:
-        self.call_exception_handler(
-            {"message": "Exception in a callback of the event base", "exception": exc}
-        )
 
 
 def run(

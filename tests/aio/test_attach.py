@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from evsvc.aio import EventLoop, attach
+from evsvc.aio import EventLoop, attach, fetch
 from evsvc.core import (
     EV_READ,
     EV_TIMEOUT,
@@ -25,6 +25,7 @@ from evsvc.core import (
     StateError,
     thread,
 )
+from evsvc.http import HttpClient, HttpServer, ServerRequest
 from tests.aio.conftest import Start
 from tests.core.conftest import config_for
 
@@ -194,6 +195,26 @@ def test_what_a_callback_raises_goes_to_the_loops_handler(start: Start, base: Ev
         return told
 
     assert [type(exc) for exc in start(main())] == [LookupError]
+
+
+def test_what_a_handler_of_a_protocol_raises_goes_there_too(start: Start, base: EventBase) -> None:
+    def on_request(request: ServerRequest, arg: object) -> None:
+        raise LookupError("no such thing")
+
+    async def main() -> tuple[int, list[Any]]:
+        told: list[Any] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: told.append(context["exception"]))
+        with attach(base), HttpServer(base) as server, HttpClient(base) as client:
+            server.set_gencb(on_request, None)
+            url = f"http://127.0.0.1:{server.bind_socket('127.0.0.1', 0).port}/"
+            status = (await fetch(client, "GET", url)).status
+        return status, told
+
+    status, told = start(main())
+    assert status == 500
+    assert [type(exc) for exc in told] == [LookupError]
+    assert base.exception_handler is None
 
 
 def test_the_bases_own_exception_handler_comes_first(start: Start, base: EventBase) -> None:

@@ -308,3 +308,26 @@ def test_no_stream_is_called_and_no_call_is_streamed(base: EventBase) -> None:
                     pass
 
     run(main(), base=base)
+
+
+def test_calls_and_streams_share_a_websocket(base: EventBase) -> None:
+    rpc_websocket = pytest.importorskip("evsvc.rpc.websocket")
+
+    async def main() -> tuple[list[int], list[str]]:
+        with HttpServer(base) as http, RpcPool(base) as pool:
+            server = RpcServer(http)
+            server.register_rpc(Add, handler(add))
+            server.register_stream(Upper, handler(upper))
+            rpc_websocket.serve(server)
+            port = http.bind_socket("127.0.0.1", 0).port
+            url = f"ws://127.0.0.1:{port}{rpc_websocket.WEBSOCKET_PATH}"
+            rpc_websocket.add_endpoint(pool, url)
+            async with open_stream(pool, Upper) as words:
+                await words.send(Word("one"))
+                replies = await asyncio.gather(
+                    *(call(pool, Add, AddRequest(number, 1)) for number in range(10))
+                )
+                words.end()
+                return [reply.total for reply in replies], [word.text async for word in words]
+
+    assert run(main(), base=base) == (list(range(1, 11)), ["ONE"])
