@@ -13,6 +13,7 @@ Invariants
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import os
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from ..core import EvBuffer, StateError
 from ..http import Headers, LocalProtocolError
 from ..http.errors import ClientGone, comes_of_gone_client
-from ..http.server.request import ReplyState
+from ..http.server.request import NO_BODY, ReplyState
 from .changes import Changes
 from .messages import Message, bytes_of, judge_headers, judge_status
 
@@ -107,6 +108,7 @@ class HttpExchange:
             if self._pieces or self._input_has_ended:
                 return self._take_input()
         await self._changes.until(self._is_done)
+        await asyncio.sleep(0)  # who asks for it again and again holds up nobody else
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
@@ -190,9 +192,18 @@ class HttpExchange:
             self._changes.tell()
 
     async def _wait_for_client(self) -> None:
-        """Wait while the client has more than `max_output_bytes` to take."""
+        """Wait while the client has more than `max_output_bytes` to take.
+
+        A response without body, such as to HEAD, is never too much: others get their turn then,
+        and it is in vain once the client has left.
+        """
+        assert self._head is not None
         connection = self._request.connection
-        if (
+        if self._request.method == "HEAD" or self._head[0] in NO_BODY:
+            await asyncio.sleep(0)
+            if self._is_left:
+                raise ClientGone("the client has left, and is sent no body")
+        elif (
             connection is not None
             and len(connection.bufferevent.output) > self._options.max_output_bytes
         ):

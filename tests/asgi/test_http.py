@@ -475,6 +475,50 @@ def test_sending_to_a_client_that_has_gone_raises_an_os_error(serve: Serve) -> N
     assert isinstance(raised[0], ClientGone)
 
 
+@pytest.mark.parametrize("status", [200, 204])
+def test_an_endless_response_without_body_holds_up_nobody_and_ends_with_its_client(
+    serve: Serve, status: int
+) -> None:
+    over = threading.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/other":
+            await send(start())
+            await send(piece(b"answered"))
+            return
+        await send(start(status, []))
+        try:
+            while True:
+                await send(piece(b"x", True))
+        finally:
+            over.set()
+
+    gateway = serve(application, starts=False)
+    sock = gateway.connect()
+    sock.sendall(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n" if status == 200 else GET)
+    assert sock.recv(12) == b"HTTP/1.1 %d" % status
+    assert gateway.ask("/other").body == b"answered"
+    sock.close()
+    assert over.wait(PATIENCE_S)
+
+
+def test_who_receives_the_end_for_ever_holds_up_nobody(serve: Serve) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/other":
+            await send(start())
+            await send(piece(b"answered"))
+            return
+        await send(start())
+        await send(piece(b"x"))
+        while True:
+            await receive()
+
+    gateway = serve(application, starts=False)
+    assert gateway.ask().body == b"x"
+    assert gateway.ask("/other").body == b"answered"
+    gateway.run(gateway.handler.shutdown(deadline_s=0))
+
+
 def test_a_client_that_has_ended_its_side_can_still_be_answered(serve: Serve) -> None:
     heard: list[Any] = []
 
