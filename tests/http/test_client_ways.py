@@ -32,6 +32,7 @@ from evsvc.http import (
     TlsFailed,
 )
 from evsvc.http.client.connection import MAX_RETRY_DELAY_S
+from evsvc.http.client.deadline import Deadline
 from tests.http.outcomes import Outcomes
 from tests.http.peers import MOST_PASSES, Peer, response
 from tests.http.test_client_tls import HOST, TlsOrigin, authority, trusting  # noqa: F401
@@ -546,7 +547,7 @@ class TestExchange:
         peer = origin.accept()
         peer.send(response())
         moves = []
-        monkeypatch.setattr(HttpConnection, "_arm", lambda *args: moves.append(args))
+        monkeypatch.setattr(Deadline, "_arm", lambda *args: moves.append(args))
         for _ in range(5):
             client.make("/x", "POST", body=b"y")
             client.settle()

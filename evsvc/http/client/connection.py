@@ -13,9 +13,8 @@ Invariants
       it are sent, too; the reader knows of the first alone.  `_queue` is the line's.
     * A request leaves the queue before its completion and error callbacks and the close callback
       run, so they may queue more, cancel, close.  What one raises ends its exchange, and no other.
-    * `_due` is when the present phase is over, and `_armed` when the timer fires, which is never
-      later than `_due` and the `ends_at` of all requests.  A moment that moves back costs one
-      store; the timer, when it fires early, is set again.  So a request has no timer operation.
+    * `_deadline` is when the present phase is over, and its timer fires for the `ends_at` of all
+      requests, too.  So a request has no timer operation.
     * The server's silence counts from when all of the request is sent.  Its not taking anything is
       the carrier's own time-out, `write_s`.
     * A connection is looked at before it is used again: one that the server has closed, or that
@@ -65,6 +64,7 @@ from ..errors import (
 from ..options import ClientOptions, ConnectionFlag
 from ..wire.headers import Headers
 from ..wire.response_reader import ResponseReader
+from .deadline import Deadline
 from .dialer import (
     HTTP_PORT,
     HTTPS_PORT,
@@ -99,8 +99,6 @@ _FLAGS: Final = sum(ConnectionFlag)
 LARGE_READ_BYTES: Final = 128 * 1024
 """How much is read at once of a body that fills the usual reads: a third less CPU time a byte."""
 
-# Two readings of one moment may differ by this much.
-_TICK_S: Final = 1e-6
 
 _READY, _HELD, _WAITING, _BODY = Phase.READY, Phase.HELD, Phase.WAITING, Phase.BODY
 _CLOSED = Phase.CLOSED
@@ -140,13 +138,12 @@ class HttpConnection(Closing):
     """
 
     __slots__ = (
-        "_armed",
         "_base",
         "_bev",
         "_clock",
         "_closecb",
+        "_deadline",
         "_dialer",
-        "_due",
         "_frees",
         "_host_line",
         "_idle_cb",
@@ -161,7 +158,6 @@ class HttpConnection(Closing):
         "_queue",
         "_reader",
         "_request_bytes",
-        "_timer",
         "_tries",
         "_upload",
         "address",
@@ -233,8 +229,7 @@ class HttpConnection(Closing):
         self._closecb: Callback | None = None
         self._idle_cb: Callback | None = None
         self._frees = False
-        self._due = self._armed = inf
-        self._timer = base.timer(self._on_timer)
+        self._deadline = Deadline(base, self._on_time)
 
     @classmethod
     def unix_new(
@@ -496,9 +491,8 @@ class HttpConnection(Closing):
         request.connection = self
         queue.append(request)
         if exchange_s is not None:
-            ends_at = request.ends_at = self._clock() + exchange_s
-            if ends_at < self._armed:
-                self._arm(ends_at)
+            request.ends_at = self._clock() + exchange_s
+            self._deadline.also(request.ends_at)
         if len(queue) == 1:
             self._go_on()
         elif options.max_pipelined > 1:
@@ -519,7 +513,7 @@ class HttpConnection(Closing):
         """Take nothing more from the server; see `HttpRequest.pause`."""
         if self._is_under_way(request) and not self._is_paused and self._bev is not None:
             self._is_paused = True
-            self._due = inf
+            self._deadline.due = inf
             self._bev.disable(EV_READ)
 
     def resume(self, request: HttpRequest) -> None:
@@ -561,7 +555,7 @@ class HttpConnection(Closing):
         try:
             self._reset(Step.CLOSE)
         finally:
-            self._timer.close()
+            self._deadline.close()
             self._dialer.close()
             self._reader.limits_for = None
             self._closecb = self._idle_cb = None
@@ -582,7 +576,7 @@ class HttpConnection(Closing):
         """Whether an idle connection has ended, or has bytes that no request has asked for."""
         if self._keeping.look(0):
             return True
-        return self._due < inf and self._clock() >= self._due
+        return self._deadline.is_over()
 
     def _connect(self) -> None:
         self._step(Step.CONNECT)
@@ -591,8 +585,8 @@ class HttpConnection(Closing):
         reader.limits_for = self._limits_for
         if options.max_stream_bytes is not None:
             reader.max_whole_bytes = min(reader.max_whole_bytes, options.max_stream_bytes)
-        self._due = self._clock() + options.connect_s
-        self._rearm()
+        self._deadline.begin(options.connect_s)
+        self._deadline.rearm(self._first_end())
         self._dialer.start(options)
 
     def _on_connected(self, bev: AbstractBufferEvent) -> None:
@@ -601,7 +595,7 @@ class HttpConnection(Closing):
         self._tries = 0
         options = self.options
         self._keeping = Keeping(bev, options.idle_s)
-        self._due = self._clock() + self._keeping.idle_s
+        self._deadline.begin(self._keeping.idle_s)
         if isinstance(bev, (BufferEvent, TlsBufferEvent)):
             bev.setcb(None, self._on_written, self._on_event)
             bev.set_datacb(self._on_data)
@@ -620,8 +614,7 @@ class HttpConnection(Closing):
             delay = self.options.connect_retry_s * 2.0 ** min(self._tries, 62)
             self._tries += 1
             self._step(Step.NO_CONNECTION)
-            self._due = self._clock() + min(delay, MAX_RETRY_DELAY_S)
-            self._rearm()
+            self._deadline.begin(min(delay, MAX_RETRY_DELAY_S))
             return
         self._tries = 0
         self._reset()
@@ -637,13 +630,12 @@ class HttpConnection(Closing):
         assert bev is not None
         self._reader.expect(request.method)
         self._interim_count = 0
-        self._due = inf
+        self._deadline.due = inf
         head, body = request.head, request.body
         if request.expects_continue:
             self._step(Step.HOLD)
             self._request_bytes = len(head)
-            self._due = self._clock() + self.options.continue_s
-            self._rearm()
+            self._deadline.begin(self.options.continue_s)
         elif type(body) is bytes:
             self._phase = _WAITING  # by Step.SEND
             if request.extras is not None:
@@ -680,7 +672,7 @@ class HttpConnection(Closing):
         assert bev is not None
         self._step(Step.SEND_BODY)
         body = request.body
-        self._due = inf
+        self._deadline.due = inf
         if request.extras is not None and request.extras.upload is not None:
             self._upload = request.extras.upload
             self._pull(self._upload)
@@ -716,9 +708,7 @@ class HttpConnection(Closing):
             if upload.state is not UploadState.ASLEEP:
                 self._pull(upload)
         elif self._phase is _WAITING:
-            due = self._due = self._clock() + self.options.read_s
-            if due < self._armed:
-                self._arm(due)
+            self._deadline.begin(self.options.read_s)
         else:
             self._count_silence()
 
@@ -729,9 +719,7 @@ class HttpConnection(Closing):
         if bev is None or not is_asked or self._is_paused or self._upload is not None:
             return
         if not bev.output.length:
-            due = self._due = self._clock() + self.options.read_s
-            if due < self._armed:
-                self._arm(due)
+            self._deadline.begin(self.options.read_s)
 
     # What comes.
 
@@ -749,8 +737,7 @@ class HttpConnection(Closing):
             # silence, ends the wait.
             self._upload = None
             self._queue[self._line.behind].keep_alive = False
-            self._due = self._clock() + self.options.read_s
-            self._rearm()
+            self._deadline.begin(self.options.read_s)
         else:
             self._fail(ConnectionClosed(f"{self.address}: {bev.error}"))
 
@@ -799,8 +786,8 @@ class HttpConnection(Closing):
             self._lose_idle()
         elif self._queue:
             self._reader.receive(data)
-            if self._due < inf and self._phase is _BODY:
-                self._due = self._clock() + self.options.read_s
+            if self._deadline.due < inf and self._phase is _BODY:
+                self._deadline.begin(self.options.read_s)
                 if len(data) == bev.max_single_read < LARGE_READ_BYTES:
                     bev.max_single_read = LARGE_READ_BYTES  # a read was full: it is a long body
             self._read_on()
@@ -966,7 +953,7 @@ class HttpConnection(Closing):
             ):
                 self._phase = _READY  # by Step.DONE
                 self._is_reused = True
-                self._due = inf  # `_rest` says, where no request follows
+                self._deadline.due = inf  # `_rest` says, where no request follows
                 if self._is_paused:
                     self._is_paused = False
                     bev.enable(EV_READ)
@@ -1006,7 +993,7 @@ class HttpConnection(Closing):
             self._request_bytes = following.sent_bytes
             self._is_reused = True
             self._interim_count = 0
-            self._due = inf
+            self._deadline.due = inf
             if self._is_paused:
                 self._is_paused = False
                 bev.enable(EV_READ)
@@ -1024,9 +1011,7 @@ class HttpConnection(Closing):
                 self._send_behind()
         elif self._phase in AT_REST:
             if self._phase is _READY:
-                due = self._due = self._clock() + self._keeping.idle_s
-                if due < self._armed:
-                    self._arm(due)
+                self._deadline.begin(self._keeping.idle_s)
             if self._idle_cb is not None:
                 self._run(self._idle_cb)
             self._free_if_done()
@@ -1188,38 +1173,25 @@ class HttpConnection(Closing):
         self._step(step)
         self._is_paused = self._is_reused = False
         self._upload = None
-        self._due = self._armed = inf
-        self._timer.delete()
+        self._deadline.clear()
 
     def _step(self, step: Step) -> None:
         self._phase = NEXT[self._phase, step]
 
     # Time.
 
-    def _arm(self, moment: float) -> None:
-        self._armed = moment
-        self._timer.add(max(moment - self._clock(), 0.0))
+    def _first_end(self) -> float:
+        return min([request.ends_at for request in self._queue], default=inf)
 
-    def _rearm(self) -> None:
-        """Have the timer fire in time for what is due first."""
-        moment = self._due
-        for request in self._queue:
-            if request.ends_at < moment:
-                moment = request.ends_at
-        if moment < self._armed:
-            self._arm(moment)
-
-    def _on_timer(self, fd: int, what: int, arg: object) -> None:
-        self._armed = inf
-        now = self._clock() + _TICK_S
+    def _on_time(self, now: float) -> None:
         try:
             for request in [each for each in self._queue if each.ends_at <= now]:
                 self._time_out(request)
-            if self._due <= now:
+            if self._deadline.due <= now:
                 self._phase_is_over()
         finally:
             if self._phase is not _CLOSED:
-                self._rearm()
+                self._deadline.rearm(self._first_end())
 
     def _time_out(self, request: HttpRequest) -> None:
         """The time for a whole exchange is over."""
