@@ -11,6 +11,7 @@ from ..http import HttpClient, ServerRequest
 from ..http.errors import ClientGone
 from .inbox import MAX_WAITING, Inbox
 from .outcome import Outcome
+from .upload import Upload
 
 if TYPE_CHECKING:
     from ..http import ClientExchange, ClientResponse
@@ -19,17 +20,21 @@ if TYPE_CHECKING:
 async def fetch(client: HttpClient, method: str, url: str, **more: Any) -> ClientResponse:
     """Send a request, and return its answer with the whole body.
 
-    more: as of `HttpClient.request`, such as headers, body, json or timeout_s.  Cancelled, it gives
-    the request up.  Raises an HttpError where there is no answer, StateError when the client is
-    closed meanwhile, and as `HttpClient.request`; for a status from 400 on see
-    `ClientResponse.raise_for_error`.
+    more: as of `HttpClient.request`, such as headers, body, json or timeout_s; `body` may be an
+    async iterable of bytes, too, which is asked for more as the server takes it.  Cancelled, it
+    gives the request up.  Raises an HttpError where there is no answer, StateError when the client
+    is closed meanwhile, what the body raises, and as `HttpClient.request`; for a status from 400 on
+    see `ClientResponse.raise_for_error`.
     """
     outcome: Outcome[ClientResponse] = Outcome()
+    upload = Upload(more)
     exchange = client.request(method, url, lambda response, arg: outcome.succeed(response), **more)
     exchange.set_abandoned_cb(outcome.abandoned)
+    upload.start(exchange, outcome.fail)
     try:
         response = await outcome
     finally:
+        upload.stop()
         exchange.cancel()
     if response.error is not None:
         raise response.error
@@ -64,21 +69,26 @@ async def open_response(
     """Send a request, and give its answer when the header is there: `async for` takes the body.
 
     max_waiting: how many pieces wait, each what one read has brought, before the server is held
-    back.  more: as of `HttpClient.request`.  At the end of the block what is left is given up.
+    back.  more: as of `fetch`.  At the end of the block what is left is given up.
     Raises as `fetch`, in the block where the body breaks off.
     """
     head: Outcome[ClientResponse] = Outcome()
     pieces: Inbox[bytes] = Inbox(max_waiting, lambda: exchange.pause(), lambda: exchange.resume())
 
+    upload = Upload(more)
+
     def on_done(response: ClientResponse, arg: object) -> None:
         if response.error is not None:
-            head.fail(response.error)
-        pieces.end(response.error)
+            fail(response.error)
+        pieces.end()
         head.succeed(response)
 
     def on_abandoned() -> None:
-        head.abandoned()
-        pieces.end(StateError("the client was closed before it had the whole answer"))
+        fail(StateError("the client was closed before it had the whole answer"))
+
+    def fail(error: BaseException) -> None:
+        head.fail(error)
+        pieces.end(error)
 
     exchange: ClientExchange = client.request(
         method,
@@ -89,9 +99,11 @@ async def open_response(
         **more,
     )
     exchange.set_abandoned_cb(on_abandoned)
+    upload.start(exchange, fail)
     try:
         yield OpenResponse(await head, pieces)
     finally:
+        upload.stop()
         exchange.cancel()
 
 

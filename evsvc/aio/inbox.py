@@ -46,7 +46,7 @@ class Inbox(Generic[T]):
         self._is_held = False
         self._waiter: asyncio.Future[None] | None = None
         self.ended = False
-        self._error: Exception | None = None  # what is raised behind the last message
+        self._error: BaseException | None = None  # what is raised behind the last message
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -59,7 +59,7 @@ class Inbox(Generic[T]):
             self._hold()
         self._wake()
 
-    def end(self, error: Exception | None = None) -> None:
+    def end(self, error: BaseException | None = None) -> None:
         """Know that no more will come, and why; the first reason counts."""
         if not self.ended:
             self.ended = True

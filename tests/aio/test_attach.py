@@ -307,6 +307,18 @@ def test_a_backend_without_a_descriptor_is_refused(method: str) -> None:
         assert base.dispatch() == 1
 
 
+def test_a_loop_that_watches_no_descriptors_gets_no_base(base: EventBase) -> None:
+    class Proactor(asyncio.SelectorEventLoop):
+        def add_reader(self, *args: Any) -> None:
+            raise NotImplementedError
+
+    loop = Proactor()
+    with pytest.raises(NotImplementedError):
+        attach(base, loop)
+    loop.close()
+    assert base.dispatch() == 1
+
+
 def test_what_cannot_be_attached_is_refused(base: EventBase) -> None:
     with pytest.raises(TypeError, match="7"):
         attach(7)  # type: ignore[arg-type]  # that is the test

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -204,6 +204,104 @@ def test_what_is_left_of_a_body_is_given_up(base: EventBase) -> None:
             return (await fetch(client, "GET", f"{url}small")).body
 
     assert run(main(), base=base) == b"small"
+
+
+# Bodies that are sent.
+
+
+async def numbers(count: int, size: int, given: list[int]) -> AsyncIterator[bytes]:
+    """Give `count` pieces, with an empty one between, and note which were asked for."""
+    for number in range(count):
+        given.append(number)
+        yield b"%d" % (number % 10) * size
+        yield b""
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("how", [fetch, "open_response"])
+def test_a_body_is_sent_as_it_comes_to_be(base: EventBase, how: object) -> None:
+    async def main() -> bytes:
+        with site(base, echo) as (client, url):
+            body = numbers(200, 5000, [])
+            if how is fetch:
+                return (await fetch(client, "PUT", url, body=body)).body
+            async with open_response(client, "PUT", url, body=body) as answer:
+                return b"".join([piece async for piece in answer])
+
+    whole = b"".join(b"%d" % (number % 10) * 5000 for number in range(200))
+    assert run(main(), base=base) == b"PUT " + whole
+
+
+def test_a_body_is_asked_for_no_more_than_the_server_takes(base: EventBase) -> None:
+    given: list[int] = []
+    begun = asyncio.Event()
+
+    async def takes_little(request: ServerRequest, arg: object) -> None:
+        pieces = body_pieces(request, max_waiting=1)
+        await anext(pieces)
+        begun.set()
+        await asyncio.sleep(3600)
+
+    async def main() -> None:
+        taking = handler(takes_little)
+        with streaming(base, taking) as (client, url, _):
+            task = asyncio.create_task(
+                fetch(client, "PUT", url, body=numbers(1000, 1024 * 1024, given))
+            )
+            await begun.wait()
+            before = -1
+            while len(given) != before:  # the kernel has buffers of its own
+                before = len(given)
+                for _ in range(50):
+                    await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            taking.cancel()  # it cannot know: the end of the client is behind what is not read
+            await taking.join()
+
+    run(main(), base=base)
+    assert len(given) < 100
+
+
+def test_a_body_that_raises_fails_its_request(base: EventBase) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one"
+        raise LookupError("no second piece")
+
+    async def main() -> None:
+        with site(base, echo) as (client, url):
+            with pytest.raises(LookupError, match="second"):
+                await fetch(client, "PUT", url, body=body())
+            with pytest.raises(LookupError, match="second"):
+                async with open_response(client, "PUT", url, body=body()):
+                    pass
+            assert (await fetch(client, "PUT", url, body=b"whole")).body == b"PUT whole"
+
+    run(main(), base=base)
+
+
+def test_an_answer_before_the_end_of_the_body_ends_the_body(base: EventBase) -> None:
+    ended = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"more"
+                await asyncio.sleep(0.001)
+        finally:
+            ended.set()
+
+    async def refuses(request: ServerRequest, arg: object) -> None:
+        request.send_error(413)
+
+    async def main() -> int:
+        with streaming(base, handler(refuses)) as (client, url, _):
+            status = (await fetch(client, "PUT", url, body=endless())).status
+            await ended.wait()
+            return status
+
+    assert run(main(), base=base) == 413
 
 
 # Bodies, in a handler.

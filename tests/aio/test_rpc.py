@@ -283,6 +283,46 @@ def test_a_cancelled_task_breaks_its_stream_off(base: EventBase) -> None:
     run(main(), base=base)
 
 
+def test_nothing_is_sent_into_a_stream_that_is_over(base: EventBase) -> None:
+    async def ends(stream: WordStream, arg: object) -> None:
+        """Be over at once, whatever the caller still sends."""
+
+    async def main() -> None:
+        with serving(base, Upper, handler(ends)) as pool:
+            async with open_stream(pool, Upper) as words:
+                assert [word async for word in words] == []
+                assert await words.result() is None
+                with pytest.raises(StateError, match="over"):
+                    await words.send(Word("too late"))
+
+    run(main(), base=base)
+
+
+def test_a_handler_that_sends_on_is_told_that_the_caller_has_gone(base: EventBase) -> None:
+    told: list[CallFailed] = []
+
+    async def sends(stream: WordStream, arg: object) -> None:
+        words = messages(stream)
+        while True:
+            try:
+                await words.send(Word("more"))
+            except asyncio.CancelledError:
+                with pytest.raises(CallFailed, match="gone") as caught:
+                    await words.send(Word("more"))
+                told.append(caught.value)
+                raise
+
+    async def main() -> None:
+        sending = handler(sends)
+        with serving(base, Upper, sending) as pool:
+            async with open_stream(pool, Upper) as words:
+                await anext(words)
+            await sending.join()
+
+    run(main(), base=base)
+    assert [exc.code for exc in told] == [RpcErrorCode.CANCELLED]
+
+
 def test_messages_are_taken_once(base: EventBase) -> None:
     async def twice(stream: WordStream, arg: object) -> None:
         messages(stream)

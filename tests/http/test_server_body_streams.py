@@ -225,6 +225,26 @@ class TestPause:
         assert b"".join(upload.pieces) == b"aaa"
         assert upload.ends == [True]
 
+    def test_a_client_that_ends_meanwhile_is_told_of_and_what_it_sent_still_comes(
+        self, serve
+    ) -> None:
+        told = []
+        upload = Upload(answers=False)
+        peer = uploads(serve, upload).connect()
+        peer.send(request("/up", "Content-Length: 10", method="POST"))
+        (got,) = upload.requests
+        got.set_on_gone_cb(lambda got, arg: told.append(got))
+        got.pause_body()
+        peer.sock.send(b"half")
+        peer.settle()
+        assert told == []
+        peer.close()
+        peer.until(lambda: told == [got])
+        got.resume_body()
+        peer.until(lambda: upload.ends)
+        assert (b"".join(upload.pieces), upload.ends) == (b"half", [False])
+        assert told == [got]
+
     def test_a_program_that_pauses_is_not_blamed_on_the_client(self, serve, clock) -> None:
         upload = Upload(takes=False)
         peer = uploads(serve, upload, body_s=2.0, idle_s=2.0).connect()

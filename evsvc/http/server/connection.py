@@ -910,6 +910,8 @@ class Connection:
         """The client has ended behind bytes that are not read yet."""
         if self._phase is _REPLY:
             self._end_in_hand()
+        elif self._phase is _BODY:  # which the program holds back
+            self._tell_gone(self.extras())
 
     def _on_deadline(self) -> None:
         phase, extras = self._phase, self._extras
