@@ -15,14 +15,12 @@ import importlib.util
 import json
 import re
 import ssl
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from bench.compare import make_certificate
 from bench.tools import (
@@ -30,9 +28,12 @@ from bench.tools import (
     START_LIMIT_S,
     BenchError,
     Server,
+    Speed,
     build_c,
     cores,
+    cost_ratios,
     find_program,
+    median_speed,
     pinned,
     positive,
     serving,
@@ -92,19 +93,6 @@ ROWS = {
 }
 
 
-class Speed(NamedTuple):
-    """What one run of wrk says of a server, and what the server's process used for a request."""
-
-    requests_per_s: float
-    user_us: float
-    system_us: float
-
-    @property
-    def processor_us(self) -> float:
-        """User and kernel together."""
-        return self.user_us + self.system_us
-
-
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What a row has shown: the rounds of each server, or why there are none."""
@@ -115,16 +103,11 @@ class Figures:
 
     def median(self, name: str) -> Speed:
         """The median of each figure of a server."""
-        return Speed(
-            *(statistics.median(column) for column in zip(*self.speeds[name], strict=True))
-        )
+        return median_speed(self.speeds[name])
 
     def ratios(self, name: str) -> list[float]:
         """How often the CPU time of a server holds ours, in each round."""
-        return [
-            theirs.processor_us / ours.processor_us
-            for theirs, ours in zip(self.speeds[name], self.speeds[OURS], strict=True)
-        ]
+        return cost_ratios(self.speeds[name], self.speeds[OURS])
 
     def ratio(self, name: str) -> float:
         """The ratio of the medians."""

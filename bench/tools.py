@@ -10,6 +10,7 @@ import resource
 import select
 import shlex
 import shutil
+import statistics
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -129,6 +130,31 @@ class Server(NamedTuple):
         user, system = text.rpartition(")")[2].split()[11:13]
         ticks = os.sysconf("SC_CLK_TCK")
         return int(user) / ticks, int(system) / ticks
+
+
+class Speed(NamedTuple):
+    """What a run of load says of a server, and what the server's process used for a request."""
+
+    requests_per_s: float
+    user_us: float
+    system_us: float
+
+    @property
+    def processor_us(self) -> float:
+        """User and kernel together."""
+        return self.user_us + self.system_us
+
+
+def median_speed(speeds: Sequence[Speed]) -> Speed:
+    """Return the median of each figure."""
+    return Speed(*map(statistics.median, zip(*speeds, strict=True)))
+
+
+def cost_ratios(theirs: Sequence[Speed], ours: Sequence[Speed]) -> list[float]:
+    """Return how often the CPU time of a request of theirs holds ours, round by round."""
+    return [
+        their.processor_us / our.processor_us for their, our in zip(theirs, ours, strict=True)
+    ]
 
 
 @contextlib.contextmanager
