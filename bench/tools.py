@@ -152,9 +152,7 @@ def median_speed(speeds: Sequence[Speed]) -> Speed:
 
 def cost_ratios(theirs: Sequence[Speed], ours: Sequence[Speed]) -> list[float]:
     """Return how often the CPU time of a request of theirs holds ours, round by round."""
-    return [
-        their.processor_us / our.processor_us for their, our in zip(theirs, ours, strict=True)
-    ]
+    return [their.processor_us / our.processor_us for their, our in zip(theirs, ours, strict=True)]
 
 
 @contextlib.contextmanager

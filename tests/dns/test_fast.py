@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from evsvc.dns.wire import fast
 from evsvc.dns.wire.fast import (
     PlainSoa,
     is_ordinary_data,
@@ -121,8 +122,8 @@ def test_what_is_written_by_hand_is_what_dnspython_writes(
     packet, answers, flags, rcode, negative
 ) -> None:
     plain = read_plain(packet)
-    soa = None if negative is None else soa_above(plain.packet[12 : plain.name_end], *negative)
-    written = write_plain(plain, flags | rcode, answers, 1232, soa)
+    soa = None if negative is None else soa_above(packet[12 : plain.name_end], *negative)
+    written = write_plain(packet[:2], plain, flags | rcode, answers, 1232, soa)
     reply = start_reply(dns.message.from_wire(packet, keyring=False), flags | rcode, 1232)
     owner = reply.question[0].name
     for rdtype, ttl, data in answers:
@@ -164,3 +165,21 @@ def test_a_name_is_read_up_to_its_limit(size) -> None:
     beyond = b"".join((b"\1a", name))
     too_long = len(beyond) > 255
     assert (read_plain(head + beyond + b"\0\1\0\1") is None) == too_long
+
+
+@pytest.mark.parametrize(
+    ("others", "is_same"), [(fast.KEPT_QUERIES - 1, True), (fast.KEPT_QUERIES, False)]
+)
+def test_a_query_is_known_again_until_as_many_others_as_are_kept_have_come(others, is_same) -> None:
+    """Its id is not part of it."""
+
+    def packet(number: int, query_id: bytes = b"\0\1") -> bytes:
+        return query_id + b"\1\0\0\1\0\0\0\0\0\0\4" + b"%04x" % number + b"\0\0\1\0\1"
+
+    first = read_plain(packet(0xFFFF))
+    for number in range(others):
+        assert read_plain(packet(number)) is not None
+    again = read_plain(packet(0xFFFF, b"\7\7"))
+    assert (again is first) == is_same
+    assert again is not None
+    assert again.name == "ffff"

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import lru_cache
 from typing import NamedTuple
 from weakref import WeakSet
+
+import dns.flags
 
 from ..wire.fast import PlainQuery
 from ..wire.framing import HEADER_BYTES
 
-_RD_CD = (0x01, 0x10)  # in the two bytes of a header's flags
+RD, AD, CD = int(dns.flags.RD), int(dns.flags.AD), int(dns.flags.CD)
+_COUNTS_AT = 4  # in a header, after id and flags
+KEPT_HEADS = 256
+"""Of so many kinds of replies the heads are at hand: they differ in flags, rcode and counts."""
 
 
 class ReplyGroup:
@@ -39,88 +45,92 @@ class _Reply(NamedTuple):
     """A reply without its id and its question's name.
 
     tail: what follows the name in the query; rest: what follows it in the reply;
-    head: flags (RD and CD cleared) and counts;  query_counts: the counts of the query.
+    heads: its flags and counts, by the flags of the query.
     """
 
     expires: float
     name_end: int
     tail: bytes
-    query_counts: bytes
-    head: tuple[int, int, bytes]
+    heads: dict[bytes, bytes]
     rest: bytes
     groups: tuple[ReplyGroup, ...]
+
+
+@lru_cache(KEPT_HEADS)
+def _heads(reply_head: bytes) -> dict[bytes, bytes]:
+    """Return a reply's flags and counts by each flags that a query with the same answer may have.
+
+    The query's RD and CD are copied; AD may be set, too.
+    """
+    flags, counts = int.from_bytes(reply_head[:2], "big") & ~(RD | CD), reply_head[2:]
+    return {
+        (rd | ad | cd).to_bytes(2, "big"): (flags | rd | cd).to_bytes(2, "big") + counts
+        for rd in (0, RD)
+        for ad in (0, AD)
+        for cd in (0, CD)
+    }
 
 
 class FinishedReplies:
     """Replies by question, the least lately used of which goes when there are too many.
 
     The letters' case of a name, the id, and the flags RD, AD and CD make no other question; type,
-    class and EDNS do.  hits: how many queries have been answered.
+    class and EDNS do.  hits: how many queries have been answered;  replies: those that are kept.
     """
 
-    __slots__ = ("__weakref__", "_limit", "_replies", "hits")
+    __slots__ = ("__weakref__", "_limit", "hits", "replies")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._replies: OrderedDict[bytes, _Reply] = OrderedDict()
+        self.replies: OrderedDict[bytes, _Reply] = OrderedDict()
         self.hits = 0
 
     def __len__(self) -> int:
-        return len(self._replies)
+        return len(self.replies)
 
     def find(self, packet: bytes, now: float) -> bytes | None:
         """Return the reply to a query, None when there is none that still counts."""
-        key = packet[HEADER_BYTES:].lower()
-        found = self._replies.get(key)
+        key = packet[_COUNTS_AT:].lower()
+        found = self.replies.get(key)
         if found is None:
             return None
-        expires, name_end, tail, counts, (high, low, reply_counts), rest, _ = found
+        expires, name_end, tail, heads, rest, _ = found
         if expires <= now:
-            del self._replies[key]
+            del self.replies[key]
             return None
+        head = heads.get(packet[2:_COUNTS_AT])
         # The key is lower case throughout, so it says nothing of the bytes behind the name.
-        if packet[4:HEADER_BYTES] != counts or packet[name_end:] != tail:
+        if head is None or packet[name_end:] != tail:
             return None
-        flags_high, flags_low = packet[2], packet[3]
-        if flags_high & 0xFE or flags_low & 0xCF:  # more than RD, AD and CD
-            return None
-        self._replies.move_to_end(key)
+        self.replies.move_to_end(key)
         self.hits += 1
-        return b"".join(
-            (
-                packet[:2],
-                bytes((high | flags_high, low | flags_low & 0x10)),
-                reply_counts,
-                packet[HEADER_BYTES:name_end],
-                rest,
-            )
-        )
+        return packet[:2] + head + packet[HEADER_BYTES:name_end] + rest
 
     def keep(
         self, query: PlainQuery, reply: bytes, expires: float, groups: tuple[ReplyGroup, ...] = ()
     ) -> None:
         """Keep the whole reply to an ordinary query until a time of the loop's clock."""
-        packet, name_end = query.packet, query.name_end
-        key = packet[HEADER_BYTES:].lower()
-        self._replies[key] = _Reply(
+        name_end = query.name_end
+        packet = reply[:2] + query.rest
+        key = packet[_COUNTS_AT:].lower()
+        self.replies[key] = _Reply(
             expires,
             name_end,
             packet[name_end:],
-            packet[4:HEADER_BYTES],
-            (reply[2] & ~_RD_CD[0], reply[3] & ~_RD_CD[1], reply[4:HEADER_BYTES]),
+            _heads(reply[2:HEADER_BYTES]),
             reply[name_end:],
             groups,
         )
-        self._replies.move_to_end(key)
+        self.replies.move_to_end(key)
         for group in groups:
             group.note(self)
-        while len(self._replies) > self._limit:
-            self._replies.popitem(last=False)
+        while len(self.replies) > self._limit:
+            self.replies.popitem(last=False)
 
     def flush(self, group: ReplyGroup | None = None) -> None:
         """Forget all, or those of a group."""
         if group is None:
-            self._replies.clear()
+            self.replies.clear()
             return
-        for key in [key for key, reply in self._replies.items() if group in reply.groups]:
-            del self._replies[key]
+        for key in [key for key, reply in self.replies.items() if group in reply.groups]:
+            del self.replies[key]

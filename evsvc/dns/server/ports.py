@@ -94,7 +94,7 @@ class UdpServerPort:
         self._options = options
         self._handle = handle
         self._on_close = on_close
-        self._replies: deque[tuple[bytes, Any, Ancillary]] = deque()
+        self._replies: deque[tuple[bytes, Any, Ancillary | None]] = deque()
         self._read = self._on_told_readable if ask_to_be_told(sock) else self._on_readable
         self._is_finishing = False  # to be closed when all replies are sent
         self._write_event = Event(base, sock, EV_WRITE | EV_PERSIST, self._on_writable)
@@ -157,12 +157,22 @@ class UdpServerPort:
         """
         if self.closed:
             return
-        if not self._replies and self._try_send(packet, address, source or []):
-            return
+        if not self._replies:
+            try:
+                if source:
+                    self._sock.sendmsg([packet], source, 0, address)
+                else:
+                    self._sock.sendto(packet, address)
+                return
+            except BlockingIOError:
+                pass
+            except OSError as exc:
+                log.warning("cannot send a reply to %s: %s", address, exc)
+                return
         if len(self._replies) >= self._options.udp_queue:
             log.warning("dropped a reply: %d are waiting to be sent", len(self._replies))
             return
-        self._replies.append((packet, address, source or []))
+        self._replies.append((packet, address, source))
         self._write_event.add()
 
     def send_messages(self, messages: Iterator[bytes], address: Any) -> None:
@@ -170,19 +180,6 @@ class UdpServerPort:
 
     def forget_request(self) -> None:
         """Nothing depends on it."""
-
-    def _try_send(self, packet: bytes, address: Any, source: Ancillary) -> bool:
-        """Return True when the datagram is dealt with: sent, or refused by the system."""
-        try:
-            if source:
-                self._sock.sendmsg([packet], source, 0, address)
-            else:
-                self._sock.sendto(packet, address)
-        except BlockingIOError:
-            return False
-        except OSError as exc:
-            log.warning("cannot send a reply to %s: %s", address, exc)
-        return True
 
     def _on_readable(self, fd: int, what: EventFlag, arg: object) -> None:
         receive, handle = self._sock.recvfrom, self._handle
@@ -215,8 +212,10 @@ class UdpServerPort:
                 return
 
     def _on_writable(self, fd: int, what: EventFlag, arg: object) -> None:
-        while self._replies and self._try_send(*self._replies[0]):
-            self._replies.popleft()
+        waiting, self._replies = self._replies, deque()
+        while waiting and not self._replies:
+            self.send_reply(*waiting.popleft())
+        self._replies.extend(waiting)
         if not self._replies:
             self._write_event.delete()
             if self._is_finishing:

@@ -8,7 +8,8 @@ import math
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import dns.exception
 import dns.flags
@@ -48,7 +49,6 @@ from ..wire.edns import (
     options_bytes,
 )
 from ..wire.fast import PlainQuery, PlainRecord, PlainSoa, is_ordinary_data, write_plain
-from ..wire.framing import HEADER_BYTES
 from ..wire.names import name_to_text, parse_name
 from ..wire.queries import start_reply
 
@@ -60,6 +60,7 @@ MAX_TTL_S = 2**31 - 1  # RFC 2181 section 8
 MAX_RCODE = 15
 MAX_OPTIONS_BYTES = 1024
 """What the options that a program adds to a reply may have in all."""
+_ONE_ADDRESS = (str, bytes)
 _SETTABLE_FLAGS = int(EVDNS_FLAGS_AA | EVDNS_FLAGS_RD | EVDNS_FLAGS_AD)
 _TRANSPORTS_OF_MESSAGES = ("tcp", "tls")
 _OPTIONS_OF_THE_SERVER = (COOKIE, KEEPALIVE, PADDING)
@@ -78,6 +79,12 @@ class ServerQuestion(NamedTuple):
     name: str
     type: int
     cls: int
+
+
+# NamedTuple's own constructor is one more call for each query.
+_make_question = cast(
+    "Callable[[tuple[str, int, int]], ServerQuestion]", partial(tuple.__new__, ServerQuestion)
+)
 
 
 class ReplyPath(Protocol):
@@ -115,7 +122,7 @@ class Phase(enum.Enum):
     GIVEN_UP = enum.auto()  # answered for the program, whose callback raised
 
 
-OPEN = Phase.OPEN  # looked at several times for each query
+OPEN, ANSWERED = Phase.OPEN, Phase.ANSWERED  # looked at several times for each query
 
 
 class ServerOptions(NamedTuple):
@@ -150,6 +157,7 @@ class DnsServerRequest:
         "_may_keep",
         "_message",
         "_own_options",
+        "_packet",
         "_path",
         "_plain",
         "_plain_records",
@@ -166,12 +174,14 @@ class DnsServerRequest:
     def __init__(
         self,
         path: ReplyPath,
+        packet: bytes,
         query: PlainQuery | dns.message.Message,
         address: Any,
         keep: Callable[[PlainQuery, bytes, float, tuple[ReplyGroup, ...]], object],
         options: ServerOptions = NO_OPTIONS,
     ) -> None:
         self._path = path
+        self._packet = packet
         self.phase = OPEN
         self._reply_flags = 0
         # While the query and all records are ordinary they stay plain; `_sections` ends that.
@@ -201,7 +211,7 @@ class DnsServerRequest:
         if found is None:
             plain = self._plain
             if plain is not None:
-                found = [ServerQuestion(plain.name, plain.rdtype, plain.rdclass)]
+                found = [_make_question((plain.name, plain.rdtype, plain.rdclass))]
             else:
                 found = [
                     ServerQuestion(name_to_text(asked.name), int(asked.rdtype), int(asked.rdclass))
@@ -215,7 +225,7 @@ class DnsServerRequest:
         """The name that is asked for in its wire form, in lower case: equal for equal names."""
         plain = self._plain
         if plain is not None:
-            return plain.packet[HEADER_BYTES : plain.name_end].lower()
+            return plain.name_key
         return self._query().question[0].name.to_digestable()
 
     @property
@@ -389,14 +399,14 @@ class DnsServerRequest:
         self, name: str, addresses: Iterable[str | bytes | ipaddress.IPv4Address], ttl: int
     ) -> None:
         """Answer with IPv4 addresses, a record for each (evdns_server_request_add_a_reply)."""
-        packed = [_pack(address, ipaddress.IPv4Address) for address in _each(addresses)]
+        packed = _pack_each(addresses, socket.AF_INET, ipaddress.IPv4Address)
         self._answer(name, EVDNS_TYPE_A, ttl, packed, True)
 
     def add_aaaa_reply(
         self, name: str, addresses: Iterable[str | bytes | ipaddress.IPv6Address], ttl: int
     ) -> None:
         """Answer with IPv6 addresses, a record for each (evdns_server_request_add_aaaa_reply)."""
-        packed = [_pack(address, ipaddress.IPv6Address) for address in _each(addresses)]
+        packed = _pack_each(addresses, socket.AF_INET6, ipaddress.IPv6Address)
         self._answer(name, EVDNS_TYPE_AAAA, ttl, packed, True)
 
     def add_ptr_reply(
@@ -435,12 +445,13 @@ class DnsServerRequest:
         plain = self._plain_records
         if (
             plain is not None
-            and self._is_asked(name)
+            and (name == (self._questions or self.questions)[0].name or self._is_asked(name))
             and (is_ordinary or all(map(is_ordinary_data, each)))
         ):
             if type(ttl) is not int or not 0 <= ttl <= MAX_TTL_S:
                 _check_number("ttl", ttl, MAX_TTL_S)
-            plain += [(rdtype, ttl, data) for data in each]
+            for data in each:  # a comprehension would be one more call
+                plain.append((rdtype, ttl, data))
             return
         for data in each:
             self.add_reply(EVDNS_ANSWER_SECTION, name, rdtype, EVDNS_CLASS_INET, ttl, data)
@@ -462,9 +473,9 @@ class DnsServerRequest:
             self._require_unanswered()
         if type(rcode) is not int or not 0 <= rcode <= MAX_RCODE:
             _check_number("rcode", rcode, MAX_RCODE)
-        if not 0 <= cache_s < math.inf:
+        if cache_s != 0 and not 0 < cache_s < math.inf:
             raise DnsArgumentError(f"the time to keep a reply cannot be {cache_s!r}")
-        self.phase = Phase.ANSWERED
+        self.phase = ANSWERED
         self._send(rcode, cache_s)
 
     def respond_messages(self, messages: Iterable[Sequence[dns.rrset.RRset]]) -> None:
@@ -480,7 +491,7 @@ class DnsServerRequest:
         self._require_unanswered()
         if self._path.transport not in _TRANSPORTS_OF_MESSAGES:
             raise DnsStateError(f"{self._path.transport} carries no reply of several messages")
-        self.phase = Phase.ANSWERED
+        self.phase = ANSWERED
         self._path.send_messages(self._render_messages(messages), self.requesting_addr)
 
     def _render_messages(self, messages: Iterable[Sequence[dns.rrset.RRset]]) -> Iterator[bytes]:
@@ -498,7 +509,7 @@ class DnsServerRequest:
         if self.phase is Phase.GIVEN_UP:
             return
         self._require_unanswered()
-        self.phase = Phase.ANSWERED
+        self.phase = ANSWERED
         self._path.forget_request()
 
     def give_up(self) -> None:
@@ -515,9 +526,10 @@ class DnsServerRequest:
         path, plain = self._path, self._plain
         flags = self._reply_flags | rcode
         packet, whole = None, True
-        if plain is not None and self._plain_records is not None:
+        records = self._plain_records
+        if plain is not None and records is not None:
             packet = write_plain(
-                plain, flags, self._plain_records, path.announced_bytes, self._plain_soa
+                self._packet[:2], plain, flags, records, path.announced_bytes, self._plain_soa
             )
         has_options = self._own_options is not None or self._server_options is not NO_OPTIONS
         # What is no longer than this fits everywhere.
@@ -561,14 +573,12 @@ class DnsServerRequest:
     def _query(self) -> dns.message.Message:
         """Return the query as dnspython reads it, which is done when somebody looks."""
         if self._message is None:
-            assert self._plain is not None
-            self._message = dns.message.from_wire(self._plain.packet, keyring=False)
+            self._message = dns.message.from_wire(self._packet, keyring=False)
         return self._message
 
     def _is_asked(self, name: str) -> bool:
-        """Return True when a name is the question's own, without regard to case."""
-        asked = self.questions[0].name
-        return name == asked or (name.isascii() and name.removesuffix(".").lower() == asked.lower())
+        """Return True when a name is the question's own, written in another way."""
+        return name.isascii() and name.removesuffix(".").lower() == self.questions[0].name.lower()
 
     def _sections(self) -> tuple[list[dns.rrset.RRset], ...]:
         """Return the records by section, as dnspython's; plain ones are made such."""
@@ -585,7 +595,7 @@ class DnsServerRequest:
         return self._records
 
     def _require_unanswered(self) -> None:
-        if self.phase is Phase.ANSWERED:
+        if self.phase is ANSWERED:
             raise DnsStateError(f"the request has been answered already: {self.questions}")
 
 
@@ -594,20 +604,25 @@ def _check_number(what: str, value: int, high: int) -> None:
         raise DnsArgumentError(f"the {what} must be from 0 to {high}: {value!r}")
 
 
-def _each(addresses: Iterable[Any]) -> Iterable[Any]:
-    """Refuse one lone address, whose characters would be taken for addresses."""
-    if isinstance(addresses, str | bytes):
+def _pack_each(
+    addresses: Iterable[Any],
+    family: socket.AddressFamily,
+    kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address],
+) -> list[bytes]:
+    """Return the rdata of addresses; one lone text would be taken for its characters."""
+    if isinstance(addresses, _ONE_ADDRESS):
         raise DnsArgumentError(f"a list of addresses is wanted: {addresses!r}")
-    return addresses
+    packed = []
+    for address in addresses:
+        try:
+            data = socket.inet_pton(family, address)  # the common case; other forms are judged here
+        except (OSError, TypeError, ValueError):
+            data = _pack(address, kind)
+        packed.append(data)
+    return packed
 
 
 def _pack(address: Any, kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address]) -> bytes:
-    if isinstance(address, str):  # the common case; what it refuses is judged below
-        family = socket.AF_INET if kind is ipaddress.IPv4Address else socket.AF_INET6
-        try:
-            return socket.inet_pton(family, address)
-        except (OSError, ValueError):
-            pass
     try:
         if isinstance(address, int):
             raise ValueError(address)

@@ -297,14 +297,14 @@ class DnsServer(Closing):
 
     def _handle_query(self, path: ReplyPath, packet: bytes, address: Any) -> None:
         """Answer what the program should not see, call back for the rest."""
-        if self._finished:
+        if self._finished.replies:
             reply = self._finished.find(packet, self._base.reactor.now)
             if reply is not None:
                 path.send_reply(reply, address)
                 return
-        plain = read_plain(packet) if len(packet) <= self._options.query_bytes else None
+        plain = read_plain(packet)  # such a one is shorter than any limit
         if plain is not None:
-            self._ask(path, plain, plain.rdtype, plain.rdclass, address)
+            self._ask(path, packet, plain, plain.rdtype, plain.rdclass, address)
             return
         split = split_options(packet) if len(packet) <= self._options.query_bytes else None
         plain = None if split is None else read_plain(split[0])
@@ -312,9 +312,9 @@ class DnsServer(Closing):
             self._handle_unusual(path, packet, address)
             return
         options = self._options_for(path, split[1], address)
-        reply = self._finished.find(plain.packet, self._base.reactor.now)
+        reply = self._finished.find(split[0], self._base.reactor.now)
         if reply is None:
-            self._ask(path, plain, plain.rdtype, plain.rdclass, address, options)
+            self._ask(path, split[0], plain, plain.rdtype, plain.rdclass, address, options)
             return
         limit = path.limit_for(plain.payload)
         reply = add_options(reply, options.answers, pads=options.pads, limit=limit)
@@ -337,7 +337,7 @@ class DnsServer(Closing):
                 return
             asked = query.question[0]
             answers = self._options_for(path, options, address) if options else NO_OPTIONS
-            self._ask(path, query, int(asked.rdtype), int(asked.rdclass), address, answers)
+            self._ask(path, packet, query, int(asked.rdtype), int(asked.rdclass), address, answers)
 
     def _refuse(self, path: ReplyPath, packet: bytes, rcode: Rcode, address: Any) -> None:
         self._refused += 1
@@ -393,6 +393,7 @@ class DnsServer(Closing):
     def _ask(
         self,
         path: ReplyPath,
+        packet: bytes,
         query: PlainQuery | Message,
         rdtype: int,
         rdclass: int,
@@ -400,7 +401,7 @@ class DnsServer(Closing):
         options: ServerOptions = NO_OPTIONS,
     ) -> None:
         """Let the program answer, unless it is not to see such a question."""
-        request = DnsServerRequest(path, query, address, self._keep, options)
+        request = DnsServerRequest(path, packet, query, address, self._keep, options)
         # The usual ones are data, of the Internet.
         is_usual = rdclass == 1 and 0 < rdtype < _FIRST_UNUSUAL
         if not is_usual and not self._serves(rdtype, rdclass, path):
