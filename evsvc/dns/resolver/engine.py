@@ -39,9 +39,9 @@ from ..wire.names import LOCALHOST_ENDING, domain_name
 from ..wire.replies import Query, Question, QuestionKey, parse_reply
 from .answer import Answer, answer_at_home
 from .cache import AnswerCache
-from .flight import Flight, FlightKey, FlightState, Sent, Ticket, Way
+from .flight import DONE, ON_WIRE, WAITING, Flight, FlightKey, Sent, Ticket, Way
 from .nameservers import Nameserver, NameserverPool, choose_id
-from .resolution import Resolution, Step
+from .resolution import STEP_DONE, Resolution, Step
 from .transport import TcpTransport, UdpTransport
 from .waits import Waits
 
@@ -61,7 +61,8 @@ class LookupEngine:
     """The questions of one resolver, and the nameservers that they go to.
 
     lazy: probe only while there are questions, so that an idle resolver never keeps a loop alive.
-    closed: whether `close` was called;  silent: and without a word to those who wait.
+    options: those in force, see `set_options`;  closed: whether `close` was called;  silent: and
+    without a word to those who wait.
     """
 
     __slots__ = (
@@ -69,7 +70,6 @@ class LookupEngine:
         "_ids",
         "_keeps_answers",
         "_lazy",
-        "_options",
         "_places_taken",
         "_probe_timer",
         "_probes",
@@ -86,6 +86,7 @@ class LookupEngine:
         "base",
         "cache",
         "closed",
+        "options",
         "pool",
         "silent",
     )
@@ -97,7 +98,7 @@ class LookupEngine:
             options.cache_entries, options.max_ttl_s, options.max_negative_ttl_s, options.stale_s
         )
         self._keeps_answers = options.cache_entries > 0
-        self._options = options
+        self.options = options
         self._lazy = lazy
         self._flights: dict[FlightKey, Flight] = {}
         self._probes: set[Flight] = set()
@@ -117,21 +118,16 @@ class LookupEngine:
         self._wait_timer = base.timer(self._on_wait_over)
         self._wait_over_at = 0.0
 
-    @property
-    def options(self) -> ResolverOptions:
-        """The options in force; a question keeps those it began with for its own course."""
-        return self._options
-
-    @options.setter
-    def options(self, options: ResolverOptions) -> None:
-        self._options = options
+    def set_options(self, options: ResolverOptions) -> None:
+        """Go by other options; a question keeps those it began with for its own course."""
+        self.options = options
         self.pool.options = options
         self._pump()
 
     @property
     def room(self) -> int:
         """How many more questions may be asked."""
-        return self._options.max_inflight + self._options.max_waiting - self._tickets
+        return self.options.max_inflight + self.options.max_waiting - self._tickets
 
     def ask(
         self, question: Question, way: Way, done: Callable[[Answer], object], *, fresh: bool = False
@@ -148,7 +144,7 @@ class LookupEngine:
         known = answer_at_home(question) if name.endswith(LOCALHOST_ENDING) else None
         if known is None and self._keeps_answers and not fresh:
             known = self.cache.get(question.key, self.base.now)
-            if known is not None and self._options.prefetch:
+            if known is not None and self.options.prefetch:
                 self._prefetch(question, way)
         if known is not None:
             return known
@@ -189,7 +185,7 @@ class LookupEngine:
     def _start(self, question: Question, way: Way, key: FlightKey) -> Flight:
         resolution = Resolution(
             question,
-            self._options,
+            self.options,
             self.pool.new_plan(),
             use_vc=way.use_vc,
             ignore_tc=way.ignore_tc,
@@ -207,7 +203,7 @@ class LookupEngine:
         if (
             self.cache.is_aging(question.key, self.base.now)
             and key not in self._flights
-            and self._places_taken < self._options.max_inflight
+            and self._places_taken < self.options.max_inflight
             and self.pool.servers
             and not self._suspended
         ):
@@ -226,7 +222,7 @@ class LookupEngine:
         if flight is None or flight.waiters.pop(ticket, self) is self:
             return
         self._tickets -= 1
-        if flight.waiters or (finish and flight.state is FlightState.ON_WIRE):
+        if flight.waiters or (finish and flight.state is ON_WIRE):
             return
         self._release(flight)
         self._pump()
@@ -235,11 +231,11 @@ class LookupEngine:
         """Forget the nameservers and what they said; what is on the wire goes back into line."""
         self._suspended = True
         for flight in reversed(self._flights.copy().values()):
-            if flight.state is FlightState.ON_WIRE:
+            if flight.state is ON_WIRE:
                 self._leave_wire(flight)
                 self._places_taken -= 1
                 flight.resolution.restart()
-                flight.state = FlightState.WAITING
+                flight.state = WAITING
                 self._waiting[flight] = None
                 self._waiting.move_to_end(flight, last=False)
         for probe in list(self._probes):
@@ -286,14 +282,14 @@ class LookupEngine:
         Launching may fail at once and free the place again, which calls this anew; the flag turns
         that recursion into a turn of the loop.
         """
-        if not self._waiting or self._pumping or self._suspended or self.closed:
+        if self._pumping or self._suspended or self.closed:
             return
         self._pumping = True
         try:
-            while self._waiting and self._places_taken < self._options.max_inflight:
+            while self._waiting and self._places_taken < self.options.max_inflight:
                 flight, _ = self._waiting.popitem(last=False)
                 self._places_taken += 1
-                flight.state = FlightState.ON_WIRE
+                flight.state = ON_WIRE
                 self._go_on(flight)
         finally:
             self._pumping = False
@@ -309,13 +305,14 @@ class LookupEngine:
         elif server in self.pool.servers and not server.up:
             self.pool.note_failed_probe(server, self.base.now)
             self._plan_probe()
-        self._pump()
+        if self._waiting:
+            self._pump()
 
     def _keep(self, key: QuestionKey, answer: Answer) -> Answer:
         """Put an answer into the cache; return a stale one from there in place of a failure."""
         now = self.base.now
         self.cache.put(key, answer, now)
-        if not answer.is_known and self._options.stale_s:
+        if not answer.is_known and self.options.stale_s:
             return self.cache.get_stale(key, now) or answer
         return answer
 
@@ -341,11 +338,11 @@ class LookupEngine:
             self._probes.discard(flight)
         else:
             self._flights.pop(flight.key, None)
-            if flight.state is FlightState.ON_WIRE:
+            if flight.state is ON_WIRE:
                 self._places_taken -= 1
             if self._lazy:
                 self._plan_probe()
-        flight.state = FlightState.DONE
+        flight.state = DONE
         self._leave_wire(flight)
 
     def _leave_wire(self, flight: Flight) -> None:
@@ -367,7 +364,7 @@ class LookupEngine:
         while flight.resolution.next_server():
             if self._send(flight):
                 return
-        if flight.state is FlightState.ON_WIRE:
+        if flight.state is ON_WIRE:
             self._finish(flight, flight.resolution.answer)
 
     def _send(self, flight: Flight) -> bool:
@@ -376,7 +373,7 @@ class LookupEngine:
         assert server is not None
         over_udp = not flight.resolution.over_tcp and server.maker is None
         transport = self._transports.get((server, over_udp)) or self._reach(server, over_udp)
-        edns_udp_bytes = self._options.edns_udp_bytes if server.wants_edns else MIN_UDP_BYTES
+        edns_udp_bytes = self.options.edns_udp_bytes if server.wants_edns else MIN_UDP_BYTES
         sent = flight.sent.get(server)
         if sent is not None and (
             sent.transport is not transport or sent.query.edns_udp_bytes != edns_udp_bytes
@@ -400,9 +397,9 @@ class LookupEngine:
                 return self._send(flight)
             self._blame(flight, server, exc)
             return False
-        if flight.state is FlightState.DONE:  # the transport had the reply at hand
+        if flight.state is DONE:  # the transport had the reply at hand
             return True
-        timeout_s = self._options.timeout_s
+        timeout_s = self.options.timeout_s
         due_at = self.base.now + timeout_s
         self._waits.start(flight, due_at)
         if due_at < self._wait_over_at or not self._wait_timer.timer_key:
@@ -411,7 +408,7 @@ class LookupEngine:
         return True
 
     def _new_query(self, flight: Flight, server: Nameserver, edns_udp_bytes: int) -> Query:
-        options, question = self._options, flight.resolution.question
+        options, question = self.options, flight.resolution.question
         exact = options.randomize_case and server.maker is None and not server.changes_letters
         query_id, noise = choose_id(self._ids, len(question.name.wire) if exact else 0)
         self._ids.add(query_id)
@@ -426,7 +423,7 @@ class LookupEngine:
     def _reach(self, server: Nameserver, over_udp: bool) -> Transport:
         maker: TransportMaker = UdpTransport if over_udp else TcpTransport
         maker = server.maker or maker
-        transport = maker(self.base, server, self._options, self._on_packet, self._on_lost)
+        transport = maker(self.base, server, self.options, self._on_packet, self._on_lost)
         self._transports[server, over_udp] = transport
         return transport
 
@@ -470,7 +467,7 @@ class LookupEngine:
         return True
 
     def _follow(self, flight: Flight, step: Step) -> None:
-        if step is Step.DONE:
+        if step is STEP_DONE:
             self._finish(flight, flight.resolution.answer)
         elif step is Step.SAME:
             self._repeat(flight)
@@ -489,7 +486,7 @@ class LookupEngine:
         """A query's reply can no longer come; `answered` tells whether others came that way."""
         flight, server = sent.flight, sent.server
         self._drop(flight, server)
-        if flight.state is not FlightState.ON_WIRE or server is not flight.resolution.server:
+        if flight.state is not ON_WIRE or server is not flight.resolution.server:
             return
         if answered:  # the nameserver closes its connections when it likes (RFC 7766 6.2.4)
             self._repeat(flight)
@@ -572,13 +569,13 @@ class LookupEngine:
 
     def _probe(self, server: Nameserver) -> None:
         """Ask a nameserver that is down once; whatever it says, it is up again."""
-        options = replace(self._options, attempts=1)
+        options = replace(self.options, attempts=1)
         name = domain_name(options.probe_name)
         rdtype = dns.rdatatype.NS if name.text == "." else dns.rdatatype.A
         question = Question(name, rdtype)
         resolution = Resolution(question, options, partial(_only, server))
         flight = Flight(question, resolution, None, probed=server)
-        flight.state = FlightState.ON_WIRE
+        flight.state = ON_WIRE
         self._probes.add(flight)
         self._go_on(flight)
 

@@ -274,7 +274,7 @@ class Resolver(Closing):
         self._set_options(options)
 
     def _set_options(self, options: ResolverOptions) -> None:
-        self._engine.options = options
+        self._engine.set_options(options)
 
     def resolv_conf_parse(self, flags: int, filename: str | None) -> ConfigResult:
         """Read a resolv.conf; `flags` (DNS_OPTION_*) tells which directives count.
@@ -543,7 +543,7 @@ class Resolver(Closing):
     def _candidates(self, name: str, flags: int) -> list[DomainName]:
         self._require_open()
         self._follow_files()
-        if flags and flags & QueryFlag.DNS_QUERY_NO_SEARCH:
+        if not self._search or (flags and flags & QueryFlag.DNS_QUERY_NO_SEARCH):
             return [domain_name(name)]
         return list_candidates(name, self._search, self._engine.options.ndots)
 
@@ -556,7 +556,7 @@ class Resolver(Closing):
         arg: object,
     ) -> Lookup:
         self._require_open()
-        wants_cname = bool(flags & QueryFlag.DNS_CNAME_CALLBACK)
+        wants_cname = bool(flags and flags & QueryFlag.DNS_CNAME_CALLBACK)
         report = partial(self._report, answer_type, wants_cname, cb, arg)
         return self._start(candidates, _RECORD_TYPES[answer_type], flags, report, None, fresh=True)
 
