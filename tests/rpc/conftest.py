@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import pytest
@@ -206,3 +208,18 @@ def peer(make_peer: Callable[[], RawPeer]) -> RawPeer:
 @pytest.fixture
 def caller(pool: RpcPool, loop: Loop) -> Caller:
     return Caller(pool, loop)
+
+
+@contextmanager
+def freed_by_themselves(*kinds: type) -> Iterator[None]:
+    """Expect that no object of these kinds is left which was made meanwhile, without the cyclic
+    collector."""
+    gc.collect()
+    known = [each for each in gc.get_objects() if isinstance(each, kinds)]  # other tests'
+    gc.disable()
+    try:
+        yield
+        alive = [each for each in gc.get_objects() if isinstance(each, kinds)]
+    finally:
+        gc.enable()
+    assert [each for each in alive if not any(each is other for other in known)] == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +34,7 @@ from tests.rpc.adding import (
     assert_serves_on,
     handle_add,
 )
+from tests.rpc.conftest import freed_by_themselves
 
 pytestmark = pytest.mark.every_carrier
 
@@ -276,10 +276,7 @@ def call_in_every_way(caller: Caller, server: RpcServer) -> None:
 def test_ended_calls_are_freed_without_the_cyclic_collector(
     base: EventBase, server: RpcServer, connect: Connect, loop: Any
 ) -> None:
-    kinds = (RpcCall, ServerCall, HttpRequest, ServerRequest, Lane)
-    gc.collect()
-    gc.disable()
-    try:
+    with freed_by_themselves(RpcCall, ServerCall, HttpRequest, ServerRequest, Lane):
         with RpcPool(base, timeout=5.0) as pool:
             for _ in range(5):
                 pool.add_connection(connect())
@@ -290,10 +287,6 @@ def test_ended_calls_are_freed_without_the_cyclic_collector(
             pool.remove_connection(busy)
             call_in_every_way(caller, server)
         loop.settle()
-        left = [each for each in gc.get_objects() if isinstance(each, kinds)]
-    finally:
-        gc.enable()
-    assert left == []
 
 
 def test_what_a_callback_raises_goes_on_and_the_pool_lives_on(

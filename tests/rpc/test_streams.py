@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 from collections.abc import Callable
@@ -45,7 +44,7 @@ from evsvc.rpc import (
 from evsvc.rpc.frames import encode_end, encode_message
 from evsvc.rpc.server.stream import NEXT, StreamState, StreamStep
 from tests.rpc.adding import Add, AddReply, Caller, handle_add
-from tests.rpc.conftest import Loop, RawPeer
+from tests.rpc.conftest import Loop, RawPeer, freed_by_themselves
 
 pytestmark = pytest.mark.every_carrier
 
@@ -915,18 +914,11 @@ def run_in_every_way(listener: Listener, server: RpcServer) -> None:
 def test_ended_streams_are_freed_without_the_cyclic_collector(
     base: EventBase, server: RpcServer, port: int, loop: Loop
 ) -> None:
-    kinds = (ClientStream, ServerStream)
-    gc.collect()
-    gc.disable()
-    try:
+    with freed_by_themselves(ClientStream, ServerStream):
         with RpcPool(base) as pool:
             pool.add_endpoint("127.0.0.1", port)
             run_in_every_way(Listener(pool, loop), server)
         loop.settle()
-        left = [each for each in gc.get_objects() if isinstance(each, kinds)]
-    finally:
-        gc.enable()
-    assert left == []
 
 
 def test_a_hook_that_pauses_a_stream_is_resumed(

@@ -5,7 +5,6 @@ What holds of calls by whatever way is tested by the modules that run over all o
 
 from __future__ import annotations
 
-import gc
 import logging
 import socket
 from collections.abc import Callable, Iterator
@@ -62,7 +61,7 @@ from evsvc.rpc.websocket.server import ServerSocket
 from evsvc.rpc.websocket.server_request import CarriedServerRequest
 from tests.core.tls_ends import contexts, issue, server_context_for
 from tests.rpc.adding import Add, AddCall, AddReply, AddRequest, Caller, handle_add
-from tests.rpc.conftest import Loop
+from tests.rpc.conftest import Loop, freed_by_themselves
 from tests.rpc.test_streams import Chat, Count, Item, ItemStream, Listener, Sum, count, echo
 from tests.rpc.test_websocket_frames import HEAD, begun, outgoing
 
@@ -949,15 +948,9 @@ def test_ended_calls_and_websockets_are_freed_without_the_cyclic_collector(
         WsConnection,
     )
     serve(server)
-    gc.collect()
-    gc.disable()
-    try:
+    with freed_by_themselves(*kinds):
         with RpcPool(base) as pool:
             add_endpoint(pool, url)
             run_in_every_way(pool, server, loop)
         del pool
         loop.settle()
-        left = [each for each in gc.get_objects() if isinstance(each, kinds)]
-    finally:
-        gc.enable()
-    assert left == []
