@@ -163,6 +163,60 @@ class TestBufferevent:
         assert got[0].startswith(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
         theirs.close()
 
+    def test_one_is_made_for_each_connection(self, base, over) -> None:
+        made = []
+
+        def make():
+            ours, theirs = PairBufferEvent.new(base)
+            theirs.setcb(lambda bev, ctx: bev.write(response()), None, None)
+            theirs.enable(EV_READ)
+            made.append((ours, theirs))
+            return ours
+
+        client = over(HttpConnection.bufferevent_maker_new(base, make, address="h", port=8080))
+        assert made == []
+        for name in ("/a", "/b"):
+            client.make(name)
+            client.wait(len(client) + 1)
+        assert len(made) == 1
+        made[0][1].close()
+        client.settle()
+        assert made[0][0].closed
+        client.make("/c")
+        client.wait(3)
+        assert client.given == [("/a", 200), ("/b", 200), ("/c", 200)]
+        assert len(made) == 2
+        client.connection.close()
+        assert made[1][0].closed
+        made[1][1].close()
+
+    def test_one_that_was_made_and_is_still_connecting(self, base, origin, over) -> None:
+        def make():
+            bev = BufferEvent(base, None, BEV_OPT_CLOSE_ON_FREE)
+            bev.connect(("127.0.0.1", origin.port))
+            return bev
+
+        client = over(HttpConnection.bufferevent_maker_new(base, make))
+        client.make()
+        origin.accept().send(response())
+        client.wait(1)
+        assert client.given == [("/", 200)]
+
+    @pytest.mark.parametrize("outcome", [OSError("no way"), StateError("no way"), None, "no way"])
+    def test_none_is_made(self, base, over, outcome) -> None:
+        def make():
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        client = over(HttpConnection.bufferevent_maker_new(base, make))
+        client.make()
+        client.wait(1)
+        assert client.given == [("/", 0)]
+        error = client.made["/"].error
+        assert type(error) is ConnectFailed
+        assert ("None" if outcome is None else "no way") in str(error)
+
     @pytest.mark.parametrize("over_another", [False, True])
     def test_tls_of_the_programs(self, base, over, authority, trusting, over_another) -> None:  # noqa: F811
         tls_origin = make_tls_origin(base, authority)
@@ -196,6 +250,8 @@ class TestBufferevent:
     def test_bad_arguments(self, base) -> None:
         with pytest.raises(ArgumentTypeError, match="None"):
             HttpConnection.bufferevent_reuse_new(None)
+        with pytest.raises(ArgumentTypeError, match="'made'"):
+            HttpConnection.bufferevent_maker_new(base, "made")
         with pytest.raises(ArgumentTypeError, match="'x'"):
             HttpConnection.bufferevent_new("x", None, "127.0.0.1", 80)
         bev = BufferEvent(base)

@@ -70,6 +70,7 @@ from .dialer import (
     HTTPS_PORT,
     ConnectProxy,
     Dialer,
+    MakeCarrier,
     check_way,
     require_bufferevent,
     tls_context,
@@ -115,7 +116,8 @@ class HttpConnection(Closing):
     none.  server_hostname: whom TLS means to talk to, where that is not `address`.  proxy: who is
     asked for a way to the server.  unix_path: connect to that socket instead; then `address` and
     `port` are what Host says.  bufferevent: the program's own, to be used instead of one of ours,
-    without TLS or proxy; see `bufferevent_new`.
+    without TLS or proxy; see `bufferevent_new`.  make: makes one for each connection; see
+    `bufferevent_maker_new`.
 
     Pipelining: with `max_pipelined` of the options requests are sent before those before them are
     answered, if they can be told from each other and repeated at worst (RFC 9112 9.3.2).  None is
@@ -178,6 +180,7 @@ class HttpConnection(Closing):
         proxy: ConnectProxy | None = None,
         unix_path: SocketAddress | None = None,
         bufferevent: AbstractBufferEvent | None = None,
+        make: MakeCarrier | None = None,
     ) -> None:
         check_way(
             resolver,
@@ -187,6 +190,7 @@ class HttpConnection(Closing):
             proxy=proxy,
             unix_path=unix_path,
             lent=bufferevent,
+            is_made=make is not None,
         )
         self.address = address
         self.port = check_port(port, lowest=1)
@@ -208,6 +212,7 @@ class HttpConnection(Closing):
             proxy=proxy,
             unix_path=unix_path,
             lent=bufferevent,
+            make=make,
         )
         is_secure = context is not None or isinstance(bufferevent, TlsBufferEvent)
         host = host_field(address, port, HTTPS_PORT if is_secure else HTTP_PORT)
@@ -279,6 +284,26 @@ class HttpConnection(Closing):
         connection = cls(bufferevent.base, None, address, port, options, bufferevent=bufferevent)
         connection._dialer.connects = False
         return connection
+
+    @classmethod
+    def bufferevent_maker_new(
+        cls,
+        base: EventBase,
+        make: MakeCarrier,
+        options: ClientOptions | None = None,
+        *,
+        address: str = "localhost",
+        port: int = HTTP_PORT,
+    ) -> Self:
+        """Return a connection over what `make()` returns: a bufferevent, connected or connecting.
+
+        It is asked for a new one each time that it connects, and what it made is closed when that
+        connection ends.  address, port: what Host says.  Where it raises an Error of evsvc or an
+        OSError, or returns no bufferevent, requests fail with ConnectFailed.  Raises
+        ArgumentTypeError for what cannot be called.
+        """
+        require_callable(make, "what makes bufferevents")
+        return cls(base, None, address, port, options, make=make)
 
     # What it is, and what a pool asks.
 

@@ -8,7 +8,8 @@ requests: what it hands over is a bufferevent that carries bytes to the server, 
     shake hands              with the server, inside the tunnel; without one TLS is over the socket
 
 A bufferevent of the program's is the only one that is used: after a connection it gives up its
-descriptor and connects anew.  One that the program has connected cannot.
+descriptor and connects anew.  One that the program has connected cannot.  A function of the
+program's that makes them is asked for a new one each time.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ HTTP_PORT, HTTPS_PORT = 80, 443
 
 Connected = Callable[[AbstractBufferEvent], object]
 Failed = Callable[[type[HttpError], str], object]
+MakeCarrier = Callable[[], AbstractBufferEvent]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +111,7 @@ class Dialer:
     None at rest.  family: AF_UNSPEC or what alone is looked up.  local_address, local_port: where
     connections come from, "" and 0 for what the system chooses.  peer: the socket address of the
     last connection, else None; reuses_peer: connect there again, without looking the name up.
-    connects: False where the program connects its bufferevent itself, once.  times: of the last
+    connects: False where the program connects its bufferevents itself.  times: of the last
     connection, else None.
     """
 
@@ -121,6 +123,7 @@ class Dialer:
         "_connected_at",
         "_failed",
         "_lent",
+        "_make",
         "_options",
         "_port",
         "_proxy",
@@ -155,8 +158,13 @@ class Dialer:
         proxy: ConnectProxy | None = None,
         unix_path: SocketAddress | None = None,
         lent: AbstractBufferEvent | None = None,
+        make: MakeCarrier | None = None,
     ) -> None:
-        """Be at rest.  lent: the program's bufferevent, to be used instead of one of our own."""
+        """Be at rest.
+
+        lent: the program's bufferevent, to be used instead of one of our own.  make: makes what is
+        used instead, connected or connecting.
+        """
         self._base = base
         self._resolver = resolver
         self._address = address
@@ -169,6 +177,7 @@ class Dialer:
         self._proxy_tls = None if proxy is None else tls_context(proxy.tls)
         self._unix_path = unix_path
         self._lent = lent
+        self._make = make
         self._reader: ResponseReader | None = None
         self._options: ClientOptions | None = None
         self._stage = Stage.RESTING
@@ -178,7 +187,7 @@ class Dialer:
         self.local_port = 0
         self.peer: SocketAddress | None = None
         self.reuses_peer = False
-        self.connects = True
+        self.connects = make is None
         self._began_at = self._connected_at = 0.0
         self.times: ConnectTimes | None = None
 
@@ -191,7 +200,7 @@ class Dialer:
         try:
             bev = self.carrier = self._lent or self._new_carrier()
             bev.setcb(None, None, self._on_event)
-            if bev is self._lent and _is_connected(bev):
+            if (bev is self._lent or not self.connects) and _is_connected(bev):
                 self._base.once(-1, EV_TIMEOUT, self._on_ready, bev)
             elif self._can_connect(bev):
                 if self._unix_path is None:
@@ -248,8 +257,12 @@ class Dialer:
         self._stage = Stage.RESTING
         self._reader = None
 
-    def _new_carrier(self) -> BufferEvent | TlsBufferEvent:
+    def _new_carrier(self) -> AbstractBufferEvent:
         assert self._options is not None
+        if self._make is not None:
+            made = self._make()
+            require_bufferevent(made)
+            return made
         sock = self._bound_socket()
         context = self.tls if self._proxy is None else self._proxy_tls
         try:
@@ -436,10 +449,12 @@ def check_way(
     proxy: ConnectProxy | None,
     unix_path: SocketAddress | None,
     lent: AbstractBufferEvent | None,
+    is_made: bool,
 ) -> None:
     """Judge what a program says of the way to its server; raises as `HttpConnection` does."""
     check_host(address)
-    is_named = unix_path is None and lent is None and ip_version(address) is None
+    leads_there = unix_path is not None or lent is not None or is_made
+    is_named = not leads_there and ip_version(address) is None
     if proxy is not None:
         if not isinstance(proxy, ConnectProxy):
             raise ArgumentTypeError(f"a proxy is a ConnectProxy: {proxy!r}")
