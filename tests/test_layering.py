@@ -1,6 +1,6 @@
 """The arrows of the house: which module may import which, read from the source with `ast`.
 
-rpc --> http --> core <-- dns        aio may import these four,
+rpc --> http --> core <-- dns        aio and testing may import these four,
 wsgi, asgi --> http                  and the modules at evsvc/ itself may import them all
 """
 
@@ -28,6 +28,7 @@ ROOMS_BELOW: dict[str, frozenset[str]] = {
     "aio": frozenset({"core", "http", "dns", "rpc"}),
     "stopping": frozenset({"core"}),
     "workers": frozenset({"core", "http", "rpc", "stopping"}),
+    "testing": frozenset({"core", "http", "dns", "rpc"}),
 }
 # The one room that may import each run-time dependency.
 DEPENDENCY_ROOM = {"h11": "http", "dns": "dns", "idna": "dns", "msgpack": "rpc"}
@@ -284,6 +285,16 @@ def test_no_arrow_runs_back_up_in_a_room_with_an_order(
     assert [str(found) for found in tree_imports if runs_back_up(found, room, order)] == []
 
 
+def test_nothing_imports_what_users_test_with(tree_imports: list[Import]) -> None:
+    testing = "evsvc.testing"
+    inwards = [
+        str(found)
+        for found in tree_imports
+        if is_within(found.target, testing) and not is_within(found.importer, testing)
+    ]
+    assert inwards == []
+
+
 @pytest.mark.parametrize("room", EXTRA_ROOMS)
 def test_nothing_else_imports_a_package_that_wants_an_extra(
     tree_imports: list[Import], room: str
@@ -351,6 +362,8 @@ def collect_one(module: str, text: str) -> Import:
         ("evsvc.rpc.codecs.msgpack", "from ...http import HttpServer", "evsvc.http"),
         ("evsvc.cli", "from . import rpc", "evsvc.rpc"),
         ("evsvc.aio.loop", "from ..rpc import RpcPool", "evsvc.rpc"),
+        ("evsvc.testing.dns", "import dns.message", "dns.message"),
+        ("evsvc.testing.plugin", "import pytest", "pytest"),
         ("evsvc.core.base", "import selectors", "selectors"),
     ],
 )
@@ -376,6 +389,9 @@ def test_drawn_arrows_are_accepted(module: str, text: str, target: str) -> None:
         ("evsvc.http.server", "import requests"),
         ("evsvc.http.server", "from ..aio import EventLoop"),
         ("evsvc.aio.loop", "import h11"),
+        ("evsvc.testing.http", "from ..aio import EventLoop"),
+        ("evsvc.testing.http", "import pytest"),
+        ("evsvc.http.server", "from ..testing import FakeClock"),
         ("evsvc.core.base", "if TYPE_CHECKING:\n    from ..dns import Resolver"),
     ],
 )

@@ -15,10 +15,18 @@ Fixtures for pytest are in `evsvc.testing.plugin`, what tests WebSockets in
 from ..core import FakeClock
 from .dns import DnsTestClient
 from .http import HttpTestClient, TestStream
+from .leftovers import leftovers
 from .rpc import RpcTestClient
-from .waiting import DEFAULT_WAIT_S, NothingHappened, run_until
+from .waiting import (
+    DEFAULT_MAX_PASSES,
+    DEFAULT_WAIT_S,
+    NothingHappened,
+    run_for,
+    run_until,
+)
 
 __all__ = [
+    "DEFAULT_MAX_PASSES",
     "DEFAULT_WAIT_S",
     "DnsTestClient",
     "FakeClock",
@@ -26,5 +34,7 @@ __all__ = [
     "NothingHappened",
     "RpcTestClient",
     "TestStream",
+    "leftovers",
+    "run_for",
     "run_until",
 ]

@@ -10,7 +10,7 @@ import json as json_module
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..core import PairBufferEvent
+from ..core import EVLOOP_NONBLOCK, AbstractBufferEvent, PairBufferEvent
 from ..core.closing import Closing
 from ..http import ClientOptions, ClientResponse, Headers, HttpConnection, HttpRequest
 from ..http.client.dialer import HTTP_PORT
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 Fields = Mapping[str, str] | Iterable[tuple[str, str]]
 
-# It is the test that says how long it waits, and it is told then what is pending.
+# It is the test that says how long it waits, and it is told then what is pending.  Nothing is sent
+# twice: what a handler does to a connection is what the test sees.
 _YEARS_S = 1e9
-_PATIENT = ClientOptions(read_s=_YEARS_S, write_s=_YEARS_S)
+_OPTIONS = ClientOptions(read_s=_YEARS_S, write_s=_YEARS_S, retry=False)
 
 HOST = "testserver"
 PEER = ("192.0.2.1", 49152)
@@ -52,7 +53,7 @@ class HttpTestClient(Closing):
         self.host = host
         self.peer = peer
         self.wait_s = wait_s
-        self._connection: HttpConnection | None = None
+        self._connection = self.connect()
         self._streams: list[TestStream] = []
 
     @property
@@ -61,11 +62,13 @@ class HttpTestClient(Closing):
         return self.server.base
 
     def connect(self) -> HttpConnection:
-        """Return one more connection to the server, for requests of your own; close it."""
-        ours, theirs = PairBufferEvent.new(self.base)
-        connection = HttpConnection.bufferevent_reuse_new(ours, _PATIENT, address=self.host)
-        self.server.serve(theirs, self.peer)
-        return connection
+        """Return one more connection to the server, for requests of your own; close it.
+
+        As one over a socket it connects when it has something to send, and again after an end.
+        """
+        return HttpConnection.bufferevent_maker_new(
+            self.base, self._reach_server, _OPTIONS, address=self.host
+        )
 
     def request(
         self,
@@ -81,15 +84,16 @@ class HttpTestClient(Closing):
         target: path and query, as they go into the request line.  body: a text goes as UTF-8.
         json: sent as such, in place of a body.  Redirects are not followed, and no cookies kept.
         Raises NothingHappened when no answer comes, the HttpError that ended the connection before
-        one, and what HttpConnection raises for what is no request.
+        one, what HttpConnection raises for what is no request, StateError inside a callback.
         """
         done: list[HttpRequest] = []
         request = _prepared(headers, body, json, lambda: done.append(request))
-        connection = self._kept_connection()
-        connection.make_request(request, method, target)
-        run_until(
-            self.base, lambda: done, what=f"an answer to {method} {target}", wait_s=self.wait_s
-        )
+        self.send_on(self._connection, request, method, target)
+        try:
+            what = f"an answer to {method} {target}"
+            run_until(self.base, lambda: done, what=what, wait_s=self.wait_s)
+        finally:
+            request.cancel()  # where none has come: the next request does not wait behind it
         if request.error is not None:
             raise request.error
         return _response(self.host, method, target, request)
@@ -127,19 +131,26 @@ class HttpTestClient(Closing):
 
     def close(self) -> None:
         """End all connections, as a client that goes away.  Safe to repeat."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._connection.close()
         while self._streams:
             self._streams.pop().close()
 
-    def _kept_connection(self) -> HttpConnection:
-        kept = self._connection
-        if kept is None or not kept.is_idle or kept.has_expired:
-            if kept is not None:
-                kept.close()
-            kept = self._connection = self.connect()
-        return kept
+    def send_on(
+        self, connection: HttpConnection, request: HttpRequest, method: str, target: str
+    ) -> None:
+        """Send a request, after what is due has happened: such as the end of an idle connection."""
+        self.base.loop(EVLOOP_NONBLOCK)
+        connection.make_request(request, method, target)
+
+    def _reach_server(self) -> AbstractBufferEvent:
+        ours, theirs = PairBufferEvent.new(self.base)
+        try:
+            self.server.serve(theirs, self.peer)
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
+        return ours
 
 
 class TestStream(Closing):
@@ -162,8 +173,12 @@ class TestStream(Closing):
         self._request.set_header_cb(self._on_head)
         self._request.set_chunked_cb(self._on_piece)
         self._connection = client.connect()
-        self._connection.make_request(self._request, method, target)
-        self._wait(lambda: self._begun, "an answer")
+        try:
+            client.send_on(self._connection, self._request, method, target)
+            self._wait(lambda: self._begun, "an answer")
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def status(self) -> int:

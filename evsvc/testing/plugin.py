@@ -1,17 +1,18 @@
 """Fixtures for pytest: put `pytest_plugins = ["evsvc.testing.plugin"]` into your conftest.py.
 
     fake_clock    the clock of `event_base`, which stands still until the loop would sleep
-    event_base    a base, closed after the test
+    event_base    a base, closed after the test, which fails if it has left something there
     http_server   an HttpServer on it; register callbacks, and ask it with
     http_client   an HttpTestClient of it
+    http_url      its URL, where it listens on a free port of 127.0.0.1 from then on
     dns_server    a DnsServer, whose callback is `dns_handler`
     dns_client    a DnsTestClient of it
     rpc_server    an RpcServer on `http_server`
     rpc_client    an RpcTestClient of it
 
-Nothing is bound, and no port is taken: for a real client call `http_server.bind_socket("127.0.0.1",
-0)`, with an `event_base` of your own that has the real clock.  Define a fixture of the same name to
-have it otherwise; each uses the others by name.
+Nothing is bound, and no port is taken, but by a test that asks for `http_url`.  Define a fixture of
+the same name to have it otherwise; each uses the others by name.  A test that waits for a thread or
+another process wants an `event_base` of its own, with the real clock.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ..http import HttpServer
 from ..rpc import RpcServer
 from .dns import DnsTestClient
 from .http import HttpTestClient
+from .leftovers import leftovers
 from .rpc import RpcTestClient
 
 
@@ -38,9 +40,15 @@ def fake_clock() -> FakeClock:
 
 @pytest.fixture
 def event_base(fake_clock: FakeClock) -> Iterator[EventBase]:
-    """An event base, whose time is `fake_clock`'s."""
+    """An event base, whose time is `fake_clock`'s.
+
+    Fails the test whose descriptors or signals are watched at its end still: see `leftovers`.
+    """
     with EventBase(clock=fake_clock) as base:
         yield base
+        left = leftovers(base)
+    if left:
+        pytest.fail("the test has left on its event base:\n" + "\n".join(left), pytrace=False)
 
 
 @pytest.fixture
@@ -55,6 +63,15 @@ def http_client(http_server: HttpServer) -> Iterator[HttpTestClient]:
     """A client of `http_server`."""
     with HttpTestClient(http_server) as client:
         yield client
+
+
+@pytest.fixture
+def http_url(http_server: HttpServer) -> str:
+    """The URL of `http_server`, which listens on a free port of 127.0.0.1; without a slash behind.
+
+    For clients that want a socket; with the fake clock they are on `event_base`, too.
+    """
+    return f"http://127.0.0.1:{http_server.bind_socket('127.0.0.1', 0).port}"
 
 
 @pytest.fixture

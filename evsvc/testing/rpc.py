@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..core import EVLOOP_NONBLOCK
 from ..core.closing import Closing
 from ..rpc import RpcPool
 from .http import HttpTestClient
@@ -52,19 +53,22 @@ class RpcTestClient(Closing):
 
         Raises what went wrong: `RemoteError`, with the code and details that the handler has
         failed with, `PayloadError`, `CallTimeout`...; NothingHappened when the handler never
-        answers; and what `RpcPool.make_request` raises.
+        answers; what `RpcPool.make_request` raises, and StateError inside a callback.
         """
         outcome: list[tuple[Any, Any]] = []
-        self.pool.make_request(
+        self.pool.base.loop(EVLOOP_NONBLOCK)  # what is due has happened before
+        call = self.pool.make_request(
             rpc,
             request,
             lambda status, asked, reply, arg: outcome.append((status, reply)),
             timeout_s=timeout_s,
             metadata=metadata,
         )
-        run_until(
-            self.pool.base, lambda: outcome, what=f"a reply to {rpc.name}", wait_s=self.wait_s
-        )
+        try:
+            what = f"a reply to {rpc.name}"
+            run_until(self.pool.base, lambda: outcome, what=what, wait_s=self.wait_s)
+        finally:
+            call.cancel()  # where none has come: the next one does not wait for its connection
         ((status, reply),) = outcome
         if status.cause is not None:
             raise status.cause
@@ -73,8 +77,5 @@ class RpcTestClient(Closing):
 
     def close(self) -> None:
         """Give up all calls, as a client that goes away.  Safe to repeat."""
-        for connection in self.pool.connections:
-            self.pool.remove_connection(connection)
-            connection.close()
         self.pool.close()
         self.http.close()

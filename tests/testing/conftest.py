@@ -8,6 +8,7 @@ from evsvc.testing.plugin import (
     fake_clock,
     http_client,
     http_server,
+    http_url,
     rpc_client,
     rpc_server,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "fake_clock",
     "http_client",
     "http_server",
+    "http_url",
     "rpc_client",
     "rpc_server",
 ]

@@ -10,6 +10,7 @@ import pytest
 
 from evsvc.core import EV_TIMEOUT, EventBase
 from evsvc.dns import DNS_ERR_NONE, DNS_ERR_NOTEXIST, DnsServer
+from evsvc.dns.errors import DnsStateError
 from evsvc.testing import DnsTestClient, NothingHappened
 
 
@@ -56,6 +57,20 @@ def test_a_query_of_one_s_own_is_sent(dns_client: DnsTestClient) -> None:
 def test_a_handler_that_never_answers_is_told(dns_client: DnsTestClient) -> None:
     with pytest.raises(NothingHappened, match=r"silent\.example\.test"):
         dns_client.ask("silent.example.test")
+
+
+def test_a_query_that_is_dropped_is_told(event_base: EventBase) -> None:
+    with (
+        DnsServer(event_base, lambda request, arg: request.drop()) as server,
+        pytest.raises(AssertionError, match=r"dropped the query: x\.test\. IN A"),
+    ):
+        DnsTestClient(event_base, server).ask("x.test")
+
+
+def test_a_server_that_is_closed_raises(dns_server: DnsServer, dns_client: DnsTestClient) -> None:
+    dns_server.close()
+    with pytest.raises(DnsStateError):
+        dns_client.ask("x.test")
 
 
 def test_the_peer_is_what_the_test_says(event_base: EventBase) -> None:

@@ -6,7 +6,11 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
+
+import dns.message
+import dns.query
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "testing.md").read_text("utf-8")
@@ -23,7 +27,24 @@ def test_the_example_project_passes_its_own_tests() -> None:
     folder = ROOT / "examples" / "testing_project"
     done = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folder=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 passed" in done.stdout
+    assert "7 passed" in done.stdout
+
+
+def test_the_service_of_the_example_project_serves() -> None:
+    app = ROOT / "examples" / "testing_project" / "app.py"
+    command = [sys.executable, "-W", "error", str(app), "0", "0"]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            with urllib.request.urlopen(url, timeout=30) as response:
+                assert response.read() == b"cake 4.20\ntea 2.50\n"
+            port = int(process.stdout.readline().split()[3])
+            query = dns.message.make_query("shop.example", "A")
+            reply = dns.query.udp(query, "127.0.0.1", timeout=30, port=port)
+            assert "192.0.2.80" in reply.answer[0].to_text()
+        finally:
+            process.kill()
 
 
 def test_the_program_of_the_page_prints_what_it_shows() -> None:
@@ -36,5 +57,5 @@ def test_the_program_of_the_page_prints_what_it_shows() -> None:
 def test_the_page_names_all_fixtures() -> None:
     plugin = (ROOT / "evsvc" / "testing" / "plugin.py").read_text("utf-8")
     fixtures = re.findall(r"@pytest\.fixture\ndef (\w+)", plugin)
-    assert len(fixtures) == 9
+    assert len(fixtures) == 10
     assert [name for name in fixtures if f"`{name}`" not in PAGE] == []

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from evsvc.core import EV_TIMEOUT, EventBase, FakeClock
+from evsvc.core import EV_TIMEOUT, EventBase, FakeClock, StateError
 from evsvc.http import (
     HttpServer,
     LocalProtocolError,
     ServerOptions,
     ServerRequest,
 )
-from evsvc.http.errors import ConnectionClosed
+from evsvc.http.errors import ConnectFailed, ConnectionClosed
 from evsvc.testing import HttpTestClient, NothingHappened, run_until
 from evsvc.testing.http import PEER
 
@@ -147,6 +147,72 @@ def test_host_and_peer_are_what_the_test_says(http_server: HttpServer) -> None:
         assert client.get("/").text() == "GET / www.test 2001:db8::1 "
 
 
+def test_a_request_is_sent_once_though_its_kept_connection_is_cut(
+    http_server: HttpServer, http_client: HttpTestClient
+) -> None:
+    asked: list[str] = []
+
+    def cut_the_second(request: ServerRequest, arg: object) -> None:
+        asked.append(request.path)
+        if len(asked) == 2:
+            assert request.connection is not None
+            request.connection.close()
+        else:
+            request.send_reply(200)
+
+    http_server.set_gencb(cut_the_second)
+    assert http_client.get("/a").status == 200
+    with pytest.raises(ConnectionClosed):
+        http_client.get("/b")
+    assert http_client.get("/c").status == 200
+    assert asked == ["/a", "/b", "/c"]
+
+
+@pytest.mark.parametrize("away_s", [4.5, 5.0, 5.5, 5000.0])
+def test_a_connection_that_was_idle_too_long_is_another_one(
+    event_base: EventBase, fake_clock: FakeClock, away_s: float
+) -> None:
+    seen: list[object] = []
+
+    def note(request: ServerRequest, arg: object) -> None:
+        seen.append(request.connection)
+        request.send_reply(204)
+
+    with (
+        HttpServer(event_base, ServerOptions(idle_s=5.0)) as server,
+        HttpTestClient(server) as client,
+    ):
+        server.set_gencb(note)
+        assert client.get("/").status == 204
+        fake_clock.advance(away_s)
+        assert client.post("/").status == 204
+    assert (seen[0] is seen[1]) == (away_s < 5.0)
+
+
+def test_asking_inside_a_callback_is_refused_and_nothing_is_sent(
+    http_server: HttpServer, http_client: HttpTestClient
+) -> None:
+    asked: list[str] = []
+
+    def ask_again(request: ServerRequest, arg: object) -> None:
+        asked.append(request.path)
+        with pytest.raises(StateError, match="running already"):
+            http_client.get("/inner")
+        request.send_reply(200)
+
+    http_server.set_gencb(ask_again)
+    assert http_client.get("/outer").status == 200
+    assert asked == ["/outer"]
+
+
+def test_a_server_that_is_closed_cannot_be_reached(
+    event_base: EventBase, http_server: HttpServer, http_client: HttpTestClient
+) -> None:
+    http_server.close()
+    with pytest.raises(ConnectFailed, match="the server or the bufferevent is closed"):
+        http_client.get("/")
+
+
 def test_what_is_no_request_raises(http_client: HttpTestClient) -> None:
     with pytest.raises((ValueError, LocalProtocolError)):
         http_client.get("no slash and a blank")
@@ -177,6 +243,49 @@ def test_a_stream_is_read_as_it_comes(
         assert stream.read_all() == b"threefour"
         assert stream.is_over
         assert stream.read() == b""
+
+
+def test_a_stream_that_never_begins_is_told_and_its_client_goes(
+    http_server: HttpServer, http_client: HttpTestClient, event_base: EventBase
+) -> None:
+    gone: list[bool] = []
+    http_server.set_gencb(
+        lambda request, arg: request.set_on_gone_cb(lambda request, arg: gone.append(True))
+    )
+    with pytest.raises(NothingHappened, match="an answer to GET /never"):
+        http_client.stream("/never")
+    run_until(event_base, lambda: gone)
+
+
+def test_a_stream_whose_connection_ends_before_it_begins_raises(
+    http_server: HttpServer, http_client: HttpTestClient
+) -> None:
+    def cut(request: ServerRequest, arg: object) -> None:
+        assert request.connection is not None
+        request.connection.close()
+
+    http_server.set_gencb(cut)
+    with pytest.raises(ConnectionClosed):
+        http_client.stream("/")
+
+
+def test_a_stream_that_is_broken_off_gives_what_has_come_before_it_raises(
+    http_server: HttpServer, http_client: HttpTestClient
+) -> None:
+    held: list[ServerRequest] = []
+
+    def begin(request: ServerRequest, arg: object) -> None:
+        held.append(request)
+        request.send_reply_start(200)
+        request.send_reply_chunk(b"some")
+
+    http_server.set_gencb(begin)
+    with http_client.stream("/") as stream:
+        assert held[0].connection is not None
+        held[0].connection.close()
+        assert stream.read() == b"some"
+        with pytest.raises(ConnectionClosed):
+            stream.read()
 
 
 def test_events_are_a_stream(http_server: HttpServer, http_client: HttpTestClient) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from evsvc import Rpc, RpcServer
-from evsvc.core import EventBase
+from evsvc.core import EventBase, FakeClock, StateError
 from evsvc.http import HttpServer
 from evsvc.rpc import CallFailed, JsonCodec, RemoteError, RpcErrorCode, RpcKind, Service
 from evsvc.rpc.errors import CallTimeout
-from evsvc.testing import NothingHappened, RpcTestClient, run_until
+from evsvc.testing import NothingHappened, RpcTestClient, run_for, run_until
 
 
 @dataclass
@@ -72,6 +72,75 @@ def test_a_handler_that_never_answers_is_told(
         rpc_client.call(Double, Number(1))
     with pytest.raises(CallTimeout):
         rpc_client.call(Double, Number(1), timeout_s=5.0)
+
+
+def test_calls_that_got_no_reply_cost_no_connection(
+    rpc_server: RpcServer, http_server: HttpServer
+) -> None:
+    def answer_even(call: Any, arg: object) -> None:
+        if call.request.value % 2 == 0:
+            call.done(call.request)
+
+    rpc_server.register_rpc(Double, answer_even)
+    with RpcTestClient(http_server, connections=1) as client:
+        for value in (1, 3, 5):
+            with pytest.raises(CallTimeout):
+                client.call(Double, Number(value), timeout_s=5.0)
+            with pytest.raises(NothingHappened):
+                client.call(Double, Number(value))
+            assert client.call(Double, Number(value + 1)) == Number(value + 1)
+
+
+@pytest.mark.parametrize("away_s", [10.0, 60.0, 10_000.0])
+def test_a_client_that_was_idle_for_long_calls_again(
+    rpc_server: RpcServer,
+    rpc_client: RpcTestClient,
+    event_base: EventBase,
+    fake_clock: FakeClock,
+    away_s: float,
+) -> None:
+    rpc_server.register_rpc(Double, double)
+    for _ in range(6):
+        assert rpc_client.call(Double, Number(2)) == Number(4)
+        run_for(event_base, away_s)
+        assert rpc_client.call(Double, Number(2)) == Number(4)
+        fake_clock.advance(away_s)
+
+
+def test_calling_inside_a_callback_is_refused_and_nothing_is_sent(
+    rpc_server: RpcServer, rpc_client: RpcTestClient
+) -> None:
+    def call_again(call: Any, arg: object) -> None:
+        called.append(call.request)
+        with pytest.raises(StateError, match="running already"):
+            rpc_client.call(Double, Number(2))
+        call.done(call.request)
+
+    called: list[Number] = []
+    rpc_server.register_rpc(Double, call_again)
+    assert rpc_client.call(Double, Number(1)) == Number(1)
+    assert called == [Number(1)]
+
+
+def test_closing_gives_up_the_calls_and_ends_the_connections(
+    rpc_server: RpcServer, http_server: HttpServer, event_base: EventBase
+) -> None:
+    held: list[Any] = []
+    heard: list[object] = []
+    rpc_server.register_rpc(Double, lambda call, arg: held.append(call))
+    client = RpcTestClient(http_server)
+    for value in range(2):
+        client.pool.make_request(
+            Double, Number(value), lambda status, asked, reply, arg: heard.append(status)
+        )
+    run_until(event_base, lambda: len(held) == 2)
+    assert http_server.connection_count == 2
+    client.close()
+    client.close()
+    for call in held:
+        call.done(call.request)
+    run_until(event_base, lambda: not http_server.connection_count)
+    assert heard == []
 
 
 def test_stubs_and_streams_go_by_the_pool(
