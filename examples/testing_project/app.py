@@ -1,12 +1,13 @@
 """A small service: pages, a remote call and a name, as a program of yours might have them.
 
-Usage: app.py [port]
+Usage: app.py [port [DNS port]]
 """
 
 import argparse
 from dataclasses import dataclass
 
-from evsvc import EV_TIMEOUT, EventBase, HttpServer, Rpc, RpcServer
+from evsvc import EV_TIMEOUT, DnsServer, EventBase, HttpServer, Rpc, RpcServer
+from evsvc.dns import DNS_ERR_NONE, DNS_ERR_NOTEXIST, EVDNS_TYPE_A
 from evsvc.rpc import CallFailed, RpcErrorCode
 
 SLOW_S = 30.0
@@ -29,6 +30,7 @@ class Receipt:
 
 PRICES = {"tea": 250, "cake": 420}
 PlaceOrder = Rpc("PlaceOrder", Order, Receipt)
+ADDRESSES = {"shop.example": "192.0.2.80", "cakes.example": "192.0.2.81"}
 
 
 class Shop:
@@ -61,11 +63,27 @@ class Shop:
         call.done(Receipt(PRICES[order.item] * order.count))
 
 
+def tell_address(request, arg):
+    """Say where the shop is, to who asks by DNS."""
+    question = request.questions[0]
+    address = ADDRESSES.get(question.name.lower())
+    if address is None:
+        request.respond(DNS_ERR_NOTEXIST)
+        return
+    if question.type == EVDNS_TYPE_A:
+        request.add_a_reply(question.name, [address], 300)
+    request.respond(DNS_ERR_NONE)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int, nargs="?", default=8080)
-    with EventBase() as base, HttpServer(base) as server:
-        Shop(server)
-        bound = server.bind_socket("127.0.0.1", parser.parse_args().port)
+    parser.add_argument("dns_port", type=int, nargs="?", default=8053)
+    args = parser.parse_args()
+    with EventBase() as base, HttpServer(base) as pages, DnsServer(base, tell_address) as names:
+        Shop(pages)
+        bound = pages.bind_socket("127.0.0.1", args.port)
         print(f"http://127.0.0.1:{bound.port}/menu", flush=True)
+        named = names.bind_udp("127.0.0.1", args.dns_port)
+        print(f"dig @127.0.0.1 -p {named.port} shop.example", flush=True)
         base.dispatch()

@@ -1,7 +1,7 @@
-"""The fixtures of evsvc, and the shop on its server."""
+"""The fixtures of evsvc, and the shop on its servers."""
 
 import pytest
-from app import Shop
+from app import Shop, tell_address
 
 pytest_plugins = ["evsvc.testing.plugin"]
 
@@ -10,3 +10,9 @@ pytest_plugins = ["evsvc.testing.plugin"]
 def shop(http_server):
     """The service under test, on the server that `http_client` and `rpc_client` ask."""
     return Shop(http_server)
+
+
+@pytest.fixture
+def dns_handler():
+    """What `dns_client` asks."""
+    return tell_address

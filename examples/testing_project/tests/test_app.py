@@ -1,5 +1,6 @@
 """No socket, no port, no waiting: half a minute of baking passes in a millisecond."""
 
+import dns.rcode
 import pytest
 from app import SLOW_S, Order, PlaceOrder, Receipt
 
@@ -30,3 +31,12 @@ def test_what_there_is_not_cannot_be_ordered(rpc_client):
     with pytest.raises(RemoteError) as error:
         rpc_client.call(PlaceOrder, Order("coffee", 1))
     assert error.value.code == RpcErrorCode.NOT_FOUND
+
+
+def test_the_shop_has_an_address(dns_client):
+    (found,) = dns_client.ask("shop.example", "A").answer
+    assert found.to_text() == "shop.example. 300 IN A 192.0.2.80"
+
+
+def test_no_other_name_is_known(dns_client):
+    assert dns_client.ask("bank.example").rcode() == dns.rcode.NXDOMAIN
