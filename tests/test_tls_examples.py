@@ -141,7 +141,8 @@ def test_le_proxy_joins_any_client_to_any_server(
         client.setblocking(False)
         pump(client, server)
         if isinstance(client, ssl.SSLSocket):
-            with contextlib.suppress(ssl.SSLWantReadError):
+            # The proxy's answer is not there yet, or, on a busy machine, its end is.
+            with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLEOFError):
                 client.unwrap()
         else:
             client.shutdown(socket.SHUT_WR)

@@ -241,7 +241,7 @@ def test_events_pass_through_nginx_as_they_are_sent(
     with socket.create_connection(("127.0.0.1", int(nginx.rpartition(":")[2]))) as sock:
         peer = Peer(base, sock)
         peer.send(request("/events"))
-        peer.until(lambda: streams)
+        peer.receive_until(lambda: b"event-stream" in peer.received)
         for number in range(3):
             assert streams[0].send(f"number {number}")
             expected = f"data: number {number}\n\n".encode()
