@@ -293,6 +293,20 @@ def test_a_deadline_counts_the_wait_in_line(zone, make_resolver, results, clock)
     assert clock.monotonic() - begin == pytest.approx(2)
 
 
+def test_the_options_may_give_every_look_up_its_time(
+    base, zone, make_resolver, results, clock
+) -> None:
+    resolver = make_resolver(zone({}, default=None), max_inflight=1, lookup_timeout_s=2)
+    resolver.query("first.test", "A", results)
+    resolver.getaddrinfo("second.test", 80, V4, results)
+    for seconds, told in ((1.999, 0), (0.001, 2)):
+        clock.advance(seconds)
+        for _ in range(4):
+            base.loop(EVLOOP_NONBLOCK)
+        assert len(results) == told
+    assert [result[0] for result in results] == [Answer(DNS_ERR_TIMEOUT), EVUTIL_EAI_AGAIN]
+
+
 @pytest.mark.parametrize("name", ["localhost", "LocalHost.", "app.localhost"])
 def test_localhost_never_leaves_the_machine(zone, make_resolver, results, name) -> None:
     server = zone({}, default="203.0.113.66")

@@ -19,7 +19,7 @@ from evsvc.core import (
     TlsBufferEvent,
 )
 from evsvc.core.resolver import AddrInfo
-from evsvc.http import ClientOptions, ConnectProxy, HttpConnection, TlsFailed
+from evsvc.http import ClientOptions, ConnectFailed, ConnectProxy, HttpConnection, TlsFailed
 from tests.http.outcomes import Outcomes
 from tests.http.peers import response
 
@@ -178,6 +178,20 @@ def test_the_handshake_has_a_limit(base, origin, trusting, clock, tls_s) -> None
         clock.advance(0.1)
         client.wait(1)
         assert type(client.made["/"].error) is TlsFailed
+
+
+@pytest.mark.parametrize(("seconds", "failed"), [(4.999, False), (5.0, True)])
+def test_connect_s_is_for_the_handshake_too(base, origin, trusting, clock, seconds, failed) -> None:
+    """All that comes before a request has it together."""
+    options = ClientOptions(connect_s=5.0, tls_s=10.0)
+    with HttpConnection(base, Hosts(), HOST, origin.port, options, tls=trusting) as connection:
+        client = Outcomes(connection)
+        client.make()
+        origin.accept().settle()
+        clock.advance(seconds)
+        client.settle()
+        assert client.given == ([("/", 0)] if failed else [])
+        assert (type(client.made["/"].error) is ConnectFailed) == failed
 
 
 def test_so_has_the_one_inside_a_tunnel(base, origin, trusting, clock) -> None:

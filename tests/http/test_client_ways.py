@@ -519,6 +519,31 @@ class TestRetries:
         peer.send(response())
         assert client.given == [("/a", 200), ("/b", 200)]
 
+    def test_a_connection_that_was_had_begins_the_count_anew(
+        self, connect, make_origin, clock
+    ) -> None:
+        origin = make_origin("127.0.0.1")
+        options = ClientOptions(connect_retries=2, connect_retry_s=1.0)
+        client = Outcomes(connect(options=options, port=origin.port))
+        for name in ("/a", "/b"):
+            origin.stop()
+            client.make(name)
+            client.settle()
+            clock.advance(1.0)
+            client.settle()
+            client.make(f"{name}/behind")
+            clock.advance(1.9)
+            client.settle()
+            assert len(client) % 2 == 0, "it waits twice as long before the last attempt"
+            origin.sock = socket.create_server(("127.0.0.1", origin.port))
+            origin.sock.setblocking(False)
+            clock.advance(0.1)
+            peer = origin.accept()
+            peer.send(response())
+            peer.send(response("Connection: close"))
+        names = ["/a", "/a/behind", "/b", "/b/behind"]
+        assert client.given == [(name, 200) for name in names]
+
     def test_a_waiting_request_can_be_cancelled(self, connect, origin, clock) -> None:
         origin.stop()
         client = Outcomes(connect(options=ClientOptions(connect_retries=5)))

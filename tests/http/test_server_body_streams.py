@@ -115,6 +115,12 @@ def test_a_stream_has_a_limit_of_its_own(serve, size, status) -> None:
     assert site.connect().ask(post(b"x" * size)).status == status
 
 
+def test_a_chunked_stream_may_have_just_so_much(serve) -> None:
+    peer = uploads(serve, Upload(), max_stream_bytes=4).connect()
+    peer.send(CHUNKED + b"3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n")
+    assert peer.read_message().body == b"4"
+
+
 def test_a_chunked_stream_beyond_its_limit_is_told_as_not_whole(serve) -> None:
     upload = Upload()
     peer = uploads(serve, upload, max_stream_bytes=4).connect()
@@ -163,6 +169,21 @@ class TestAnsweredBefore:
         site.server.set_cb("/up", lambda got, arg: got.send_reply(403), streams=True)
         peer = site.connect()
         assert peer.ask(post(b"x" * size)).status == 403
+        assert peer.is_open() is lives
+        if lives:
+            assert peer.get("/").status == 200
+
+    @pytest.mark.parametrize(("size", "lives"), [(1000, True), (1001, False)])
+    def test_so_is_one_in_chunks_that_comes_slowly(self, serve, size, lives) -> None:
+        """The framing does not count."""
+        site = serve(lambda got, arg: got.send_reply(200), max_skip_bytes=1000)
+        site.server.set_cb("/up", lambda got, arg: got.send_reply(403), streams=True)
+        peer = site.connect()
+        peer.send(CHUNKED)
+        assert peer.read_message().status == 403
+        for _ in range(10):
+            peer.send(b"64\r\n" + b"x" * 100 + b"\r\n")
+        peer.send(b"1\r\nx\r\n" * (size - 1000) + b"0\r\n\r\n")
         assert peer.is_open() is lives
         if lives:
             assert peer.get("/").status == 200

@@ -211,6 +211,18 @@ class TestLimits:
         second.settle()
         assert site.connect().get().status == 200
 
+    def test_a_64_of_ipv6_is_one_address(self, serve) -> None:
+        site = serve(echo, max_connections_per_peer=1)
+        site.bound = site.server.bind_socket("127.0.0.1", 0, proxy_protocol=True)
+        peers = [site.connect() for _ in range(3)]
+        for peer, address in zip(
+            peers, ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"), strict=True
+        ):
+            peer.send(f"PROXY TCP6 {address} ::9 1 2\r\n".encode())
+        assert peers[0].get().status == 200
+        assert peers[1].read_message().status == 503
+        assert peers[2].get().status == 200
+
     def test_a_unix_sockets_clients_are_no_one_peer(self, base, serve, tmp_path) -> None:
         site = serve(echo, max_connections_per_peer=1)
         site.server.bind_unix(tmp_path / "s")
@@ -381,6 +393,25 @@ class TestProxyProtocol:
         clock.advance(0.1)
         assert not peer.is_open()
         assert site.server.connection_count == 0
+
+    def test_pieces_of_it_do_not_prolong_its_time(self, proxied, clock) -> None:
+        site = proxied(proxy_header_s=3.0)
+        peer = site.connect()
+        for piece in (LINE[:10], LINE[10:20]):
+            peer.send(piece)
+            clock.advance(1.5)
+        assert not peer.is_open()
+        assert site.requests == []
+
+    def test_one_in_time_is_followed_by_a_time_of_its_own(self, proxied, clock) -> None:
+        site = proxied(proxy_header_s=3.0, idle_s=7.0)
+        peer = site.connect()
+        clock.advance(2.999)
+        peer.send(LINE)
+        clock.advance(6.9)
+        assert peer.is_open()
+        clock.advance(0.1)
+        assert not peer.is_open()
 
     def test_one_that_breaks_off_is_forgotten(self, proxied) -> None:
         site = proxied()

@@ -81,6 +81,35 @@ class TestBodies:
         clock.advance(1.0)
         assert peer.read_message().status == 408
 
+    @pytest.mark.parametrize("earned_bytes", [0, 50])
+    @pytest.mark.parametrize(("early_s", "is_late"), [(0.001, False), (0.0, True)])
+    def test_the_grace_and_what_is_earned_end_to_the_moment(
+        self, serve, clock, earned_bytes, early_s, is_late
+    ) -> None:
+        peer = serve(echo, **PACE).connect()
+        peer.send(request("/", "Content-Length: 1000", method="POST"))
+        clock.advance(10.0)
+        peer.send(b"x" * earned_bytes)
+        clock.advance(10.0 + earned_bytes / 10 - early_s)
+        peer.settle()
+        peer.take()
+        assert peer.received.startswith(b"HTTP/1.1 408 ") == is_late
+        if not is_late:
+            peer.send(b"x" * (1000 - earned_bytes))
+            assert peer.read_message().status == 200
+
+    @pytest.mark.parametrize(("early_s", "status"), [(0.001, 200), (0.0, 408)])
+    def test_the_time_in_all_ends_to_the_moment(self, serve, clock, early_s, status) -> None:
+        options = PACE | {"body_total_s": 40.0, "body_min_bytes_per_s": None}
+        peer = serve(echo, **options).connect()
+        peer.send(request("/", "Content-Length: 9", method="POST"))
+        trickle(peer, clock, 8, 1, 4.5)
+        clock.advance(4.0 - early_s)
+        peer.settle()
+        if status == 200:
+            peer.send(b"x")
+        assert peer.read_message().status == status
+
     def test_the_next_body_begins_anew(self, serve, clock) -> None:
         peer = serve(echo, **PACE).connect()
         for _ in range(3):

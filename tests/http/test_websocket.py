@@ -351,6 +351,28 @@ class TestMessages:
         )
         assert len(made.messages) == (code is None)
 
+    def test_a_fragment_in_pieces_counts_once(self, sessions) -> None:
+        made = sessions(max_fragments=2)
+        client = made.client()
+        for last in (False, True):
+            data = client.frames.send(ws_events.TextMessage(data="abcd", message_finished=last))
+            client.peer.send_bytewise(data)
+        assert made.messages == [(WS_TEXT_FRAME, "abcdabcd")]
+        assert made.sessions[0].is_open
+
+    @pytest.mark.parametrize(("more", "code"), [("", None), ("x", 1009)])
+    @pytest.mark.parametrize("pieces", [1, 2])
+    def test_a_text_counts_in_bytes(self, sessions, pieces, more, code) -> None:
+        made = sessions(max_message_bytes=100)
+        client = made.client()
+        got = []
+        for number in range(pieces):
+            last = number == pieces - 1
+            data = "\u20ac" * (33 // pieces) + ("y" * (1 if pieces == 1 else 4) + more) * last
+            got += client.send(ws_events.TextMessage(data=data, message_finished=last))
+        assert getattr(got[-1], "code", None) == code
+        assert len(made.messages) == (code is None)
+
     def test_a_lone_surrogate_is_no_text(self, sessions) -> None:
         made = sessions()
         made.client()
@@ -384,6 +406,19 @@ class TestMessages:
         made.site.peers[0].settle()
         assert drained == [(session, "arg")]
         session.send_binary(b"x")
+
+    @pytest.mark.parametrize("beyond", [0, 1])
+    def test_so_much_may_wait_before_another_is_refused(self, sessions, beyond) -> None:
+        made = sessions(max_output_bytes=1000)
+        made.client()
+        (session,) = made.sessions
+        session.send_binary(b"x" * (996 + beyond))
+        assert session.unsent_bytes == 1000 + beyond, "with the head of its frame"
+        if beyond:
+            with pytest.raises(StateError, match="1001 bytes wait"):
+                session.send_binary(b"x")
+        else:
+            session.send_binary(b"x")
 
     @pytest.mark.parametrize(("call", "value"), [("send_text", b"x"), ("send_binary", "x")])
     def test_the_wrong_type_is_refused(self, sessions, call, value) -> None:
@@ -496,7 +531,10 @@ class TestMessages:
         Client(peer)
         made.sessions[0].send_binary(b"x" * (1 << 25))
         peer.settle()
-        clock.advance(7)
+        clock.advance(6.9)
+        peer.settle()
+        assert not made.ended
+        clock.advance(0.1)
         peer.settle()
         assert len(made.ended) == 1
 
@@ -524,9 +562,12 @@ class TestPings:
         clock.advance(9.9)
         assert client.take() == []
         assert not made.ended
-        clock.advance(0.2)
+        clock.advance(0.1)
+        assert [type(each) for each in client.take()] == [ws_events.Ping]
+        clock.advance(4.9)
         client.take()
-        clock.advance(5)
+        assert not made.ended
+        clock.advance(0.1)
         client.take()
         assert len(made.ended) == 1
         assert made.sessions[0].close_code == 1006
@@ -578,7 +619,10 @@ class TestTheEnd:
         client = made.client()
         made.sessions[0].shutdown()
         client.take()
-        clock.advance(5)
+        clock.advance(4.9)
+        client.take()
+        assert not made.ended
+        clock.advance(0.1)
         client.take()
         assert len(made.ended) == 1
 

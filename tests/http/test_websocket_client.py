@@ -156,6 +156,36 @@ class TestOpening:
         assert made.ws is made.opening.session
         assert made.ws.subprotocol is None
 
+    @pytest.mark.parametrize("takeover", [True, False])
+    @pytest.mark.parametrize("servers", [True, False])
+    def test_earlier_messages_help_where_both_sides_remember_them(
+        self, dial, serve, takeover, servers
+    ) -> None:
+        """What is agreed on is what is done, and both ends can read it."""
+        sessions, text = [], "".join(map(str, range(3000)))
+        site = serve(
+            lambda got, arg: sessions.append(
+                websocket.accept(
+                    got,
+                    lambda ws, kind, data, arg: ws.send_text(data),
+                    None,
+                    WebSocketOptions(deflate=True, deflate_takeover=servers),
+                )
+            )
+        )
+        url = f"ws://127.0.0.1:{site.bound.port}/"
+        made = dial(url, options={"deflate": True, "deflate_takeover": takeover})
+        made.settle()
+        sizes = []
+        for _ in range(2):
+            before = made.ws.unsent_bytes
+            made.ws.send_text(text)
+            sizes.append(made.ws.unsent_bytes - before)
+            made.settle()
+        assert made.messages == [(WS_TEXT_FRAME, text)] * 2
+        remembers = takeover and servers
+        assert (sizes[1] * 10 < sizes[0]) == remembers
+
     def test_each_key_is_another(self, answered) -> None:
         keys = {dict(answered(*GOOD).asked[1])["Sec-WebSocket-Key"] for _ in range(3)}
         assert len(keys) == 3
@@ -229,10 +259,22 @@ class TestOpening:
         clock.advance(6.9)
         made.settle()
         assert not made.opened
-        clock.advance(0.2)
+        clock.advance(0.1)
         made.settle()
         assert isinstance(made.error, RequestTimeout)
         assert peer.is_open() is False
+
+    def test_an_opening_in_time_has_a_session_that_lives_on(self, dial, origin, clock) -> None:
+        made = dial(f"ws://127.0.0.1:{origin.port}/", options={"open_s": 7.0, "ping_s": None})
+        peer = origin.accept()
+        key = dict(peer.read_head()[1])["Sec-WebSocket-Key"]
+        clock.advance(6.999)
+        lines = "".join(f"{line}\r\n" for line in ("HTTP/1.1 101 X", *GOOD, ""))
+        peer.send(lines.replace("{key}", accept_token(key)).encode())
+        assert made.ws.is_open
+        clock.advance(1000.0)
+        made.settle()
+        assert made.ws.is_open
 
     def test_the_exchange_may_have_a_time_of_its_own(self, dial, origin, clock) -> None:
         limits = ClientOptions(exchange_s=3.0)

@@ -97,12 +97,22 @@ def test_a_failed_look_up_changes_nothing_and_is_tried_again(
         script.answer()
         assert servers_of(pool) == [("127.0.0.1", 81)]
         script.failure = Error("closed")
-        clock.advance(3.1)
+        asked = len(script.asked)
+        clock.advance(2.9)
+        loop.settle()
+        assert len(script.asked) == asked
+        assert "cannot be looked up: closed" not in caplog.text
+        clock.advance(0.2)
         loop.settle()
         assert "a.example cannot be looked up: closed" in caplog.text
         script.failure = None
-        clock.advance(3.1)
+        asked = len(script.asked)
+        clock.advance(2.9)
         loop.settle()
+        assert len(script.asked) == asked
+        clock.advance(0.2)
+        loop.settle()
+        assert len(script.asked) == asked + 1
         script.answer(Srv(1, 1, 84, "127.0.0.4"))
         assert servers_of(pool) == [("127.0.0.4", 84)]
 

@@ -12,7 +12,7 @@ import pytest
 
 from evsvc.core import EventBase, FakeClock
 from evsvc.core.errors import ArgumentError, StateError
-from evsvc.http import ClientOptions, HttpConnection, HttpRequest, HttpServer
+from evsvc.http import ClientOptions, HttpConnection, HttpRequest, HttpServer, ServerRequest
 from evsvc.rpc import (
     EVRPC_CONTINUE,
     EVRPC_INPUT,
@@ -41,6 +41,8 @@ from evsvc.rpc import (
     Service,
     StreamOptions,
 )
+from evsvc.rpc.client.stream import MAX_FAILURE_BYTES
+from evsvc.rpc.errors import MAX_QUOTED_CHARACTERS
 from evsvc.rpc.frames import encode_end, encode_message
 from evsvc.rpc.server.stream import NEXT, StreamState, StreamStep
 from tests.rpc.adding import Add, AddReply, Caller, handle_add
@@ -601,19 +603,51 @@ def test_a_message_over_the_limit_of_the_server_fails_the_stream(
         assert status.cause.text == "a message of 50 bytes; the limit is 49"
 
 
+@pytest.mark.parametrize("size", [49, 50])
 def test_a_message_over_the_limit_of_the_client_fails_the_stream(
-    server: RpcServer, pool: RpcPool, loop: Loop, listener: Listener
+    server: RpcServer, pool: RpcPool, loop: Loop, listener: Listener, size: int
 ) -> None:
     def begin(stream: ItemStream, arg: object) -> None:
         stream.send(Item(1, "x" * 34))
+        stream.end()
 
     server.register_stream(Count, begin)
     server.register_rpc(Add, handle_add)
-    listener.open(Count, request=Item(1), options=StreamOptions(max_message_bytes=49))
+    listener.open(Count, request=Item(1), options=StreamOptions(max_message_bytes=size))
+    if size == 50:
+        assert listener.finish()[0].error == EVRPC_STATUS_ERR_NONE
+        assert listener.numbers == [1]
+        return
     cause = listener.cause()
     assert isinstance(cause, PayloadError)
     assert str(cause) == "a message of 50 bytes; the limit is 49"
     assert Caller(pool, loop).call().reply == AddReply(3)
+
+
+@pytest.mark.http_alone
+@pytest.mark.parametrize("extra", [0, 1])
+def test_a_refusal_of_a_stream_is_read_up_to_its_limit(
+    base: EventBase, loop: Loop, extra: int
+) -> None:
+    """Of one that is longer only the status counts; of a text that is not, so much is quoted."""
+    refusal = json.dumps({"code": "ABORTED", "message": "x" * (MAX_QUOTED_CHARACTERS + 1)})
+    body = refusal.encode()[:-1].ljust(MAX_FAILURE_BYTES - 1 + extra) + b"}"
+
+    def refuse(request: ServerRequest, arg: object) -> None:
+        request.output_headers.add("Content-Type", "application/json")
+        request.send_reply(503, None, body)
+
+    with HttpServer(base) as http_server, RpcPool(base) as pool:
+        http_server.set_gencb(refuse)
+        pool.add_endpoint("127.0.0.1", http_server.bind_socket("127.0.0.1", 0).port)
+        listener = Listener(pool, loop)
+        listener.open(Sum).end()
+        cause = listener.cause()
+    assert isinstance(cause, RemoteError)
+    if extra:
+        assert (cause.code, cause.text) == (RpcErrorCode.UNAVAILABLE, "")
+    else:
+        assert (cause.code, cause.text) == (RpcErrorCode.ABORTED, "x" * MAX_QUOTED_CHARACTERS)
 
 
 class Raw:

@@ -202,6 +202,20 @@ def test_what_breaks_the_rules_ends_the_websocket_and_its_calls_alone(
     assert_serves(base, raw.loop, url)
 
 
+@pytest.mark.parametrize("extra", [0, 1])
+def test_a_head_may_be_as_long_as_max_head_bytes(raw: RawClient, extra: int) -> None:
+    fields = MSGPACK.copy()
+    fields.add("Pad", "")
+    bare = len(encode_head("Add", fields, 1000)) - 2
+    fields.replace("Pad", "x" * (1000 - bare + extra))
+    head = encode_head("Add", fields, 1001)
+    raw.send(encode(Kind.BEGIN, 1, head + ADDING, is_last=True))
+    if extra:
+        assert raw.ended() == (1002, "a head of 1001 bytes; the limit is 1000")
+    else:
+        assert raw.answer(1) == (200, SUM)
+
+
 def hold(server: RpcServer) -> list[ItemStream]:
     """Have the echo take nothing, and return its streams."""
     streams: list[ItemStream] = []
