@@ -143,7 +143,7 @@ def test_a_text_is_the_name_that_dnspython_makes_of_it(text: str) -> None:
         assert parse_name(text).labels == expected.labels
         by_hand = domain_name(text)
         assert (by_hand.wire, by_hand.text) == (expected.to_wire(), expected.to_text(True))
-        assert by_hand.name.labels == expected.labels
+        assert by_hand.dnspython.labels == expected.labels
         assert by_hand.dots == len(expected.labels) - 2
 
 

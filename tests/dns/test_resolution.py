@@ -154,7 +154,7 @@ def test_an_open_alias_is_followed_and_named_and_its_ttl_counts() -> None:
     resolution = make()
     assert resolution.next_server()
     assert take(resolution, DNS_ERR_NODATA, ttl_s=2, **dangling(TARGET)) is Step.AGAIN
-    assert resolution.question.name.name == TARGET
+    assert resolution.question.name.dnspython == TARGET
     assert resolution.next_server()
     assert take(resolution, DNS_ERR_NONE, records=FOUND, ttl_s=5) is Step.DONE
     answer = resolution.answer

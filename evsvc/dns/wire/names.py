@@ -49,7 +49,7 @@ class DomainName(NamedTuple):
     text: str
 
     @property
-    def name(self) -> dns.name.Name:
+    def dnspython(self) -> dns.name.Name:
         """The same as dnspython's."""
         return dns.name.Name(labels_of(self.wire))
 

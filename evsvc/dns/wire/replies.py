@@ -140,8 +140,8 @@ class Query:
         if not self.exact:
             return name
         if name.labels == self.asked.labels:
-            return self.question.name.name
-        return restore_case(name, self.asked, self.question.name.name)
+            return self.question.name.dnspython
+        return restore_case(name, self.asked, self.question.name.dnspython)
 
     def text_of(self, name: dns.name.Name) -> str:
         """Return the text of a name of the reply, without our random letters."""
