@@ -1,4 +1,4 @@
-"""The example project's own tests pass, and docs/testing.md's program prints what it shows."""
+"""The example project's own tests pass, and what docs/testing.md shows is so."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from pathlib import Path
 
 import dns.message
 import dns.query
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "testing.md").read_text("utf-8")
+PROGRAM = re.compile(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROGRAMS = PROGRAM.findall(PAGE)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -47,11 +50,41 @@ def test_the_service_of_the_example_project_serves() -> None:
             process.kill()
 
 
-def test_the_program_of_the_page_prints_what_it_shows() -> None:
-    (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    (printed,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    done = run(sys.executable, "-W", "error", "-c", program)
+@pytest.mark.parametrize(("code", "printed"), PROGRAMS)
+def test_the_programs_of_the_page_print_what_it_shows(code: str, printed: str) -> None:
+    done = run(sys.executable, "-W", "error", "-c", code)
     assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
+
+
+def test_each_program_of_the_page_has_what_it_prints_below() -> None:
+    assert len(PROGRAMS) == PAGE.count("```python") == PAGE.count("```text") == 2
+
+
+def test_what_the_page_shows_of_a_conftest_is_one(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    line, fixture = [text for language, text in blocks if not language]
+    imports = "import pytest\nfrom evsvc import EventBase\nfrom evsvc.testing import leftovers\n"
+    (tmp_path / "conftest.py").write_text(f"{imports}{line}\n{fixture}")
+    (tmp_path / "test_it.py").write_text("""
+import signal, threading, time
+
+def test_the_clock_is_the_real_one(event_base, http_server, http_client):
+    def hand_over(request, arg):
+        work = lambda: event_base.post(request.send_reply, 204)
+        threading.Thread(target=work).start()
+    http_server.set_gencb(hand_over)
+    assert http_client.get("/").status == 204
+    assert abs(event_base.gettime_monotonic() - time.monotonic()) < 60
+
+def test_what_is_left_fails(event_base, http_server):
+    http_server.bind_socket("127.0.0.1", 0)
+    kept.append(event_base.signal(signal.SIGUSR2, print))
+    kept[0].add()
+
+kept = []
+""")
+    done = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folder=tmp_path)
+    assert "2 passed, 1 error" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_page_names_all_fixtures() -> None:

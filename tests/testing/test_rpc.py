@@ -10,7 +10,17 @@ import pytest
 from evsvc import Rpc, RpcServer
 from evsvc.core import EventBase, FakeClock, StateError
 from evsvc.http import HttpServer
-from evsvc.rpc import CallFailed, JsonCodec, RemoteError, RpcErrorCode, RpcKind, Service
+from evsvc.rpc import (
+    EVRPC_CONTINUE,
+    EVRPC_INPUT,
+    CallFailed,
+    JsonCodec,
+    PayloadLimits,
+    RemoteError,
+    RpcErrorCode,
+    RpcKind,
+    Service,
+)
 from evsvc.rpc.errors import CallTimeout
 from evsvc.testing import NothingHappened, RpcTestClient, run_for, run_until
 
@@ -166,6 +176,45 @@ def test_stubs_and_streams_go_by_the_pool(
     run_until(event_base, lambda: len(got) == 5)
     assert Number(8) in got
     assert [each for each in got if each != Number(8)] == [0, 1, 2, None]
+
+
+def test_as_many_calls_are_under_way_as_there_are_connections_and_one_more_waits(
+    rpc_server: RpcServer, http_server: HttpServer, event_base: EventBase
+) -> None:
+    held: list[Any] = []
+    replies: list[Any] = []
+    rpc_server.register_rpc(Double, lambda call, arg: held.append(call))
+    with RpcTestClient(http_server, connections=2) as client:
+        for value in range(3):
+            client.pool.make_request(
+                Double, Number(value), lambda status, asked, reply, arg: replies.append(reply)
+            )
+        run_for(event_base, 10.0)
+        assert [call.request.value for call in held] == [0, 1]
+        assert client.pool.queued_calls == 1
+        held[0].done(Number(10))
+        run_until(event_base, lambda: len(held) == 3)
+        for call in held[1:]:
+            call.done(Number(10))
+        run_until(event_base, lambda: len(replies) == 3)
+    assert replies == [Number(10)] * 3
+
+
+def test_hooks_and_the_codec_s_limits_are_real(http_server: HttpServer) -> None:
+    def look(call: Any, request: Any, body: Any, arg: object) -> object:
+        seen.append(len(body))
+        return EVRPC_CONTINUE
+
+    seen: list[int] = []
+    codec = JsonCodec(PayloadLimits(max_payload_bytes=len(b'{"value":123}')))
+    server = RpcServer(http_server, codec=codec)
+    server.add_hook(EVRPC_INPUT, look)
+    server.register_rpc(Double, lambda call, arg: call.done(call.request))
+    with RpcTestClient(http_server, codec=JsonCodec()) as client:
+        assert client.call(Double, Number(123)) == Number(123)
+        with pytest.raises(RemoteError):
+            client.call(Double, Number(1234))
+    assert seen == [13, 14]
 
 
 def test_another_codec_is_spoken(rpc_server: RpcServer, http_server: HttpServer) -> None:
