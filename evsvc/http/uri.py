@@ -120,9 +120,10 @@ class HttpUri:
         found = _HOST_AND_PORT(host)
         host, digits = found.groups() if found else (host, None)
         if digits:
-            if len(digits) > _MAX_PORT_DIGITS or int(digits) > _MAX_PORT:
+            number = digits.lstrip("0") or "0"
+            if len(number) > _MAX_PORT_DIGITS or int(number) > _MAX_PORT:
                 raise ArgumentError(f"not a port: {digits!r}")
-            self._port = int(digits)
+            self._port = int(number)
         self.host = host
 
     def join(self, max_bytes: int | None = None) -> str:
