@@ -5,11 +5,16 @@ from __future__ import annotations
 import socket
 
 import dns.message
+import dns.name
 import dns.rcode
+import dns.rrset
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evsvc.core import EVLOOP_ONCE
 from evsvc.dns import DnsArgumentError, DnsRegistry, DnsStateError, RegistryOptions
+from evsvc.dns.handlers.zone_data import ZoneData
 
 
 @pytest.fixture
@@ -167,6 +172,31 @@ def test_checks_say_who_is_well(registry, base, clock, caplog) -> None:
     assert after(2.0) == [True, True, False, True]
 
 
+def test_what_many_changes_cost_grows_with_their_number_alone(
+    registry, server, connect, monkeypatch
+) -> None:
+    """A thousand endpoints of one service come and go; the zone is told when somebody asks."""
+    made = []
+    make = dns.rrset.from_rdata_list
+
+    def counted(owner, ttl, rdatas):
+        made.append(len(rdatas))
+        return make(owner, ttl, rdatas)
+
+    monkeypatch.setattr(dns.rrset, "from_rdata_list", counted)
+    addresses = [f"10.0.{n >> 8}.{n & 255}" for n in range(1000)]
+    endpoints = [registry.register("web", (address, 80)) for address in addresses]
+    endpoints[0].healthy = False
+    for endpoint in endpoints[500:]:
+        endpoint.close()
+    assert registry.serial == 1 + 1000 + 1 + 500
+    client = connect(server.bind_tcp("127.0.0.1", 0), socket.SOCK_STREAM)
+    client.ask_all(dns.message.make_query("web.svc.test", "A").to_wire())
+    (frame,) = client.frames()
+    assert data(dns.message.from_wire(frame).answer) == addresses[1:500]
+    assert sum(made) <= 1000 + 2 * 499 + 1
+
+
 def test_endpoints_are_bounded() -> None:
     registry = DnsRegistry("svc.test", options=RegistryOptions(endpoints=2))
     first = registry.register("a", ("192.0.2.1", 1))
@@ -218,3 +248,23 @@ def test_a_longest_label_and_the_greatest_numbers_are_taken(registry) -> None:
 def test_options_that_cannot_be_are_refused(wrong) -> None:
     with pytest.raises(DnsArgumentError):
         RegistryOptions(**wrong)
+
+
+NAMES = ["a", "b.a", "c.b.a", "d.b.a", "e", "f.e", "h.g.e"]
+
+
+@pytest.mark.no_cover
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.booleans()), max_size=30))
+def test_a_name_is_there_as_long_as_records_are_at_it_or_below(changes) -> None:
+    origin = dns.name.from_text("svc.test.")
+    soa = dns.rrset.from_text(origin, 5, "IN", "SOA", ". . 1 2 3 4 5")
+    data = ZoneData(origin, [soa])
+    present = set()
+    for text, has_records in changes:
+        name = dns.name.from_text(text, origin)
+        rrsets = [dns.rrset.from_text(name, 5, "IN", "A", "10.0.0.1")] if has_records else []
+        data.replace_node(name, rrsets)
+        (present.add if has_records else present.discard)(name)
+        for each in (dns.name.from_text(other, origin) for other in [*NAMES, "g.e"]):
+            assert data.has(each) == any(name.is_subdomain(each) for name in present)
+    assert data.has(origin)

@@ -14,6 +14,9 @@ import dns.name
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
+import dns.rdtypes.IN.A
+import dns.rdtypes.IN.AAAA
+import dns.rdtypes.IN.SRV
 import dns.rrset
 from dns.rrset import RRset
 
@@ -37,6 +40,11 @@ _MAX_NUMBER = 65535
 _SOA_TIMES = "3600 600 86400"
 
 _LABEL = re.compile("[A-Za-z0-9](?:[A-Za-z0-9-]{0,60}[A-Za-z0-9])?")  # "_" goes before some
+
+_IN = dns.rdataclass.IN
+_make_ipv4: Callable[..., dns.rdata.Rdata] = dns.rdtypes.IN.A.A
+_make_ipv6: Callable[..., dns.rdata.Rdata] = dns.rdtypes.IN.AAAA.AAAA
+_make_srv: Callable[..., dns.rdata.Rdata] = dns.rdtypes.IN.SRV.SRV
 
 Check = Callable[[], bool]
 """Says whether an endpoint is well; called from the loop, so it looks and does not wait."""
@@ -160,19 +168,32 @@ class DnsRegistry(Closing):
     Raises DnsArgumentError for what is no name.
     """
 
-    __slots__ = ("_data", "_endpoints", "_kept", "_number", "_timer", "options")
+    __slots__ = (
+        "_data",
+        "_endpoints",
+        "_kept",
+        "_number",
+        "_serial",
+        "_services",
+        "_stale",
+        "_timer",
+        "options",
+    )
 
     def __init__(self, zone: str, *, options: RegistryOptions | None = None) -> None:
         self.options = options or RegistryOptions()
         origin = parse_name(zone)
-        self._endpoints: dict[tuple[str, str], list[Endpoint]] = {}
+        self._endpoints: dict[Endpoint, None] = {}
+        self._services: dict[str, dict[str, dict[Endpoint, None]]] = {}  # by name and protocol
+        self._stale: dict[tuple[str, str], None] = {}  # what the zone has to be told
+        self._serial = 1
         self._number = 0
         self._timer: Event | None = None
         self._kept = ReplyGroup()
-        records = [self._soa(origin, 1)]
+        records = [self._soa(origin)]
         if self.options.nameservers:
             names = [parse_name(name).to_text() for name in self.options.nameservers]
-            records.append(self._rrset(origin, "NS", names))
+            records.append(dns.rrset.from_text(origin, self.options.ttl_s, "IN", "NS", *names))
         self._data = ZoneData(origin, records)
 
     @property
@@ -183,14 +204,14 @@ class DnsRegistry(Closing):
     @property
     def serial(self) -> int:
         """The serial number of the zone; it grows with every change."""
-        return self._data.serial
+        return self._serial
 
     def __len__(self) -> int:
-        return sum(map(len, self._endpoints.values()))
+        return len(self._endpoints)
 
     def endpoints(self, service: str, protocol: str = "tcp") -> list[Endpoint]:
         """Return the endpoints of a service, well or not, in the order of registering."""
-        return list(self._endpoints.get((service.lower(), protocol.lower()), ()))
+        return list(self._services.get(service.lower(), {}).get(protocol.lower(), ()))
 
     def register(
         self,
@@ -226,8 +247,9 @@ class DnsRegistry(Closing):
         if self._data.has(target):
             raise DnsArgumentError(f"{name_to_text(target)} is there already")
         made = Endpoint(self, service, protocol, target, address, port, priority, weight, check)
-        self._endpoints.setdefault((service, protocol), []).append(made)
-        self._data.replace_node(target, [self._addresses(target, [made])[0]])
+        self._endpoints[made] = None
+        self._services.setdefault(service, {}).setdefault(protocol, {})[made] = None
+        self._data.replace_node(target, self._addresses(target, [made]))
         self.update(made)
         return made
 
@@ -253,67 +275,81 @@ class DnsRegistry(Closing):
             request.add_extended_error(NOT_AUTHORITATIVE)
             request.respond(DNS_ERR_REFUSED)
             return
+        if self._stale:
+            self._refresh()
         request.keep_with(self._kept)
         respond_from(self._data, request, self.options.keep_s)
 
     def update(self, changed: Endpoint) -> None:
         """Answer by what an endpoint of ours has become."""
-        service, protocol = changed.service, changed.protocol
-        self._data.replace_node(self._name(service), self._of_service(service))
-        owner = self._name("_" + service, "_" + protocol)
-        endpoints = self._endpoints.get((service, protocol), ())
-        srv = [
-            f"{each.priority} {each.weight} {each.port} {each.target}"
-            for each in endpoints
-            if each.healthy
-        ]
-        rrsets = [self._rrset(owner, "SRV", srv)] if srv else []
-        self._data.replace_node(owner, rrsets, exists=bool(endpoints))
-        self._data.set_soa(self._soa(self._data.origin, (self.serial + 1) % _SERIALS))
+        self._stale[changed.service, changed.protocol] = None
+        self._serial = (self._serial + 1) % _SERIALS
         self._kept.flush()
 
     def forget(self, endpoint: Endpoint) -> None:
         """Answer without an endpoint that is closed."""
-        key = endpoint.service, endpoint.protocol
-        self._endpoints[key].remove(endpoint)
-        if not self._endpoints[key]:
-            del self._endpoints[key]
+        del self._endpoints[endpoint]
+        protocols = self._services[endpoint.service]
+        del protocols[endpoint.protocol][endpoint]
+        if not protocols[endpoint.protocol]:
+            del protocols[endpoint.protocol]
+        if not protocols:
+            del self._services[endpoint.service]
         self._data.replace_node(endpoint.target, [])
         self.update(endpoint)
 
-    def _of_service(self, service: str) -> list[RRset]:
-        well = [
-            each
-            for (name, _), endpoints in self._endpoints.items()
-            if name == service
-            for each in endpoints
-            if each.healthy and each.weight
-        ]
-        return self._addresses(self._name(service), well)
+    def _refresh(self) -> None:
+        """Tell the zone what has changed since the last question; many changes are told as one."""
+        for service, protocol in self._stale:
+            protocols = self._services.get(service, {})
+            well = [
+                each
+                for endpoints in protocols.values()
+                for each in endpoints
+                if each.healthy and each.weight
+            ]
+            name = self._name(service)
+            self._data.replace_node(name, self._addresses(name, well))
+            endpoints = protocols.get(protocol, {})
+            owner = self._name("_" + service, "_" + protocol)
+            self._data.replace_node(owner, self._srv(owner, endpoints), exists=bool(endpoints))
+        self._stale.clear()
+        self._data.set_soa(self._soa(self._data.origin))
 
     def _addresses(self, owner: dns.name.Name, endpoints: Iterable[Endpoint]) -> list[RRset]:
-        found: dict[int, dict[str, None]] = {4: {}, 6: {}}
+        ipv4, ipv6 = [], []
         for each in endpoints:
-            found[each.address.version][str(each.address)] = None
-        kinds = (("A", found[4]), ("AAAA", found[6]))
-        return [self._rrset(owner, kind, texts) for kind, texts in kinds if texts]
+            text = str(each.address)
+            if each.address.version == 4:
+                ipv4.append(_make_ipv4(_IN, dns.rdatatype.A, text))
+            else:
+                ipv6.append(_make_ipv6(_IN, dns.rdatatype.AAAA, text))
+        return [self._rrset(owner, records) for records in (ipv4, ipv6) if records]
+
+    def _srv(self, owner: dns.name.Name, endpoints: Iterable[Endpoint]) -> list[RRset]:
+        records = [
+            _make_srv(_IN, dns.rdatatype.SRV, each.priority, each.weight, each.port, each.target)
+            for each in endpoints
+            if each.healthy
+        ]
+        return [self._rrset(owner, records)] if records else []
 
     def _name(self, *labels: str) -> dns.name.Name:
         return dns.name.Name([*map(str.encode, labels), *self._data.origin.labels])
 
-    def _rrset(self, owner: dns.name.Name, kind: str, texts: Iterable[str]) -> RRset:
-        return dns.rrset.from_text(owner, self.options.ttl_s, "IN", kind, *texts)
+    def _rrset(self, owner: dns.name.Name, records: list[dns.rdata.Rdata]) -> RRset:
+        return dns.rrset.from_rdata_list(owner, self.options.ttl_s, records)
 
-    def _soa(self, origin: dns.name.Name, serial: int) -> RRset:
+    def _soa(self, origin: dns.name.Name) -> RRset:
         ttl_s = self.options.ttl_s
         mailbox = dns.name.Name([b"hostmaster", *origin.labels])
-        return self._rrset(origin, "SOA", [f"{origin} {mailbox} {serial} {_SOA_TIMES} {ttl_s}"])
+        text = f"{origin} {mailbox} {self._serial} {_SOA_TIMES} {ttl_s}"
+        return dns.rrset.from_text(origin, ttl_s, "IN", "SOA", text)
 
     def _on_time(self, fd: int, what: int, arg: object) -> None:
-        for endpoints in list(self._endpoints.values()):
-            for each in list(endpoints):
-                if each.check is not None:
-                    each.healthy = _is_well(each)
+        for each in list(self._endpoints):
+            if each.check is not None:
+                each.healthy = _is_well(each)
 
 
 def _is_well(endpoint: Endpoint) -> bool:

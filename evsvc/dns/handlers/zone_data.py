@@ -48,13 +48,15 @@ _make_alias: Callable[..., dns.rdata.Rdata] = dns.rdtypes.ANY.CNAME.CNAME
 class Node(dict[int, list[RRset]]):
     """The records of a name by type; several sets where RRSIG covers several types.
 
-    plain: those that were wanted ready to be written, by type.
+    plain: those that were wanted ready to be written, by type;  children: how many names there
+    are one label below.
     """
 
-    __slots__ = ("plain",)
+    __slots__ = ("children", "plain")
 
     def __init__(self) -> None:
         self.plain: dict[int, list[PlainRecord]] = {}
+        self.children = 0
 
 
 class Found(NamedTuple):
@@ -117,12 +119,12 @@ class ZoneData:
         there for it alone go, too.
         """
         key = name.to_digestable()
-        self._nodes[key] = Node()
+        node = self._node_of(key)
+        node.clear()
+        node.plain.clear()
         for rrset in rrsets:
             self._add(rrset)
-        if exists:
-            self._node_of(key)
-        else:
+        if not exists:
             self._drop_if_empty(key)
 
     def _add(self, rrset: RRset) -> None:
@@ -133,16 +135,21 @@ class ZoneData:
 
     def _node_of(self, key: bytes) -> Node:
         """Return the node of a name, which exists from now on, and so do those above it."""
-        for at in _label_starts(key[: len(key) - len(self._origin_key)]):
-            self._nodes.setdefault(key[at:], Node())
-        return self._nodes.setdefault(key, Node())
+        node = self._nodes.get(key)
+        if node is None:
+            node = self._nodes[key] = Node()
+            if key != self._origin_key:
+                self._node_of(_parent(key)).children += 1
+        return node
 
     def _drop_if_empty(self, key: bytes) -> None:
-        while key != self._origin_key and not self._nodes.get(key, True):
-            if any(other != key and other.endswith(key) for other in self._nodes):
+        while key != self._origin_key:
+            node = self._nodes[key]
+            if node or node.children:
                 return
             del self._nodes[key]
-            key = key[1 + key[0] :]
+            key = _parent(key)
+            self._nodes[key].children -= 1
 
     def covers(self, key: bytes) -> bool:
         """Return True when a name, by its key, is the origin or below it."""
@@ -298,6 +305,11 @@ def _plain_soa_of(rrset: RRset, owner_bytes: int) -> PlainSoa | None:
     times = (soa.serial, soa.refresh, soa.retry, soa.expire, soa.minimum)
     numbers = b"".join(int(number).to_bytes(4, "big") for number in times)
     return PlainSoa(owner_bytes, rrset.ttl, primary, mailbox, numbers, rrset)
+
+
+def _parent(key: bytes) -> bytes:
+    """Return the key of the name one label above."""
+    return key[1 + key[0] :]
 
 
 def _label_starts(labels: bytes) -> list[int]:
