@@ -10,7 +10,7 @@ import dns.rdatatype
 import pytest
 
 from evsvc.dns import DnsArgumentError, DnsServerOptions
-from evsvc.dns.server.finished import FinishedReplies
+from evsvc.dns.server.finished import KEPT_HEADS, FinishedReplies, heads_for
 from evsvc.dns.wire.fast import read_plain
 
 
@@ -169,3 +169,11 @@ def test_a_time_that_cannot_be_is_refused(make_server, connect, cache_s) -> None
 
     assert connect(make_server(answer).bind_udp("127.0.0.1", 0)).ask(query())
     assert len(refused) == 1
+
+
+@pytest.mark.parametrize(("others", "is_same"), [(KEPT_HEADS - 1, True), (KEPT_HEADS, False)])
+def test_replies_of_a_kind_share_their_heads_until_others_have_come(others, is_same) -> None:
+    first = heads_for(bytes(10))
+    for number in range(1, others + 1):
+        heads_for(number.to_bytes(10, "big"))
+    assert (heads_for(bytes(10)) is first) == is_same

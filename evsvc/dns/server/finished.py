@@ -12,7 +12,7 @@ import dns.flags
 from ..wire.fast import PlainQuery
 from ..wire.framing import HEADER_BYTES
 
-RD, AD, CD = int(dns.flags.RD), int(dns.flags.AD), int(dns.flags.CD)
+_RD, _AD, _CD = int(dns.flags.RD), int(dns.flags.AD), int(dns.flags.CD)
 _COUNTS_AT = 4  # in a header, after id and flags
 KEPT_HEADS = 256
 """Of so many kinds of replies the heads are at hand: they differ in flags, rcode and counts."""
@@ -57,17 +57,17 @@ class _Reply(NamedTuple):
 
 
 @lru_cache(KEPT_HEADS)
-def _heads(reply_head: bytes) -> dict[bytes, bytes]:
+def heads_for(reply_head: bytes) -> dict[bytes, bytes]:
     """Return a reply's flags and counts by each flags that a query with the same answer may have.
 
     The query's RD and CD are copied; AD may be set, too.
     """
-    flags, counts = int.from_bytes(reply_head[:2], "big") & ~(RD | CD), reply_head[2:]
+    flags, counts = int.from_bytes(reply_head[:2], "big") & ~(_RD | _CD), reply_head[2:]
     return {
         (rd | ad | cd).to_bytes(2, "big"): (flags | rd | cd).to_bytes(2, "big") + counts
-        for rd in (0, RD)
-        for ad in (0, AD)
-        for cd in (0, CD)
+        for rd in (0, _RD)
+        for ad in (0, _AD)
+        for cd in (0, _CD)
     }
 
 
@@ -84,9 +84,6 @@ class FinishedReplies:
         self._limit = limit
         self.replies: OrderedDict[bytes, _Reply] = OrderedDict()
         self.hits = 0
-
-    def __len__(self) -> int:
-        return len(self.replies)
 
     def find(self, packet: bytes, now: float) -> bytes | None:
         """Return the reply to a query, None when there is none that still counts."""
@@ -117,7 +114,7 @@ class FinishedReplies:
             expires,
             name_end,
             packet[name_end:],
-            _heads(reply[2:HEADER_BYTES]),
+            heads_for(reply[2:HEADER_BYTES]),
             reply[name_end:],
             groups,
         )

@@ -25,6 +25,7 @@ from ..errors import DnsArgumentError
 from ..options import MAX_MESSAGE_BYTES, MIN_UDP_BYTES, DnsServerOptions
 from ..wire.framing import LENGTH_BYTES, add_length, take_message
 from .asked import ANCILLARY_BYTES, ask_to_be_told, reply_from
+from .wrapped_path import WrappedPath
 
 if TYPE_CHECKING:
     import socket
@@ -222,38 +223,19 @@ class UdpServerPort:
                 self.close()
 
 
-class _AskedAddress:
+class _AskedAddress(WrappedPath):
     """The way back of one query to a socket bound to every address: from the one it came to."""
 
     __slots__ = ("_port", "_source")
 
     def __init__(self, port: UdpServerPort, source: Ancillary) -> None:
+        super().__init__(port)
         self._port = port
         self._source = source
 
-    @property
-    def announced_bytes(self) -> int:
-        return self._port.announced_bytes
-
-    @property
-    def transport(self) -> str:
-        return "udp"
-
-    @property
-    def is_stream(self) -> bool:
-        return False
-
-    def limit_for(self, payload: int) -> int:
-        return self._port.limit_for(payload)
-
     def send_reply(self, packet: bytes, address: Any) -> None:
+        """Send the reply from there."""
         self._port.send_reply(packet, address, self._source)
-
-    def send_messages(self, messages: Iterator[bytes], address: Any) -> None:
-        """Do nothing: a datagram is one message."""
-
-    def forget_request(self) -> None:
-        """Nothing depends on it."""
 
 
 class TcpServerPort:

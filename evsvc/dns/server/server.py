@@ -224,9 +224,8 @@ class DnsServer(Closing):
 
         What waits in the kernel is still taken, a batch of it; what is left in a socket that
         another process has, too, is that one's.  A port is closed when all that it was asked is
-        answered;
-        `cb(server)` is called when the last one is, before the return when there is nothing to wait
-        for.  `handle_message` goes on answering until `close`.
+        answered; `cb(server)` is called when the last one is, before the return when there is
+        nothing to wait for.  `handle_message` goes on answering until `close`.
 
         deadline_s: after so long the ports are closed, whatever is not answered.  idle_s: so long
         may clients of TCP go on asking.  Called again, it sets another callback, and other times.
