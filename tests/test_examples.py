@@ -855,9 +855,9 @@ def test_workers_are_replaced_while_clients_go_on_asking() -> None:
 
         first = ask()
         process.send_signal(signal.SIGHUP)
-        while ask() == first:
-            pass
         while "the rolling restart is over" not in next_line(process, process.stderr):
+            pass
+        while ask() == first:  # who is replaced may take a connection yet
             pass
         with urllib.request.urlopen(f"{url}metrics", timeout=20) as reply:
             assert b"evsvc_http_requests_total" in reply.read()

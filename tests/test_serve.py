@@ -164,6 +164,7 @@ def test_reload_does_so_when_a_file_changes_and_a_broken_one_harms_nobody(
     (tmp_path / "mine.py").write_text("def setup(")
     serving.log_until("SyntaxError")
     serving.log_until("who serves goes on serving")
+    serving.log_until("the rolling restart is over")
     assert serving.get() == b"first"
     (tmp_path / "mine.py").write_text(SETUP.replace("first", "the second"))
     serving.log_until("changed: .*mine.py")
