@@ -41,6 +41,7 @@ def setup(worker):
         request.send_reply_start(200)
         request.send_reply_chunk(b"begun")
         held.append(request)
+        Event(worker.base, 0, EV_READ, release).add()  # no other worker is to read the byte
 
     def release(fd, what, arg):
         for request in held if os.read(0, 1) else ():
@@ -48,7 +49,6 @@ def setup(worker):
             request.send_reply_end()
 
     serve_http(worker, hold)
-    Event(worker.base, 0, EV_READ, release).add()
 """
 
 
