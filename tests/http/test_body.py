@@ -205,6 +205,14 @@ def test_the_trailer_limits_are_inclusive(step: int | None) -> None:
     assert status_of(b"0\r\n" + b"A" * 100, tight, step) == 431
 
 
+@pytest.mark.parametrize("step", [None, 1])
+@pytest.mark.parametrize("most", [0, 1, 2, 5])
+def test_a_body_without_trailers_is_within_every_limit(step: int | None, most: int) -> None:
+    limits = ReaderLimits(max_trailers_bytes=most, max_headers=0)
+    assert decode(b"1\r\nx\r\n0\r\n\r\n", limits, step)[0].done
+    assert status_of(b"0\r\nA:\r\n\r\n", limits, step) == 431
+
+
 PIECES = st.sampled_from(
     [b"0", b"1", b"a", b"\r\n", b"\r", b"\n", b";", b";x=y", b" ", b"x", b"5\r\nhello\r\n",
      b"1\r\nz\r\n", b"0\r\n\r\n", b"A: b\r\n", b"0\r\nA: b\r\n\r\n", b"\0", b"0x", b"\xff"]

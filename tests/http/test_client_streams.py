@@ -280,6 +280,19 @@ class TestDownload:
         client.wait(2)
         assert type(request.error) is BodyTooLong
 
+    @pytest.mark.parametrize("pieces", [(b"1234567",), (b"123456", b"7")])
+    def test_beyond_it_without_a_length(self, connect, origin, pieces) -> None:
+        client = Outcomes(connect(options=ClientOptions(max_stream_bytes=6)))
+        request, taken = client.make(), []
+        self.collect(request, taken)
+        peer = origin.accept()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        for piece in pieces:
+            peer.send(piece)
+        client.wait(2)
+        assert type(request.error) is BodyTooLong
+        assert b"".join(taken) in (b"", b"123456")
+
     def test_pause_holds_the_server_back(self, client, origin, clock) -> None:
         pieces = []
         request = client.make()

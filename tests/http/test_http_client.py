@@ -250,6 +250,17 @@ def test_redirects_end(world: World) -> None:
     assert (response.status, response.error, len(response.body)) == (302, None, 3000)
 
 
+@pytest.mark.parametrize(("links", "ends"), [(3, True), (4, False)])
+def test_so_many_redirects_are_followed(world: World, links: int, ends: bool) -> None:
+    for number in range(links):
+        world.redirect(f"/{number}", f"/{number + 1}" if number < links - 1 else "/end")
+    client = world.client(HttpClientOptions(redirects=RedirectPolicy(max_redirects=3)))
+    response = world.ask(client, "GET", "/0")
+    assert len(response.history) == 3
+    assert response.ok is ends
+    assert isinstance(response.error, RedirectRefused) is not ends
+
+
 def test_a_body_that_came_in_pieces_is_not_sent_again(world: World) -> None:
     world.redirect("/again", "/end", 307)
     pieces = [None, b"abc"]
@@ -336,6 +347,33 @@ def test_a_bomb_and_a_body_too_long_are_given_up(world: World) -> None:
     ratio = world.client(HttpClientOptions(max_body_bytes=None, max_ratio=2.0))
     assert isinstance(world.ask(ratio, "GET", "/bomb").error, BodyTooLong)
     assert world.ask(bound, "GET", "/nothing", headers={"X": "y"}).ok
+
+
+@pytest.mark.parametrize(("size", "fits"), [(1000, True), (1001, False)])
+@pytest.mark.parametrize("way", ["length", "chunks", "packed"])
+def test_a_gathered_body_has_one_limit_however_it_comes(
+    world: World, way: str, size: int, fits: bool
+) -> None:
+    """What counts is what it is unpacked."""
+
+    def send(request: ServerRequest, arg: object) -> None:
+        if way == "packed":
+            request.output_headers.add("Content-Encoding", "gzip")
+            request.send_reply(200, None, gzip.compress(b"x" * size))
+        elif way == "length":
+            request.send_reply(200, None, b"x" * size)
+        else:
+            request.send_reply_start(200)
+            for _ in range(size):
+                request.send_reply_chunk(b"x")
+            request.send_reply_end()
+
+    world.server.set_cb("/body", send)
+    client = world.client(HttpClientOptions(max_body_bytes=1000))
+    response = world.ask(client, "GET", "/body")
+    assert isinstance(response.error, BodyTooLong) is not fits
+    assert (response.body == b"x" * size) is fits
+    assert len(response.body) <= 1000, "what is gathered until then"
 
 
 def test_a_body_is_taken_as_it_comes_and_held_back(world: World) -> None:

@@ -612,11 +612,11 @@ class HttpClient(Closing):
         if callbacks.data is not None:
             callbacks.data(exchange, data, callbacks.arg)
             return
-        exchange.pieces.append(data)
         exchange.gathered += len(data)
         most = self.options.max_body_bytes
         if most is not None and exchange.gathered > most:
             raise BodyTooLong(f"{response.url}: the body has more than {most} bytes")
+        exchange.pieces.append(data)
 
     def _on_done(self, request: HttpRequest | None, exchange: ClientExchange) -> None:
         """A request is done: an answer, a redirect, or none."""

@@ -16,7 +16,8 @@ class ReaderLimits:
     max_headers:               number of fields in a head, or in a trailer section; beyond is 431.
     max_body_bytes:            body without its framing, None is unlimited; beyond is 413.
     max_chunk_extension_bytes: chunk extensions of one body together; beyond is 400.
-    max_trailers_bytes:        trailer section of a chunked body; beyond is 431.
+    max_trailers_bytes:        trailer section of a chunked body; beyond is 431.  Without a field it
+                               passes whatever the limit.
     max_blank_lines:           empty lines skipped before a request line; beyond is 400.
     """
 
