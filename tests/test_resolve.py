@@ -13,7 +13,7 @@ import trustme
 from evsvc.cli import main
 from evsvc.core import EventBase
 from evsvc.core.tls import server_context
-from evsvc.dns import DnsServer, DnsZone, Record, record_to_text, type_to_text
+from evsvc.dns import DnsChain, DnsServer, DnsZone, Record, record_to_text, type_to_text
 from evsvc.doh import mount_doh
 from evsvc.http import HttpServer
 
@@ -34,6 +34,14 @@ odd 30 IN TYPE65280 \# 2 abcd
 """
 
 
+REVERSE = """
+$ORIGIN 2.0.192.in-addr.arpa.
+@ 300 IN SOA ns.example.com. admin.example.com. 7 7200 900 604800 60
+@ 300 IN NS ns.example.com.
+1 60 IN PTR www.example.com.
+"""
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """A zone served over UDP, TCP, TLS and HTTPS by a base in a thread of its own."""
@@ -44,7 +52,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     cert.write_to_path(folder / "server.pem")
     context = server_context(folder / "server.pem")
     base = EventBase()
-    server, http_server = DnsServer(base, DnsZone.from_text(ZONE)), HttpServer(base)
+    zones = DnsChain()
+    for text in (ZONE, REVERSE):
+        zone = DnsZone.from_text(text)
+        zones.add(zone.origin, zone)
+    server, http_server = DnsServer(base, zones), HttpServer(base)
     mount_doh(http_server, server)
     tcp = server.bind_tcp("127.0.0.1", 0)
     udp = server.bind_udp("127.0.0.1", 0)
@@ -134,8 +146,10 @@ def test_what_is_not_there_has_an_exit_code_of_its_own(served, capsys, name, cod
 
 
 def test_an_address_is_looked_up_in_reverse(served, capsys) -> None:
-    assert main(["resolve", "192.0.2.1", "--nameserver", served.udp]) == 1  # not its zone
-    assert "1.2.0.192.in-addr.arpa PTR" in capsys.readouterr().err
+    assert main(["resolve", "192.0.2.1", "--nameserver", served.udp]) == 0
+    assert capsys.readouterr().out == "1.2.0.192.in-addr.arpa.\t60\tIN\tPTR\twww.example.com.\n"
+    assert main(["resolve", "198.51.100.1", "--nameserver", served.udp]) == 1  # not its zone
+    assert "1.100.51.198.in-addr.arpa PTR" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

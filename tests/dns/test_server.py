@@ -133,6 +133,43 @@ def test_what_cannot_be_replied_is_refused_at_the_call(make_server, connect, add
     assert refused == [True]
 
 
+@pytest.mark.parametrize(
+    ("add", "records"),
+    [
+        (lambda request: request.add_a_reply("a.example", ["1.2.3.4"], 2**31 - 1), 1),
+        (lambda request: request.add_a_reply("www.example.com", ["1.2.3.4"], 2**31 - 1), 1),
+        (lambda request: request.add_a_reply("www.example.com", [b"\1\2\3\4"], 0), 1),
+        (lambda request: request.add_reply(0, "a.example", 65535, 65535, 1, b"1234"), 1),
+        (lambda request: request.add_reply(0, "a.example", 99, 1, 1, bytes(65535)), 0),
+        (lambda request: request.add_a_reply("a.example", [], 1), 0),
+    ],
+)
+def test_what_is_at_its_limit_is_taken(make_server, connect, add, records) -> None:
+    """A record that is longer than any message is left out, as what does not fit is."""
+
+    def answer(request, arg) -> None:
+        add(request)
+        request.respond(0)
+
+    reply = connect(make_server(answer).bind_udp("127.0.0.1", 0)).ask(query())
+    assert int.from_bytes(reply[6:8], "big") == records
+
+
+@pytest.mark.parametrize("address", ["1.2.3.4\0", "1.2.3.4 ", b"\1\2\3", None, 1.5, "::1"])
+def test_what_is_no_address_is_told(make_server, connect, address) -> None:
+    told = []
+
+    def answer(request, arg) -> None:
+        with pytest.raises(DnsArgumentError, match="not an IPv4Address") as caught:
+            request.add_a_reply("www.example.com", ["10.0.0.9", address], 1)
+        told.append(repr(address) in str(caught.value))
+        answer_a(request, arg)
+
+    reply = connect(make_server(answer).bind_udp("127.0.0.1", 0)).ask(query())
+    assert len(dns.message.from_wire(reply).answer) == 1  # nothing of the bad call was added
+    assert told == [True]
+
+
 def test_a_request_is_answered_once(make_server, connect) -> None:
     kept = []
 

@@ -73,6 +73,34 @@ def test_an_iterator_that_raises_ends_the_connection(make_server, connect, base,
     assert "raised" in caplog.text
 
 
+@pytest.mark.parametrize(("limit", "messages"), [(1, 1), (100, 1), (101, 2), (200, 2), (201, 3)])
+def test_a_long_reply_goes_on_while_fewer_than_tcp_stream_bytes_are_unsent(
+    make_server, connect, limit, messages
+) -> None:
+    """Each message has 100 bytes with its length; the kernel takes them after the callback."""
+    made = []
+    counted = []
+    text = dns.rrset.from_text("www.example.com.", 60, "IN", "TXT", "x" * 52)
+
+    def pieces():
+        for number in range(9):
+            made.append(number)
+            yield [text]
+
+    def answer(request, arg) -> None:
+        request.respond_messages(pieces())
+        counted.append(len(made))
+
+    options = DnsServerOptions(tcp_stream_bytes=limit)
+    client = connect(make_server(answer, options=options).bind_tcp("127.0.0.1", 0), 1)
+    client.ask_all(query())
+    frames = []
+    while len(frames) < 9:
+        frames += client.frames()
+    assert {len(frame) for frame in frames} == {98}
+    assert counted == [messages]
+
+
 def test_a_client_that_takes_nothing_of_a_long_reply_goes(make_server, connect, clock) -> None:
     def pieces():
         while True:
