@@ -158,6 +158,8 @@ def test_padding_is_answered_with_padding(mount) -> None:
         "/dns-query?dns=" + urlsafe_b64encode(query("w.example.com")).decode().rstrip("=") + "=",
         "/dns-query?dns=AAA%2FAAAAAAAAAAAAAAAAAAAA",
         "/dns-query?dns=%C3%A4",
+        "/dns-query?dns=!" + encoded(query()),
+        "/dns-query?dns=" + encoded(query()) + "%0A",
         "/dns-query?dns=" + encoded(query()[:11]),
         "/dns-query?dns=" + encoded(query()[:2] + b"\x81\x80" + query()[4:]),
     ],

@@ -198,7 +198,7 @@ class DnsForwarder:
                 data_to_wire(soa),
             )
         keep_s = 0.0 if answer.authentic else min(self._options.keep_s, answer.ttl_s)
-        request.respond(3 if result == DNS_ERR_NOTEXIST else 0, cache_s=keep_s)
+        request.respond(DNS_ERR_NONE if result == DNS_ERR_NODATA else result, cache_s=keep_s)
 
 
 def _fail(request: DnsServerRequest, rcode: DnsResult, info_code: int, text: str) -> None:
