@@ -109,7 +109,9 @@ def test_a_client_of_tcp_has_its_answers_first(holding, connect, kept) -> None:
     client.ask_all(query(id=1), query(id=2))
     client.turn()
     done = []
+    assert port.sock is not None
     holding.shutdown(done.append)
+    assert port.sock is None
     for request in kept:
         assert done == []
         answer_a(request, None)

@@ -291,8 +291,10 @@ class TcpServerPort:
 
     @property
     def sock(self) -> socket.socket | None:
-        """The socket that listens, None after `close`."""
-        return None if self._listener is None else self._listener.socket
+        """The socket that listens, None when it does no more."""
+        if self._listener is None or self._is_stopping:
+            return None
+        return self._listener.socket
 
     def set_option(self, option: int, value: float) -> None:
         """Set EVDNS_SOPT_TCP_MAX_CLIENTS, or EVDNS_SOPT_TCP_IDLE_TIMEOUT in seconds.
