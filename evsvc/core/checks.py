@@ -1,10 +1,15 @@
-"""Checks of arguments that several parts of core make.  They raise, and change nothing."""
+"""Checks of arguments that several rooms make.  They raise, and change nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import fields
 from math import inf
+from typing import Any
 
 from .errors import ArgumentError, ArgumentTypeError
+
+_NUMBERS = (int, float)
 
 
 def whole_number(value: object, what: str) -> int:
@@ -46,3 +51,34 @@ def check_timeout(seconds: object) -> None:
         raise ArgumentError(f"a timeout is seconds, 0 or more: {seconds!r}")
     if seconds == inf:
         raise ArgumentError(f"a timeout comes to an end; None is for none: {seconds!r}")
+
+
+def check_limits(
+    options: Any,
+    *,
+    or_none: Collection[str] = (),
+    but: Collection[str] = (),
+    endless: Collection[str] = (),
+    may_be_zero: bool = False,
+) -> None:
+    """Check the limits of an options' dataclass: the fields whose default is a number.
+
+    or_none: those, also without such a default, that may be None.  endless: those that may be inf.
+    but: those that have a check of their own.  Raises ArgumentTypeError for what is no number,
+    ArgumentError for one that is not positive, or zero where it may be, or has no end, which no
+    timer takes: all of it would be noticed in the loop first.
+    """
+    for each in fields(options):
+        name, value, default = each.name, getattr(options, each.name), each.default
+        if type(value) in _NUMBERS and 0 < value < inf:
+            continue  # nearly all of them, and options are made anew for each stream of a pool
+        is_limit = isinstance(default, _NUMBERS) and not isinstance(default, bool)
+        if name in but or not (is_limit or name in or_none) or (value is None and name in or_none):
+            continue
+        if isinstance(value, bool) or not isinstance(value, _NUMBERS):
+            raise ArgumentTypeError(f"{name} is a number, not {value!r}")
+        if value == inf and name not in endless:
+            raise ArgumentError(f"{name} must come to an end: {value!r}")
+        if not (value > 0 or (may_be_zero and value == 0)):
+            wanted = "not be negative" if may_be_zero else "be positive"
+            raise ArgumentError(f"{name} must {wanted}: {value!r}")

@@ -50,6 +50,8 @@ def _check_range(owner: object, name: str, low: float, high: float) -> None:
     value = getattr(owner, name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise DnsArgumentError(f"{name} must be from {low} to {high}: {value!r}")
+    if value == math.inf:  # no timer takes it
+        raise DnsArgumentError(f"{name} must come to an end: {value!r}")
 
 
 def _check_ranges(owner: object, ranges: dict[str, tuple[float, float]]) -> None:

@@ -1,11 +1,11 @@
 """How much and how long a server lets a client: every limit and time-out of `HttpServer`."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import IntFlag
 
 from ..core import ConnectOptions
-from ..core.checks import whole_number
+from ..core.checks import check_limits, whole_number
 from ..core.errors import ArgumentError, ArgumentTypeError
 from .wire.headers import Headers
 from .wire.limits import ReaderLimits
@@ -25,8 +25,9 @@ _DEFAULT_METHODS = (
 class ServerOptions:
     """Limits for one HTTP server.
 
-    Raises ArgumentError when a number is not positive, `default_content_type` no header value, or
-    a name that of no method.
+    Raises ArgumentError when a number is not positive, or has no end, `default_content_type` no
+    header value, or a name that of no method; ArgumentTypeError for what is no number, or no
+    ReaderLimits.
 
     limits:               what one request may be; see `ReaderLimits`.
     allowed_methods:      EVHTTP_REQ_* bits, or names, of your own, too; any other is answered 501.
@@ -90,7 +91,19 @@ class ServerOptions:
     linger_s: float = 2.0
 
     def __post_init__(self) -> None:
-        _check_positive(self)
+        check_limits(
+            self,
+            or_none=(
+                "max_connections_per_peer",
+                "max_stream_bytes",
+                "body_total_s",
+                "body_min_bytes_per_s",
+                "max_bodies_bytes",
+                "write_min_bytes_per_s",
+            ),
+            but=("allowed_methods",),
+        )
+        _check_reader_limits(self.limits)
         method_names(self.allowed_methods)
         if self.default_content_type is not None:
             Headers((("Content-Type", self.default_content_type),))
@@ -100,8 +113,9 @@ class ServerOptions:
 class ClientOptions:
     """Limits for one client connection.
 
-    Raises ArgumentError when a number is not positive, ArgumentTypeError for what is no Leniency or
-    ConnectOptions.
+    A time of `math.inf` is for ever; TLS, writing and retries have an end.
+    Raises ArgumentError when a number is not positive, or has no end, ArgumentTypeError for what is
+    no number, ReaderLimits, Leniency or ConnectOptions.
 
     limits:       what one response may be; see `ReaderLimits`.
     connect_s:    look-up, connect and TLS together, seconds; libevent's 45.
@@ -150,7 +164,13 @@ class ClientOptions:
     leniency: Leniency = Leniency.NONE
 
     def __post_init__(self) -> None:
-        _check_positive(self, ("connect_retries",))
+        check_limits(
+            self,
+            or_none=("idle_s", "exchange_s", "max_stream_bytes"),
+            endless=("connect_s", "read_s", "continue_s", "idle_s", "exchange_s"),
+            but=("connect_retries",),
+        )
+        _check_reader_limits(self.limits)
         if whole_number(self.connect_retries, "connect_retries") < -1:
             raise ArgumentError(f"connect_retries is -1 or more: {self.connect_retries!r}")
         if not isinstance(self.leniency, Leniency):
@@ -172,10 +192,6 @@ EVHTTP_CON_REUSE_CONNECTED_ADDR = ConnectionFlag.EVHTTP_CON_REUSE_CONNECTED_ADDR
 EVHTTP_CON_READ_ON_WRITE_ERROR = ConnectionFlag.EVHTTP_CON_READ_ON_WRITE_ERROR
 
 
-def _check_positive(options: ServerOptions | ClientOptions, but: tuple[str, ...] = ()) -> None:
-    for each in fields(options):
-        value = getattr(options, each.name)
-        if each.name in but or isinstance(value, bool) or not isinstance(value, (int, float)):
-            continue
-        if not value > 0:
-            raise ArgumentError(f"{each.name} must be positive: {value!r}")
+def _check_reader_limits(limits: object) -> None:
+    if not isinstance(limits, ReaderLimits):
+        raise ArgumentTypeError(f"limits are ReaderLimits: {limits!r}")

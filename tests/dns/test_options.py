@@ -158,6 +158,19 @@ def test_resolver_options_have_both_limits(name) -> None:
             ResolverOptions(**{name: high + 1})
 
 
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        *((ResolverOptions, name) for name in (*_RESOLVER_RANGES, "lookup_timeout_s")),
+        *((DnsServerOptions, name) for name in (*_SERVER_RANGES, "tcp_idle_s", "tls_handshake_s")),
+        *((RateLimit, name) for name in _RATE_RANGES),
+    ],
+)
+def test_a_limit_comes_to_an_end(make, name) -> None:
+    with pytest.raises(DnsArgumentError, match=f"{name} must .*inf$"):
+        make(**{name: float("inf")})
+
+
 @pytest.mark.parametrize("name", list(_SERVER_RANGES))
 def test_server_options_have_limits(name) -> None:
     low, high = _SERVER_RANGES[name]

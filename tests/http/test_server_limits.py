@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-
 import pytest
 
 from evsvc.core import ArgumentError
-from evsvc.http import ServerOptions
 from evsvc.http.server.connection import PIPELINE_BYTES
 from tests.http.peers import request
 
@@ -263,19 +259,6 @@ class TestOutput:
 
 
 class TestOptions:
-    @pytest.mark.parametrize(
-        "name",
-        [
-            field.name
-            for field in dataclasses.fields(ServerOptions)
-            if isinstance(field.default, int | float)
-        ],
-    )
-    @pytest.mark.parametrize("value", [0, -1, math.nan])
-    def test_every_number_is_positive(self, name, value) -> None:
-        with pytest.raises(ArgumentError, match=name):
-            ServerOptions(**{name: value})
-
     def test_a_refused_set_changes_nothing(self, serve) -> None:
         server = serve().server
         before, methods = server.options, server.service.methods

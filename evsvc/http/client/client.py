@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core import ArgumentError, ArgumentTypeError, Error, EvBuffer, StateError
-from ...core.checks import require_callable
+from ...core.checks import check_limits, require_callable
 from ...core.closing import Closing
 from ..errors import BodyTooLong, ConnectFailed, HttpError, RequestTimeout
 from ..options import ClientOptions
@@ -72,7 +72,10 @@ MAX_KNOWN_URLS = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpClientOptions:
-    """How a client behaves.  Raises ArgumentError for a number that is not positive.
+    """How a client behaves.
+
+    Raises ArgumentError for a number that is not positive, or has no end, ArgumentTypeError for
+    what is none.
 
     connection: limits and time-outs of one connection.
     pool:       how many connections, and requests that wait.
@@ -95,10 +98,7 @@ class HttpClientOptions:
     user_agent: str | None = "evsvc"
 
     def __post_init__(self) -> None:
-        for name in ("timeout_s", "max_body_bytes", "max_ratio"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ArgumentError(f"{name} must be positive: {value!r}")
+        check_limits(self, or_none=("timeout_s", "max_body_bytes", "max_ratio"))
 
 
 class Way(NamedTuple):

@@ -11,12 +11,14 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from ...core import ArgumentError
+from ...core.checks import check_limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolOptions:
-    """Limits for the connections of one client.  Raises ArgumentError below 1.
+    """Limits for the connections of one client.
+
+    Raises ArgumentError for a number that is not positive, ArgumentTypeError for what is none.
 
     max_connections:            at once, to all servers.
     max_connections_per_origin: at once, to one.
@@ -28,9 +30,7 @@ class PoolOptions:
     max_queued: int = 1024
 
     def __post_init__(self) -> None:
-        for name in ("max_connections", "max_connections_per_origin", "max_queued"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"{name} is at least 1: {getattr(self, name)!r}")
+        check_limits(self)
 
 
 class Pooled(Protocol):

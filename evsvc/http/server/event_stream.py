@@ -9,11 +9,11 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ...core import Event
-from ...core.checks import require_callable
+from ...core.checks import check_limits, require_callable
 from ...core.closing import Closing
 from ...core.errors import ArgumentError, ArgumentTypeError
 
@@ -53,7 +53,8 @@ class StreamEnd(enum.Enum):
 class EventStreamOptions:
     """How a stream of events behaves.
 
-    Raises ArgumentError when a number is not positive, or `stop_event` holds a line end.
+    Raises ArgumentError when a number is not positive, or has no end, or `stop_event` holds a line
+    end; ArgumentTypeError for no number.
 
     heartbeat_s:       after so long without an event a comment is sent, so that proxies keep the
                        connection, and a client that has gone is noticed; None for never.
@@ -74,10 +75,7 @@ class EventStreamOptions:
     stop_grace_s: float = 5.0
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and not value > 0:
-                raise ArgumentError(f"{each.name} must be positive: {value!r}")
+        check_limits(self, or_none=("heartbeat_s", "retry_ms"))
         if self.stop_event is not None:
             format_event("", self.stop_event)
 

@@ -22,7 +22,7 @@ import enum
 import io
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wsproto import events
@@ -40,7 +40,7 @@ from ...core import (
     Event,
     StateError,
 )
-from ...core.checks import require_callable
+from ...core.checks import check_limits, require_callable
 from ...core.closing import Closing
 from .frames import FrameReader, ordinary_frame
 
@@ -129,7 +129,10 @@ _OPEN, _CLOSING, _ENDING, _CLOSED = Phase
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSocketOptions:
-    """Limits for one WebSocket.  Raises ArgumentError when a number is not positive.
+    """Limits for one WebSocket.
+
+    Raises ArgumentError when a number is not positive, or has no end, ArgumentTypeError for no
+    number.
 
     max_message_bytes: of what is received, all its fragments together, inflated; more ends the
                        session with 1009.
@@ -157,10 +160,7 @@ class WebSocketOptions:
     deflate_takeover: bool = True
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if not isinstance(value, bool) and value is not None and not value > 0:
-                raise ArgumentError(f"{each.name} must be positive: {value!r}")
+        check_limits(self, or_none=("ping_s",))
 
 
 class WsConnection(Closing):

@@ -1,15 +1,15 @@
 """How much a peer may send: the limits that the readers of both sides hold."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from ...core.errors import ArgumentError
+from ...core.checks import check_limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderLimits:
     """Limits for what one connection may receive.  Each is inclusive: exactly the limit passes.
 
-    Raises ArgumentError when a limit is negative.
+    Raises ArgumentError when a limit is negative, or has no end, ArgumentTypeError for no number.
 
     max_line_bytes:            request or status line, without CRLF; beyond is 414.
     max_headers_bytes:         whole head, first line and final empty line included; beyond is 431.
@@ -30,7 +30,4 @@ class ReaderLimits:
     max_blank_lines: int = 4
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None and value < 0:
-                raise ArgumentError(f"{field.name} must not be negative: {value!r}")
+        check_limits(self, or_none=("max_body_bytes",), may_be_zero=True)
