@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from ..core.errors import ArgumentError
+from ..core.checks import check_limits
 from .errors import PayloadError
 
 _HEAD = struct.Struct(">BI")
@@ -26,7 +26,9 @@ STREAM_SUFFIX = "+stream"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOptions:
-    """Limits of one stream.  Raises ArgumentError when one is not positive.
+    """Limits of one stream.
+
+    Raises ArgumentError when a number is not positive, ArgumentTypeError for what is none.
 
     max_message_bytes: most bytes of one message on the wire, in either direction, where that is
                        less than the codec's limit.
@@ -41,10 +43,7 @@ class StreamOptions:
     max_silence_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_message_bytes", "max_backlog_bytes", "max_silence_s"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ArgumentError(f"{name} must be positive: {value!r}")
+        check_limits(self, or_none=("max_silence_s",), endless=("max_silence_s",))
 
 
 def encode_message(payload: bytes, max_bytes: int) -> bytes:

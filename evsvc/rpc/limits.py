@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core.checks import check_limits
 from ..core.errors import ArgumentError
 from .errors import PayloadError
 
@@ -13,7 +14,9 @@ DEEPEST_ALLOWED = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadLimits:
-    """Limits of one codec.  All are inclusive.  Raises ArgumentError when one is out of range.
+    """Limits of one codec.  All are inclusive.
+
+    Raises ArgumentError when one is out of range, ArgumentTypeError for what is no number.
 
     max_payload_bytes: most bytes of one request or reply.
     max_depth:         most levels of messages, lists and maps inside each other; the request or
@@ -26,14 +29,11 @@ class PayloadLimits:
     max_items: int = 65_536
 
     def __post_init__(self) -> None:
-        if self.max_payload_bytes < 1:
-            raise ArgumentError(f"max_payload_bytes must be positive: {self.max_payload_bytes!r}")
+        check_limits(self)
         if not 1 <= self.max_depth <= DEEPEST_ALLOWED:
             raise ArgumentError(
                 f"max_depth must be from 1 to {DEEPEST_ALLOWED}: {self.max_depth!r}"
             )
-        if self.max_items < 1:
-            raise ArgumentError(f"max_items must be positive: {self.max_items!r}")
 
     def check_size(self, payload: bytes) -> None:
         """Raise PayloadError when a payload has too many bytes."""

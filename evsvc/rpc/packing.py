@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..core.checks import check_limits
 from ..core.errors import ArgumentError
 from ..http.errors import BodyTooLong, InvalidCoding
 from ..http.wire import codings
@@ -45,10 +46,7 @@ class PackingOptions:
             if name not in codings.available():
                 there = ", ".join(codings.available())
                 raise ArgumentError(f"a coding is one of {there} here: {name!r}")
-        for field in ("min_bytes", "max_bytes", "max_unpacked_bytes"):
-            value = getattr(self, field)
-            if value < 1:
-                raise ArgumentError(f"{field} must be positive: {value!r}")
+        check_limits(self)
 
 
 class Packing:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ...core.checks import check_limits
 from ...core.closing import Closing
 from ...core.errors import ArgumentError, Error
 
@@ -55,7 +56,9 @@ class Server(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameOptions:
-    """How a name is followed.  Raises ArgumentError for what is out of range.
+    """How a name is followed.
+
+    Raises ArgumentError for what is out of range, ArgumentTypeError for what is no number.
 
     min_refresh_s, max_refresh_s: the TTL counts between these two.
     retry_s:     how long after a look-up that failed it is tried again.
@@ -68,12 +71,10 @@ class NameOptions:
     max_servers: int = 100
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_refresh_s <= self.max_refresh_s:
+        check_limits(self, endless=("max_refresh_s",))
+        if not self.min_refresh_s <= self.max_refresh_s:
             bounds = f"{self.min_refresh_s!r} to {self.max_refresh_s!r}"
-            raise ArgumentError(f"a name is asked again after a positive time: {bounds}")
-        if not self.retry_s > 0 or self.max_servers < 1:
-            numbers = f"retry_s {self.retry_s!r}, max_servers {self.max_servers!r}"
-            raise ArgumentError(f"a name's numbers are positive: {numbers}")
+            raise ArgumentError(f"min_refresh_s is no more than max_refresh_s: {bounds}")
 
 
 class Following(NamedTuple):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from ...core.errors import ArgumentError
+from ...core.checks import check_limits
 
 BUDGET_BURST = 10.0
 """How many retries may come together when all has gone well before."""
@@ -13,7 +13,9 @@ BUDGET_BURST = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How calls of an idempotent `Rpc` are repeated.  Raises ArgumentError for a negative number.
+    """How calls of an idempotent `Rpc` are repeated.
+
+    Raises ArgumentError for a negative number, ArgumentTypeError for what is none.
 
     max_attempts:  how often a call is sent at the most, the first time included.
     backoff_s:     the longest wait before the second attempt; it doubles with each one more, and
@@ -29,13 +31,12 @@ class RetryPolicy:
     budget: float = 0.1
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            if not getattr(self, each.name) >= 0:
-                raise ArgumentError(f"{each.name} is not negative: {getattr(self, each.name)!r}")
+        check_limits(self, endless=("max_attempts",), may_be_zero=True)
 
     def wait_s(self, attempts: int) -> float:
         """Return how long to wait before another attempt, when there were so many."""
-        longest: float = min(self.backoff_s * 2.0 ** (attempts - 1), self.max_backoff_s)
+        doubled = 2.0 ** min(attempts - 1, 62)  # a float has an end
+        longest: float = min(self.backoff_s * doubled, self.max_backoff_s)
         return random.uniform(0.0, longest)
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...core import EvBuffer
+from ...core.checks import check_limits
 from ...core.closing import Closing
 from ...core.errors import ArgumentError
 from ...http.wire.status import HTTP_OK
@@ -55,7 +56,9 @@ _log = logging.getLogger("evsvc.rpc")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodOptions:
-    """Limits of one method.  Raises ArgumentError when a number is not positive.
+    """Limits of one method.
+
+    Raises ArgumentError when a number is not positive, ArgumentTypeError for what is none.
 
     max_concurrent:    calls that its handler may hold at once; one more is RESOURCE_EXHAUSTED.
     max_request_bytes: of one request, where that is less than the codec's limit.
@@ -65,10 +68,7 @@ class MethodOptions:
     max_request_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_concurrent", "max_request_bytes"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ArgumentError(f"{name} must be positive: {value!r}")
+        check_limits(self, or_none=("max_concurrent", "max_request_bytes"))
 
 
 _NO_LIMITS = MethodOptions()
