@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..core import ArgumentTypeError, Error
+from ..core import ArgumentTypeError, Error, StateError
 from ..core.checks import require_callable
 from ..dns import DnsServer, DnsServerRequest
 from ..http import HttpServer, ServerRequest
@@ -42,11 +42,15 @@ class Handler:
     def __call__(self, request: Any, arg: object) -> None:
         """Start a task for a request; servers call this.
 
-        Raises ArgumentTypeError for what is no request of a server, RuntimeError where no loop of
+        Raises ArgumentTypeError for what is no request of a server, StateError where no loop of
         asyncio runs.
         """
         exchange = _exchange_of(request)
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            text = "no loop of asyncio runs: run the base by evsvc.aio.run, or attach it to one"
+            raise StateError(f"{text}, for {self._function!r}") from None
         task = loop.create_task(
             self._run(exchange, arg), name=getattr(self._function, "__qualname__", None)
         )

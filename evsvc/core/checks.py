@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import fields
+from inspect import iscoroutinefunction
 from math import inf
 from typing import Any
 
@@ -40,6 +41,16 @@ def require_callable(value: object, what: str = "the callback") -> None:
     """Raise ArgumentTypeError for what cannot be called."""
     if not callable(value):
         raise ArgumentTypeError(f"{what} cannot be called: {value!r}")
+
+
+def require_handler(value: object, what: str = "the callback") -> None:
+    """Raise ArgumentTypeError for what cannot answer requests: for what cannot be called, and for
+    coroutine functions, as nobody would await what they return."""
+    require_callable(value, what)
+    if iscoroutinefunction(value) or iscoroutinefunction(type(value).__call__):
+        raise ArgumentTypeError(
+            f"{what} is a coroutine function; evsvc.aio.handler makes a callback of it: {value!r}"
+        )
 
 
 def check_timeout(seconds: object) -> None:

@@ -74,7 +74,10 @@ def _work(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
     try:
         setup(worker)
-    except BaseException:
+    except BaseException as exc:
+        if worker.is_stopping and isinstance(exc, Exception):
+            logger.info("worker %d: stopped in its setup: %r", number, exc)
+            return 0
         logger.critical("worker %d: its setup failed", number, exc_info=True)
         return SETUP_FAILED
     worker.run()

@@ -233,7 +233,7 @@ def test_without_a_loop_of_asyncio_it_is_500(
     with Site(base, handler(on_request)) as site:
         site.client.get(site.url, lambda response, arg: base.loopexit())
         base.dispatch()
-    assert "no running event loop" in caplog.text
+    assert "run the base by evsvc.aio.run" in caplog.text
 
 
 def test_what_is_no_request_is_refused(base: EventBase) -> None:

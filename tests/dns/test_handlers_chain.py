@@ -6,7 +6,8 @@ import dns.message
 import dns.rcode
 import pytest
 
-from evsvc.dns import DnsArgumentError, DnsChain
+from evsvc.core import ArgumentTypeError, EventBase
+from evsvc.dns import DnsArgumentError, DnsChain, DnsServer
 
 
 def query(name, rdtype="A", **kwargs) -> bytes:
@@ -24,6 +25,15 @@ def chain() -> DnsChain:
     for name in ("example.com", "sub.example.com.", "b.Example.com"):
         made.add(name, answer, name)
     return made
+
+
+def test_a_coroutine_function_is_told_how_to_become_a_callback(chain) -> None:
+    async def on_request(request, arg) -> None: ...
+
+    with pytest.raises(ArgumentTypeError, match=r"evsvc\.aio\.handler"):
+        chain.add("example.org", on_request)
+    with EventBase() as base, pytest.raises(ArgumentTypeError, match=r"evsvc\.aio\.handler"):
+        DnsServer(base, on_request)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from evsvc.core import ArgumentError, ArgumentTypeError, StateError
@@ -101,6 +103,22 @@ class TestPrefixes:
 def test_what_is_no_callback_is_refused(serve, method) -> None:
     with pytest.raises(ArgumentTypeError, match="5"):
         getattr(serve().server, method)("/a/", 5)
+
+
+class Awaited:
+    """What is called, and then has to be awaited."""
+
+    async def __call__(self, request: object, arg: object) -> None: ...
+
+
+@pytest.mark.parametrize("callback", [Awaited(), Awaited().__call__, partial(Awaited.__call__, 1)])
+def test_a_coroutine_function_is_told_how_to_become_a_callback(serve, callback) -> None:
+    server = serve().server
+    for set_it in (partial(server.set_cb, "/a"), partial(server.set_prefix_cb, "/a/")):
+        with pytest.raises(ArgumentTypeError, match=r"evsvc\.aio\.handler"):
+            set_it(callback)
+    with pytest.raises(ArgumentTypeError, match=r"evsvc\.aio\.handler"):
+        server.set_gencb(callback)
 
 
 class TestVirtualHosts:

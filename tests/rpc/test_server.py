@@ -11,13 +11,14 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 import pytest
 
-from evsvc.core import ArgumentError, EventBase, StateError
+from evsvc.core import ArgumentError, ArgumentTypeError, EventBase, StateError
 from evsvc.http import HttpServer
 from evsvc.rpc import (
     MsgpackCodec,
     PayloadError,
     PayloadLimits,
     Rpc,
+    RpcKind,
     RpcServer,
     ServerCall,
 )
@@ -228,6 +229,18 @@ def test_a_call_is_finished_once(server: RpcServer, peer: Any) -> None:
     with pytest.raises(StateError, match="already finished"):
         calls[0].fail("too late")
     assert_serves_on(peer)
+
+
+async def awaited(call: AddCall, arg: object) -> None: ...
+
+
+@pytest.mark.parametrize(("handler", "why"), [(None, "None"), (awaited, r"evsvc\.aio\.handler")])
+def test_what_is_no_handler_is_refused(server: RpcServer, handler: Any, why: str) -> None:
+    watch = Rpc("Watch", AddRequest, AddReply, kind=RpcKind.SERVER_STREAM)
+    for register, rpc in ((server.register_rpc, Add), (server.register_stream, watch)):
+        with pytest.raises(ArgumentTypeError, match=f"the handler of {rpc.name} .*{why}"):
+            register(rpc, handler)
+    assert not server.methods
 
 
 def test_the_handler_may_choose_the_content_type(server: RpcServer, peer: Any) -> None:

@@ -210,6 +210,27 @@ def test_a_setup_that_ends_the_process_has_failed(service, how) -> None:
     assert running.wait()[0] == SETUP_FAILED
 
 
+def test_a_setup_that_a_stop_interrupts_has_not_failed(service) -> None:
+    setup = """
+from evsvc.aio import EventLoop
+
+def setup(worker):
+    loop = EventLoop(worker.base)
+    loop.call_soon(os.write, 2, b"waiting\\n")
+    try:
+        loop.run_until_complete(loop.create_future())
+    finally:
+        loop.close()
+"""
+    running = service(setup, workers=1)
+    running.log_until("waiting")
+    running.send(signal.SIGTERM)
+    code, logged, _ = running.wait()
+    assert code == 0
+    assert "worker 0: stopped in its setup: RuntimeError" in logged
+    assert "Traceback" not in logged
+
+
 def test_a_setup_that_hangs_is_killed(service) -> None:
     setup = "def setup(worker):\n    signal.pause()"
     running = service(setup, options="start_tries=1, start_s=0.2")

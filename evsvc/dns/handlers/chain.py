@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dns.rdatatype
 
+from ...core.checks import require_handler
 from ..errors import DNS_ERR_REFUSED, DnsArgumentError
 from ..server.finished import ReplyGroup
 from ..wire.names import parse_name
@@ -38,11 +39,12 @@ class DnsChain:
         """Have `handler(request, arg)` called for a name and what is below it.
 
         Raises DnsArgumentError for what is no name, for one that has a handler already, and for
-        what cannot be called.
+        what cannot be called; ArgumentTypeError for a coroutine function: see evsvc.aio.handler.
         """
         key = parse_name(name).to_digestable()
         if not callable(handler):
             raise DnsArgumentError(f"the handler cannot be called: {handler!r}")
+        require_handler(handler, "the handler")
         if key in self._handlers:
             raise DnsArgumentError(f"{name} has a handler already")
         self._handlers[key] = (handler, arg)

@@ -16,7 +16,7 @@ from ...core import (
     ConnListener,
 )
 from ...core.bufferevent.timeouts import Deadline
-from ...core.checks import check_timeout
+from ...core.checks import check_timeout, require_handler
 from ...core.closing import Closing
 from ...core.resolver import SocketAddress
 from ...core.util import endpoint_of
@@ -78,6 +78,9 @@ class DnsServer(Closing):
     data REFUSED (see `DnsServerOptions`), and never reach the callback.  When the callback raises,
     the client gets SERVFAIL, the exception is logged to `evsvc.dns` and told to the base's
     `exception_handler`, and the loop goes on.
+
+    Raises DnsArgumentError for what cannot be called, ArgumentTypeError for a coroutine function:
+    see evsvc.aio.handler.
     """
 
     __slots__ = (
@@ -112,6 +115,7 @@ class DnsServer(Closing):
     ) -> None:
         if not callable(cb):
             raise DnsArgumentError(f"the callback cannot be called: {cb!r}")
+        require_handler(cb)
         self._base = base
         self._cb = cb
         self._arg: Any = arg

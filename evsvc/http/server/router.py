@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...core.checks import require_callable
+from ...core.checks import require_handler
 from ...core.errors import ArgumentError, ArgumentTypeError
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _route(
     streams: bool,
     takes_whole: bool = False,
 ) -> Route:
-    require_callable(callback)
+    require_handler(callback)
     if isinstance(methods, str):
         raise ArgumentTypeError(f"the methods are several texts, not one: {methods!r}")
     allowed = None if methods is None else frozenset(methods)

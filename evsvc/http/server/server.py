@@ -136,7 +136,8 @@ class HttpServer(Closing):
         `request.set_body_cbs`.  It may answer before the body: what is left of that is thrown
         away, up to `max_skip_bytes`, or else the connection is closed.
 
-        Raises ArgumentError when the path has a callback already.
+        Raises ArgumentError when the path has a callback already, ArgumentTypeError for what cannot
+        be called, or is a coroutine function: see evsvc.aio.handler.
         """
         self.service.router.add(path, cb, arg, methods, streams)
 

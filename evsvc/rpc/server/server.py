@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...core import EvBuffer
-from ...core.checks import check_limits
+from ...core.checks import check_limits, require_handler
 from ...core.closing import Closing
 from ...core.errors import ArgumentError
 from ...http.wire.status import HTTP_OK
@@ -183,11 +183,13 @@ class RpcServer(Closing):
         A handler may raise CallFailed to have the caller told.  When it raises anything else, the
         peer is answered INTERNAL, the traceback is logged, and the base's exception handler is
         told.  A ONE_WAY call is answered already when the handler runs.  Raises ArgumentError when
-        the name is taken, or it is a stream, DefinitionError when a codec does not carry one of the
-        messages.  EVRPC_REGISTER.
+        the name is taken, or it is a stream, ArgumentTypeError for a handler that cannot be called,
+        or is a coroutine function (see evsvc.aio.handler), DefinitionError when a codec does not
+        carry one of the messages.  EVRPC_REGISTER.
         """
         if rpc.kind.is_stream:
             raise ArgumentError(f"register_stream is for streams: {rpc!r}")
+        require_handler(handler, f"the handler of {rpc.name}")
         self._check(rpc)
         if rpc.kind is RpcKind.ONE_WAY:
             handler = partial(_answer_first, handler)
@@ -208,10 +210,11 @@ class RpcServer(Closing):
         Of a SERVER_STREAM it runs when the one request is here; else at once, and takes messages by
         `stream.set_message_cbs`.  What it, or a callback of the stream, raises is as for
         `register_rpc`.  `max_request_bytes` of the options is of each message.  Raises
-        ArgumentError when the name is taken, or it is no stream, DefinitionError as `register_rpc`.
+        ArgumentError when the name is taken, or it is no stream, and the rest as `register_rpc`.
         """
         if not rpc.kind.is_stream:
             raise ArgumentError(f"register_rpc is for what is no stream: {rpc!r}")
+        require_handler(handler, f"the handler of {rpc.name}")
         self._check(rpc)
         method = Method(rpc, handler, arg, options, stream_options)
         self.http_server.set_cb(rpc.path, self.begin_stream, method, streams=True)
