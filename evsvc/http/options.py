@@ -38,7 +38,7 @@ class ServerOptions:
     max_requests:         on one connection; the last one's reply closes it.
     max_stream_bytes:     a body that a path takes as it comes; None is unlimited.
     max_skip_bytes:       of a body whose request is answered before its end, this much more is
-                          read, so that the connection can live on.
+                          read, for `body_s` in all, so that the connection can live on.
     max_output_bytes:     no further request is read while more than this waits to be sent.
     handshake_s:          how long TLS may take to be set up.
     proxy_header_s:       how long the header of the PROXY protocol may take.

@@ -207,6 +207,24 @@ class TestAnsweredBefore:
         clock.advance(3)
         assert peer.read_to_end() == b""
 
+    @pytest.mark.parametrize(("early_s", "lives"), [(0.001, True), (0.0, False)])
+    def test_all_of_the_rest_has_body_s_however_it_comes(
+        self, serve, clock, early_s, lives
+    ) -> None:
+        site = serve(lambda got, arg: got.send_reply(200), body_s=3.0)
+        site.server.set_cb("/up", lambda got, arg: got.send_reply(403), streams=True)
+        peer = site.connect()
+        peer.send(post(b"x" * 10)[:-3])
+        assert peer.read_message().status == 403
+        for _ in range(2):
+            clock.advance(1.0)
+            peer.send(b"x")
+        clock.advance(1.0 - early_s)
+        assert peer.is_open() is lives
+        if lives:
+            peer.send(b"x")
+            assert peer.get("/").status == 200
+
 
 class TestPause:
     def test_the_client_is_held_back(self, serve) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evsvc.core import EventBase, FakeClock
+from evsvc.core import EVLOOP_NONBLOCK, EventBase, FakeClock
 from evsvc.http import HttpConnection
 from evsvc.rpc import EVRPC_STATUS_ERR_TIMEOUT, RpcPool, RpcServer
 from evsvc.rpc.client.endpoints import EJECTION_S, MAX_EJECTION_S
@@ -82,6 +82,25 @@ def test_it_is_tried_again_after_a_while_that_doubles(
             wait = min(wait * 2, MAX_EJECTION_S)
         assert wait == MAX_EJECTION_S
         pool.close()
+
+
+def test_one_that_is_down_for_a_day_is_still_tried(
+    base: EventBase, server: RpcServer, port: int, loop: Any, clock: FakeClock
+) -> None:
+    server.register_rpc(Add, handle_add)
+    with RpcPool(base, timeout=600.0) as pool:
+        connection = HttpConnection(base, None, "127.0.0.1", port)
+        pool.add_connection(connection)
+        endpoint = pool._added[connection].endpoint
+        for _ in range(24 * 3600 // int(MAX_EJECTION_S)):
+            endpoint.eject()
+            clock.advance(MAX_EJECTION_S)
+            base.loop(EVLOOP_NONBLOCK)
+            assert not endpoint.is_ejected
+        assert endpoint.failures > 1024
+        caller = Caller(pool, loop)
+        assert not caller.call().status.error
+        assert endpoint.failures == 0
 
 
 def test_one_that_has_come_back_counts_from_anew(

@@ -109,7 +109,8 @@ class Endpoint:
         """
         if self.is_ejected:
             return
-        self.probe.add(min(EJECTION_S * 2.0**self.failures, MAX_EJECTION_S))
+        doubled = 2.0 ** min(self.failures, 62)  # a float has an end: it may be down for a day
+        self.probe.add(min(EJECTION_S * doubled, MAX_EJECTION_S))
         self.failures += 1
 
     def reached(self) -> None:
