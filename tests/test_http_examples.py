@@ -269,6 +269,7 @@ def test_memc_does_not_wait_for_one_that_hangs(cache: Cache) -> None:
     with memc(cache.port, "--patience", "0.2") as port:
         assert ask(port, "PUT", "/memc/a", b"1")[0] == 204
         cache.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, cache.process.pid, os.WSTOPPED)  # it may answer until then
         assert ask(port, "GET", "/memc/a")[0] == 504
         cache.process.send_signal(signal.SIGCONT)
 
