@@ -60,7 +60,7 @@ from .server.listening.bound_socket import BoundSocket
 from .server.listening.tls import TlsContexts, TlsInfo
 from .server.observing.access_log import AccessLogOptions
 from .server.observing.metrics import Holdings, MetricsReading, ServerMetrics
-from .server.observing.observers import Ending, FinishedExchange
+from .server.observing.observers import Ending, FinishedExchange, SessionExchange
 from .server.request import ServerRequest
 from .server.server import HttpServer
 from .uri import (
@@ -234,6 +234,7 @@ __all__ = [
     "ServerMetrics",
     "ServerOptions",
     "ServerRequest",
+    "SessionExchange",
     "StatusError",
     "StreamEnd",
     "TlsContexts",

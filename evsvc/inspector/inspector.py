@@ -159,6 +159,7 @@ class Inspector(Closing):
             return
         self._add(self._https, name or f"http {len(self._https) + 1}", server)
         server.add_observer(self._latencies.observe)
+        server.add_session_observer(self._latencies.observe)
 
     def watch_resolver(self, resolver: Resolver, name: str | None = None) -> None:
         """Show a Resolver's nameservers and its cache; the rest as for `watch_http`."""
@@ -172,6 +173,7 @@ class Inspector(Closing):
         self._mounts.clear()
         for server in self._https.values():
             server.remove_observer(self._latencies.observe)
+            server.remove_session_observer(self._latencies.observe)
         self._https.clear()
         self._resolvers.clear()
         for viewer in list(self._viewers):

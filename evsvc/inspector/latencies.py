@@ -1,4 +1,7 @@
-"""Latencies: how long the calls of each RPC method took, as an observer of an HttpServer."""
+"""Latencies: how long the calls of each RPC method took, as an observer of an HttpServer.
+
+Those over WebSockets count, too: they are the exchanges of its sessions.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ..rpc.definition import PATH_PREFIX
 
 if TYPE_CHECKING:
-    from ..http.server.observing.observers import FinishedExchange
+    from ..http import FinishedExchange, SessionExchange
 
 BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """The upper bounds of what is counted together; the last bucket has none."""
@@ -48,7 +51,7 @@ class Latencies:
         self._max_methods = max_methods
         self.methods: dict[str, MethodLatency] = {}
 
-    def observe(self, exchange: FinishedExchange) -> None:
+    def observe(self, exchange: FinishedExchange | SessionExchange) -> None:
         """Count an exchange that is over, if it was a call that a method has answered."""
         request = exchange.request
         if request is None or not request.path.startswith(PATH_PREFIX) or exchange.status == 404:

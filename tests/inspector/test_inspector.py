@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from evsvc.core import (
 from evsvc.dns import Resolver
 from evsvc.inspector import Inspector, InspectorOptions
 from evsvc.inspector.meter import OTHER
+from evsvc.rpc import websocket
 from tests.inspector.conftest import Site
 
 
@@ -210,10 +211,20 @@ class Number:
 
 
 Double = Rpc("Double", Number, Number)
+MadeUp = Rpc("MadeUp", Number, Number)
 
 
+def over_http(pool: RpcPool, site: Site) -> None:
+    pool.add_endpoint("127.0.0.1", site.bound.port)
+
+
+def over_websocket(pool: RpcPool, site: Site) -> None:
+    websocket.add_endpoint(pool, f"ws://127.0.0.1:{site.bound.port}{websocket.WEBSOCKET_PATH}")
+
+
+@pytest.mark.parametrize("reach", [over_http, over_websocket])
 def test_rpc_methods_are_shown_with_their_latencies(
-    base: EventBase, site: Site, inspector: Inspector
+    base: EventBase, site: Site, inspector: Inspector, reach: Callable[[RpcPool, Site], None]
 ) -> None:
     def answer(call: Any, arg: object) -> None:
         if call.request.value < 0:
@@ -221,13 +232,16 @@ def test_rpc_methods_are_shown_with_their_latencies(
         else:
             call.done(Number(2 * call.request.value))
 
-    RpcServer(site.server).register_rpc(Double, answer)
+    rpc_server = RpcServer(site.server)
+    rpc_server.register_rpc(Double, answer)
+    websocket.serve(rpc_server)
     done: list[Any] = []
     with RpcPool(base, timeout=10.0) as pool:
-        pool.add_endpoint("127.0.0.1", site.bound.port)
+        reach(pool, site)
         for value in (1, 2, -1):
             pool.make_request(Double, Number(value), lambda *result: done.append(result))
-        while len(done) < 3:
+        pool.make_request(MadeUp, Number(1), lambda *result: done.append(result))
+        while len(done) < 4:
             base.loop(EVLOOP_ONCE)
         site.get("/.rpc.Made_up")
         (method,) = inspector.state()["rpc"]

@@ -13,9 +13,17 @@ from typing import Any
 
 import pytest
 
-from evsvc.core import EventBase
+from evsvc.core import EventBase, FakeClock
 from evsvc.core.errors import ArgumentError, ArgumentTypeError, StateError
-from evsvc.http import ClientOptions, HttpRequest, HttpServer, ReaderLimits, ServerRequest
+from evsvc.http import (
+    ClientOptions,
+    Ending,
+    HttpRequest,
+    HttpServer,
+    ReaderLimits,
+    ServerRequest,
+    SessionExchange,
+)
 from evsvc.http.errors import (
     BodyTooLong,
     ConnectFailed,
@@ -121,6 +129,60 @@ def test_calls_share_one_connection_and_end_in_any_order(
     results = caller.finish()
     assert [result.request.left for result in results] == order
     assert all(result.reply == AddReply(result.request.left) for result in results)
+
+
+def test_observers_are_told_of_each_call_when_it_is_over(
+    pool: RpcPool,
+    held: list[AddCall],
+    loop: Loop,
+    clock: FakeClock,
+    http_server: HttpServer,
+) -> None:
+    told: list[SessionExchange] = []
+    http_server.add_session_observer(told.append)
+    caller = Caller(pool, loop)
+    given_up = caller.start()
+    caller.start()
+    caller.start()
+    pool.make_request(Rpc("Unknown", AddRequest, AddReply), AddRequest(1, 2), caller.keep)
+    loop.until(lambda: len(held) == 3 and len(told) == 1)
+    clock.advance(1.5)
+    handle_add(held[1], None)
+    held[2].fail("no")
+    caller.finish(3)
+    given_up.cancel()
+    loop.until(lambda: len(told) == 4)
+    assert [(each.request.path, each.status, each.duration_s, each.ending) for each in told] == [
+        ("/.rpc.Unknown", 404, 0.0, Ending.WHOLE),
+        ("/.rpc.Add", 200, 1.5, Ending.WHOLE),
+        ("/.rpc.Add", 503, 1.5, Ending.WHOLE),
+        ("/.rpc.Add", 0, 1.5, Ending.BROKEN_OFF),
+    ]
+    http_server.remove_session_observer(told.append)
+    caller.start()
+    loop.until(lambda: len(held) == 4)
+    handle_add(held[3], None)
+    caller.finish(4)
+    assert len(told) == 4
+    with pytest.raises(ArgumentError, match="not a session observer"):
+        http_server.remove_session_observer(told.append)
+    with pytest.raises(ArgumentTypeError, match="5"):
+        http_server.add_session_observer(5)
+
+
+def test_an_observer_that_raises_harms_no_call(
+    pool: RpcPool, server: RpcServer, loop: Loop, base: EventBase, http_server: HttpServer
+) -> None:
+    def observer(exchange: SessionExchange) -> None:
+        raise LookupError("no such table")
+
+    raised: list[Exception] = []
+    base.exception_handler = raised.append
+    server.register_rpc(Add, handle_add)
+    http_server.add_session_observer(observer)
+    caller = Caller(pool, loop)
+    assert caller.call().reply == caller.call().reply == AddReply(3)
+    assert [str(each) for each in raised] == ["no such table"] * 2
 
 
 @pytest.mark.parametrize("calls", [3, 4])

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .event_stream import EventStream
     from .forwarded import TrustedProxies
     from .handle import ServerConnection
-    from .observing.observers import Observer
+    from .observing.observers import Observer, SessionObserver
 
 logger = logging.getLogger("evsvc.http")
 
@@ -232,6 +232,21 @@ class HttpServer(Closing):
         if observer not in self.service.observers:
             raise ArgumentError(f"not an observer of this server: {observer!r}")
         self.service.observers.remove(observer)
+
+    def add_session_observer(self, observer: SessionObserver) -> None:
+        """Call `observer(exchange)` with a SessionExchange whenever one is over that a session has
+        carried: a call of an RpcServer over a WebSocket that calls share.
+
+        Only those count that begin from now on.  Raises as `add_observer`.
+        """
+        require_callable(observer)
+        self.service.session_observers.append(observer)
+
+    def remove_session_observer(self, observer: SessionObserver) -> None:
+        """Call an observer no longer.  Raises ArgumentError for one that is none."""
+        if observer not in self.service.session_observers:
+            raise ArgumentError(f"not a session observer of this server: {observer!r}")
+        self.service.session_observers.remove(observer)
 
     def set_compression(self, options: CompressionOptions | None, prefix: str = "/") -> None:
         """Have replies compressed where the client takes it, for a path or all below a prefix.

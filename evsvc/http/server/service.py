@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..wire.request_head import Head
     from .compression import Compression
     from .forwarded import TrustedProxies
-    from .observing.observers import FinishedExchange, Observer
+    from .observing.observers import FinishedExchange, Observer, SessionExchange, SessionObserver
     from .request import ServerRequest
     from .router import Route
 
@@ -48,10 +48,11 @@ class Service:
     methods: the names of those that any callback takes.  date: the Date line of all replies.
     hosts: the virtual hosts.  find_route: returns the route for a request, or None, of the virtual
     host that it names; without any the router is asked at once.  newreq_cb, error_cb: the
-    program's, or None.  observers: called when an exchange is over.  access_log: one more, which
-    counts only while somebody reads the log; None for none.  proxies: whose word on their clients
-    is taken, or None.  compression: of replies, or None.  max_whole_bytes: how long a body that has
-    come with its head may be, wherever it goes.
+    program's, or None.  observers: called when an exchange is over.  session_observers: called when
+    one is that a session has carried.  access_log: one more, which counts only while somebody reads
+    the log; None for none.  proxies: whose word on their clients is taken, or None.  compression:
+    of replies, or None.  max_whole_bytes: how long a body that has come with its head may be,
+    wherever it goes.
     """
 
     __slots__ = (
@@ -70,6 +71,7 @@ class Service:
         "options",
         "proxies",
         "router",
+        "session_observers",
         "stream_limits",
     )
 
@@ -83,6 +85,7 @@ class Service:
         self.newreq_cb: Callback | None = None
         self.error_cb: tuple[ErrorCallback, Any] | None = None
         self.observers: list[Observer] = []
+        self.session_observers: list[SessionObserver] = []
         self.proxies: TrustedProxies | None = None
         self.compression: Compression | None = None
         self.access_log: AccessLog | None = AccessLog(AccessLogOptions())
@@ -157,6 +160,14 @@ class Service:
                     observer(exchange)
                 except Exception as exc:
                     self.callback_failed(exc, exchange)
+
+    def tell_session_observers(self, exchange: SessionExchange) -> None:
+        """Tell them of an exchange that is over."""
+        for observer in tuple(self.session_observers):
+            try:
+                observer(exchange)
+            except Exception as exc:
+                self.callback_failed(exc, exchange)
 
     def run(self, callback: Callback, about: object) -> None:
         """Call the program; what it raises is logged and told, and ends no loop."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...http import Ending, SessionExchange
 from ...http.websocket import WsConnection, accept
 from ...http.websocket.handshake import list_members
 from ...http.wire.status import (
@@ -162,6 +163,8 @@ class ServerSocket:
         """Know that a call is over."""
         self.gathering.forget(request)
         self._mux.calls.pop(request.call_id, None)
+        if request.began is not None:
+            self._tell(request, request.began)
         self._end_if_idle()
 
     def _on_begin(self, frame: Frame) -> None:
@@ -179,6 +182,8 @@ class ServerSocket:
         method = self._rpc_server.methods.get(name)
         is_stream = method is not None and method.rpc.kind.is_stream
         request = CarriedServerRequest(self, frame.call_id, name, fields, is_stream=is_stream)
+        if self._http_server.service.session_observers:
+            request.began = self.base.gettime_monotonic()
         mux.calls[frame.call_id] = request
         if method is None:
             text = f"there is no RPC {one_line(name)}"
@@ -218,6 +223,13 @@ class ServerSocket:
     ) -> None:
         _log.info("%s: call from %s refused: %s", request.uri, request.remote_host, text)
         send_failure(request, text, code, status)
+
+    def _tell(self, request: CarriedServerRequest, began: float) -> None:
+        """Tell observers of a call that is over."""
+        ending = Ending.BROKEN_OFF if request.gone else Ending.WHOLE
+        duration_s = self.base.gettime_monotonic() - began
+        exchange = SessionExchange(request, request.response_code, duration_s, ending)
+        self._http_server.service.tell_session_observers(exchange)
 
     def _end_if_idle(self) -> None:
         if self._leaving_code is not None and not self._mux.calls and self._ws is not None:

@@ -64,7 +64,8 @@ class Caller(Protocol):
 class CarriedServerRequest(AbstractRequest):
     """One call; lives until its last frame has gone, or nobody waits for it.
 
-    call_id: its number.  gone: whether nobody waits.
+    call_id: its number.  gone: whether nobody waits.  began: when its head came, by the base's
+    clock; None where nobody observes.
     """
 
     __slots__ = (
@@ -75,6 +76,7 @@ class CarriedServerRequest(AbstractRequest):
         "_gone_cb",
         "_intake",
         "_outgoing",
+        "began",
         "call_id",
         "gone",
     )
@@ -88,6 +90,7 @@ class CarriedServerRequest(AbstractRequest):
         self._received = b""
         self.call_id = call_id
         self.gone = False
+        self.began: float | None = None
         self._caller = caller
         self._flow = Flow(caller.window_bytes)
         self._flow.receive_head()
@@ -236,6 +239,7 @@ class CarriedServerRequest(AbstractRequest):
             head = encode_head(str(code), self.output_headers, max_bytes)
         except ArgumentError as exc:
             _log.error("%s: the reply is refused: %s", self.uri, exc)
+            self.response_code = HTTP_SERVUNAVAIL
             self._outgoing.begin(Kind.REPLY, FAILURE_HEAD)
             self._outgoing.put(encode_failure("the reply is too long", RpcErrorCode.INTERNAL))
             self._outgoing.finish()

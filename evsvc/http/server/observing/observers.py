@@ -13,6 +13,7 @@ from ..request import ReplyState
 
 if TYPE_CHECKING:
     from ....core import EventBase
+    from ...exchange import AbstractRequest
     from ..request import ServerRequest
 
 PROMPT_BYTES = 16 * 1024
@@ -59,6 +60,24 @@ class FinishedExchange(NamedTuple):
 
 
 Observer = Callable[[FinishedExchange], object]
+"""Called as `observer(exchange)`."""
+
+
+class SessionExchange(NamedTuple):
+    """A request and its reply, which are over, and which a session has carried: a call over a
+    WebSocket that calls share.
+
+    request: what stands for an HTTP request there.  status: the reply's, 0 where none was begun.
+    duration_s: from its head to the reply's last frame.
+    """
+
+    request: AbstractRequest
+    status: int
+    duration_s: float
+    ending: Ending
+
+
+SessionObserver = Callable[[SessionExchange], object]
 """Called as `observer(exchange)`."""
 
 
