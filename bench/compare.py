@@ -74,7 +74,7 @@ def medians(rounds: Sequence[Figures]) -> Figures:
 
 
 def table(ours: Sequence[Figures], theirs: Sequence[Figures]) -> str:
-    """Return the rows as a table of Markdown; `theirs` may be empty.
+    """Return the rows as a table of Markdown; `theirs` may be empty, or without some of them.
 
     The ratio is that of the medians, then that of the best of each, which a busy machine moves
     least, then the least and the greatest of a single round.
@@ -89,6 +89,9 @@ def table(ours: Sequence[Figures], theirs: Sequence[Figures]) -> str:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name in here:
+        if name not in there:
+            lines.append(f"| {name} | - | {here[name]:.2f} | - | - | - |")
+            continue
         ratios = [other[name] / own[name] for own, other in zip(ours, theirs, strict=True)]
         best = min(each[name] for each in theirs) / min(each[name] for each in ours)
         lines.append(

@@ -7,7 +7,8 @@ time of this process for one operation, user and kernel, the best of REPEATS mea
 are plain sockets in the same process and run while the clock stands still.  CERTIFICATE is a PEM
 file with a certificate for localhost and its key.
 
-Only names are used that every version of evsvc has, so that an older checkout can run this, too.
+But for the inspector only names are used that every version of evsvc has, so that an older checkout
+can run this, too.
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ from evsvc.core import (
     TlsBufferEvent,
     tls,
 )
+
+try:
+    from evsvc.inspector import Inspector
+except ImportError:  # an older checkout, which has not the rows that want it
+    Inspector = None  # type: ignore[assignment, misc]
 
 CONNECTIONS = 64
 MESSAGE = b"0123456789abcdef" * 4
@@ -178,8 +184,11 @@ def tls_echo(watch: Watch) -> int:
             return _exchange(watch, base, clients, MESSAGE, MESSAGE, 20)
 
 
-def http_hello(watch: Watch) -> int:
-    """A small page on each of 64 kept-alive connections, with all default limits."""
+def http_hello(watch: Watch, prepare: Callable[[HttpServer], object] | None = None) -> int:
+    """A small page on each of 64 kept-alive connections, with all default limits.
+
+    prepare: given the server before its clients come.
+    """
 
     def hello(request: object, arg: object) -> None:
         request.output_headers.add("Content-Type", "text/plain")  # type: ignore[attr-defined]
@@ -189,10 +198,28 @@ def http_hello(watch: Watch) -> int:
         base = stack.enter_context(EventBase())
         server = stack.enter_context(HttpServer(base))
         server.set_gencb(hello, None)
+        if prepare is not None:
+            prepare(server)
         port = server.bind_socket("127.0.0.1", 0).port
         clients = [_connected(stack, port) for _ in range(CONNECTIONS)]
         base.loop(EVLOOP_NONBLOCK)
         return _exchange(watch, base, clients, HEAD, REPLY_END, 30)
+
+
+def inspector_mounted(watch: Watch) -> int:
+    """The same, with an inspector at which nobody looks."""
+    return http_hello(watch, lambda server: Inspector(server.base).mount(server))
+
+
+def inspector_looked_at(watch: Watch) -> int:
+    """The same, while the inspector measures the loop."""
+
+    def look(server: HttpServer) -> None:
+        inspector = Inspector(server.base)
+        inspector.mount(server)
+        inspector.state()
+
+    return http_hello(watch, look)
 
 
 def accept_and_close(watch: Watch) -> int:
@@ -318,6 +345,9 @@ ROWS: dict[str, Callable[[Watch], int]] = {
     "connection: accept and close": accept_and_close,
     "bufferevent: make and close": make_and_close,
 }
+if Inspector is not None:
+    ROWS["HTTP hello, inspector mounted"] = inspector_mounted
+    ROWS["HTTP hello, inspector looked at"] = inspector_looked_at
 
 
 def measure(row: Callable[[Watch], int]) -> float:

@@ -21,6 +21,11 @@ def test_the_table_has_medians_and_a_ratio_above_1_where_we_are_better() -> None
     ]
 
 
+def test_what_an_older_checkout_has_not_is_shown_for_ours_alone() -> None:
+    shown = compare.table([{"echo": 5.0, "new": 4.0}], [{"echo": 10.0}])
+    assert shown.splitlines()[3:] == ["| new | - | 4.00 | - | - | - |"]
+
+
 def test_without_another_checkout_the_table_has_our_costs_alone() -> None:
     assert compare.table([{"echo": 5.0}], []).splitlines()[2:] == ["| echo | 5.00 |"]
 
@@ -32,6 +37,7 @@ def test_every_operation_is_measured(program: Callable[[str], str], tmp_path: Pa
         pytest.skip("the benchmarks want two cores")
     figures = compare.measure(ROOT, compare.make_certificate(tmp_path))
     assert set(figures) >= {"event on a pipe", "timer: add", "echo", "HTTP hello", "TLS echo"}
+    assert set(figures) >= {"HTTP hello, inspector mounted", "HTTP hello, inspector looked at"}
     assert all(figure > 0 for figure in figures.values())
 
 
