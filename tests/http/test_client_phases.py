@@ -1,21 +1,32 @@
-"""The table of a client connection's phases: what it lets happen, and what it does not."""
+"""The tables of a client connection's phases and turns: what they let happen, and what not."""
 
 from __future__ import annotations
 
+import enum
 import itertools
+from collections.abc import Mapping
 
 import pytest
 
-from evsvc.http.client.phases import AT_REST, CONNECTED, NEXT, UNDER_WAY, Phase, Step
+from evsvc.http.client.phases import NEXT, NEXT_TURN, Phase, Step, Turn, TurnStep
+
+TABLES = [(NEXT, Phase.IDLE, Step), (NEXT_TURN, Turn.READY, TurnStep)]
+Table = Mapping[tuple[enum.Enum, enum.Enum], enum.Enum]
 
 
-def test_each_phase_can_be_come_to_and_left() -> None:
-    assert {Phase.IDLE, *NEXT.values()} == set(Phase)
-    assert {phase for phase, _ in NEXT} == set(Phase)
+@pytest.mark.parametrize(("table", "first", "steps"), TABLES)
+def test_each_phase_can_be_come_to_and_left(
+    table: Table, first: enum.Enum, steps: type[enum.Enum]
+) -> None:
+    assert {first, *table.values()} == set(type(first))
+    assert {phase for phase, _ in table} == set(type(first))
 
 
-def test_each_step_is_taken_somewhere() -> None:
-    assert {step for _, step in NEXT} == set(Step)
+@pytest.mark.parametrize(("table", "first", "steps"), TABLES)
+def test_each_step_is_taken_somewhere(
+    table: Table, first: enum.Enum, steps: type[enum.Enum]
+) -> None:
+    assert {step for _, step in table} == set(steps)
 
 
 @pytest.mark.parametrize(("phase", "step"), list(itertools.product(Phase, Step)))
@@ -27,10 +38,16 @@ def test_what_every_move_keeps(phase: Phase, step: Step) -> None:
         assert after is Phase.CLOSED
     elif step is Step.LOSE:
         assert after is Phase.IDLE, "it may be lost at any time"
-    elif after in CONNECTED:
-        assert phase in CONNECTED or phase is Phase.CONNECTING, "there is one way to a connection"
+    elif after is Phase.CONNECTED:
+        assert phase is Phase.CONNECTING, "there is one way to a connection"
 
 
-def test_a_phase_is_at_rest_or_under_way_or_the_end() -> None:
-    assert AT_REST | UNDER_WAY | {Phase.CLOSED} == set(Phase)
-    assert not AT_REST & UNDER_WAY
+@pytest.mark.parametrize(("turn", "step"), list(itertools.product(Turn, TurnStep)))
+def test_what_every_turn_keeps(turn: Turn, step: TurnStep) -> None:
+    after = NEXT_TURN.get((turn, step))
+    if step is TurnStep.END:
+        assert after is Turn.OVER, "it may end at any time"
+    elif turn is Turn.OVER:
+        assert after is None, "nothing revives it"
+    elif after is Turn.READY:
+        assert step is TurnStep.DONE, "it is at rest when all is answered"

@@ -6,7 +6,7 @@ import pytest
 
 from evsvc.core import ArgumentError, ArgumentTypeError
 from evsvc.http import BodyTooLong, ClientOptions, ConnectionClosed, HttpRequest, RequestTimeout
-from evsvc.http.client.connection import LARGE_READ_BYTES
+from evsvc.http.client.conversation import LARGE_READ_BYTES
 from evsvc.http.client.upload import MAX_WAITING_BYTES
 from evsvc.http.errors import LocalProtocolError
 from evsvc.http.wire.limits import ReaderLimits

@@ -5,25 +5,24 @@ next request goes out when the response before it is complete; where the options
 (`max_pipelined`), before.
 
 A request's way: writer -> carrier -> reader -> the program's callback.  How a carrier gets
-connected is the dialer's affair, what a streamed body gives is the upload's.
+connected is the dialer's affair; what is said over it, once it is, is a `Conversation`, which is
+made for it and ends with it.  Here is what outlasts that: the requests, whether and where they go,
+and who is told what became of them.
 
 Invariants
-    * `_phase` moves as `NEXT` says, and no other way.
-    * `_queue[0]` is the request under way in HELD, WAITING and BODY.  `_line` says how many behind
-      it are sent, too; the reader knows of the first alone.  `_queue` is the line's.
+    * `_phase` moves as `NEXT` says, and no other way.  In CONNECTED, and then alone, there is a
+      `_conversation`.
+    * `_queue` is the line's.  Its first request is the one under way unless the conversation is
+      READY.
     * A request leaves the queue before its completion and error callbacks and the close callback
       run, so they may queue more, cancel, close.  What one raises ends its exchange, and no other.
-    * `_deadline` is when the present phase is over, and its timer fires for the `ends_at` of all
-      requests, too.  So a request has no timer operation.
-    * The server's silence counts from when all of the request is sent.  Its not taking anything is
-      the carrier's own time-out, `write_s`.
+    * `_deadline` is when the present phase, or turn, is over, and its timer fires for the `ends_at`
+      of all requests, too.  So a request has no timer operation.
     * A connection is looked at before it is used again: one that the server has closed, or that
       has bytes which nobody asked for, is dropped.
-    * A request goes over a second connection only where `_may_go_again` or `Line.part` says so,
-      and once, unless it was surely not done.  What cannot, and was sent behind another with which
-      the connection ends, is in `_lost` until `_rest` tells it.
-    * Where a connection has ended with something under way, nothing is sent behind the first
-      request of the next one before that is answered: `_is_wary` (RFC 9112 9.3.2).
+    * A request goes over a second connection only where `Conversation.may_go_again` or `Line.part`
+      says so, and once, unless it was surely not done.  What cannot, and was sent behind another
+      with which the connection ends, is in `_lost` until `_rest` tells it.
 """
 
 from __future__ import annotations
@@ -37,16 +36,9 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ...core import (
-    BEV_EVENT_EOF,
-    BEV_EVENT_TIMEOUT,
-    BEV_EVENT_WRITING,
-    EV_READ,
     EV_TIMEOUT,
-    EV_WRITE,
     AbstractBufferEvent,
     ArgumentError,
-    BufferEvent,
-    EvBuffer,
     StateError,
     TlsBufferEvent,
 )
@@ -57,13 +49,11 @@ from ..errors import (
     ConnectFailed,
     ConnectionClosed,
     HttpError,
-    InvalidResponse,
     RequestCancelled,
     RequestTimeout,
 )
 from ..options import ClientOptions, ConnectionFlag
-from ..wire.headers import Headers
-from ..wire.response_reader import ResponseReader
+from .conversation import Conversation
 from .deadline import Deadline
 from .dialer import (
     HTTP_PORT,
@@ -75,21 +65,16 @@ from .dialer import (
     require_bufferevent,
     tls_context,
 )
-from .keeping import Keeping
-from .line import IDEMPOTENT, Line
-from .phases import AT_REST, CONNECTED, NEXT, UNDER_WAY, Phase, Step
+from .line import Line
+from .phases import NEXT, Phase, Step, Turn
 from .request import HttpRequest, host_field
-from .upload import MAX_WAITING_BYTES, Upload, UploadState
 
 if TYPE_CHECKING:
     import ssl
 
     from ...core import EventBase
     from ...core.resolver import Resolver, SocketAddress
-    from ..wire.limits import ReaderLimits
-    from ..wire.response_head import ResponseHead
     from .dialer import ConnectTimes
-    from .request import CompletionCallback
 
 logger = logging.getLogger("evsvc.http")
 
@@ -97,12 +82,8 @@ MAX_RETRY_DELAY_S = 3600.0
 """The delay between two attempts to connect doubles up to here, as libevent's does."""
 
 _FLAGS: Final = sum(ConnectionFlag)
-LARGE_READ_BYTES: Final = 128 * 1024
-"""How much is read at once of a body that fills the usual reads: a third less CPU time a byte."""
 
-
-_READY, _HELD, _WAITING, _BODY = Phase.READY, Phase.HELD, Phase.WAITING, Phase.BODY
-_CLOSED = Phase.CLOSED
+_CLOSED, _READY = Phase.CLOSED, Turn.READY
 
 Callback = tuple[Callable[[Any, Any], object], Any]
 
@@ -141,27 +122,20 @@ class HttpConnection(Closing):
 
     __slots__ = (
         "_base",
-        "_bev",
         "_clock",
         "_closecb",
+        "_conversation",
         "_deadline",
         "_dialer",
         "_frees",
         "_host_line",
         "_idle_cb",
-        "_interim_count",
-        "_is_paused",
-        "_is_reused",
         "_is_wary",
-        "_keeping",
         "_line",
         "_lost",
         "_phase",
         "_queue",
-        "_reader",
-        "_request_bytes",
         "_tries",
-        "_upload",
         "address",
         "options",
         "port",
@@ -221,16 +195,9 @@ class HttpConnection(Closing):
         self._line = Line()
         self._queue = self._line.requests
         self._lost: deque[HttpRequest] = deque()
-        self._bev: AbstractBufferEvent | None = None
-        self._reader = ResponseReader(self.options.limits)
-        self._upload: Upload | None = None  # of the request under way, while it is not at its end
-        self._is_paused = False  # the program takes nothing now
-        self._is_reused = False  # it has brought a response already
+        self._conversation: Conversation | None = None  # while it is connected
         self._is_wary = False  # the last one has ended with something under way
-        self._interim_count = 0  # interim responses to the request under way
-        self._request_bytes = 0  # of the request under way, as far as it was written
         self._tries = 0  # attempts to connect that have failed since the last one that has not
-        self._keeping = Keeping()  # of the present connection
         self._closecb: Callback | None = None
         self._idle_cb: Callback | None = None
         self._frees = False
@@ -318,7 +285,7 @@ class HttpConnection(Closing):
 
         Where there is no connection yet, or none any more, it is made first.
         """
-        return not self._queue and self._phase in AT_REST
+        return not self._queue and self._is_at_rest()
 
     @property
     def is_idle(self) -> bool:
@@ -326,7 +293,7 @@ class HttpConnection(Closing):
 
         A pool closes such a one to make room.
         """
-        return not self._queue and self._phase is _READY
+        return not self._queue and self._is_connected_at_rest()
 
     @property
     def has_expired(self) -> bool:
@@ -336,7 +303,8 @@ class HttpConnection(Closing):
         is idle for longer than `idle_s`, or than the server has said that it keeps it (Keep-Alive).
         A request would go over a new connection.
         """
-        return self.is_idle and self._is_stale()
+        conversation = self._conversation
+        return self.is_idle and conversation is not None and conversation.is_stale()
 
     @property
     def is_closed(self) -> bool:
@@ -363,7 +331,8 @@ class HttpConnection(Closing):
 
         Source: evhttp_connection_get_bufferevent.
         """
-        return self._bev or self._dialer.carrier
+        conversation = self._conversation
+        return self._dialer.carrier if conversation is None else conversation.bev
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -423,7 +392,8 @@ class HttpConnection(Closing):
 
     def _require_unconnected(self) -> None:
         if self._phase is not Phase.IDLE:
-            raise StateError(f"the connection is {self._phase.name}")
+            state = self._phase if self._conversation is None else self._conversation.turn
+            raise StateError(f"the connection is {state.name}")
 
     def set_flags(self, flags: int) -> None:
         """Set EVHTTP_CON_REUSE_CONNECTED_ADDR and EVHTTP_CON_READ_ON_WRITE_ERROR, or 0.
@@ -445,8 +415,9 @@ class HttpConnection(Closing):
         if seconds == self.options.read_s == self.options.write_s:
             return
         self.options = replace(self.options, read_s=seconds, write_s=seconds)
-        if self._bev is not None:
-            self._bev.set_timeouts(None, seconds)
+        if self._conversation is not None:
+            self._conversation.options = self.options
+            self._conversation.bev.set_timeouts(None, seconds)
 
     def set_retries(self, retries: int) -> None:
         """Try to connect so many times more, after growing delays; -1 is for ever.
@@ -528,7 +499,7 @@ class HttpConnection(Closing):
         if request.connection is not self:
             return
         if request in self._queue:
-            under_way = self._phase in UNDER_WAY and self._line.is_sent(request)
+            under_way = not self._is_at_rest() and self._line.is_sent(request)
             reset = self._take_out(request)
             if under_way:
                 self._settle(request, RequestCancelled(f"cancelled: {request!r}"), reset=reset)
@@ -536,36 +507,23 @@ class HttpConnection(Closing):
 
     def pause(self, request: HttpRequest) -> None:
         """Take nothing more from the server; see `HttpRequest.pause`."""
-        if self._is_under_way(request) and not self._is_paused and self._bev is not None:
-            self._is_paused = True
-            self._deadline.due = inf
-            self._bev.disable(EV_READ)
+        if (conversation := self._serving(request)) is not None:
+            conversation.pause()
 
     def resume(self, request: HttpRequest) -> None:
         """Go on taking; see `HttpRequest.resume`."""
-        if self._is_under_way(request) and self._is_paused and self._bev is not None:
-            self._is_paused = False
-            self._bev.enable(EV_READ)
-            self._count_silence()
-            self._base.once(-1, EV_TIMEOUT, self._on_turn, request)
-
-    def _on_turn(self, fd: int, what: int, request: HttpRequest) -> None:
-        if self._is_under_way(request) and not self._is_paused:
-            self._read_on()
+        if (conversation := self._serving(request)) is not None:
+            conversation.resume()
 
     def resume_upload(self, request: HttpRequest) -> None:
         """Ask a producer again; see `HttpRequest.resume_body`."""
-        upload = self._upload
-        if upload is not None and self._is_under_way(request) and not upload.is_awake:
-            upload.is_awake = True
-            self._base.once(-1, EV_TIMEOUT, self._on_upload_turn, request)
+        if (conversation := self._serving(request)) is not None:
+            conversation.resume_upload()
 
-    def _on_upload_turn(self, fd: int, what: int, request: HttpRequest) -> None:
-        upload = self._upload
-        if upload is not None and self._is_under_way(request):
-            upload.is_awake = False
-            if upload.state is UploadState.ASLEEP:
-                self._pull(upload)
+    def _serving(self, request: HttpRequest) -> Conversation | None:
+        """Return the conversation where the request is the one under way in it."""
+        conversation = self._conversation
+        return conversation if conversation is not None and conversation.serves(request) else None
 
     def close(self) -> None:
         """End it; requests that are not complete are dropped without a callback.
@@ -582,55 +540,58 @@ class HttpConnection(Closing):
         finally:
             self._deadline.close()
             self._dialer.close()
-            self._reader.limits_for = None
             self._closecb = self._idle_cb = None
 
     # Connecting.
 
     def _go_on(self) -> None:
         """Connect or send, whatever the next request needs."""
-        if self._phase is _READY:
-            if not self._is_stale():
-                self._send(self._queue[0])
+        conversation = self._conversation
+        if conversation is not None and conversation.turn is _READY:
+            if not conversation.is_stale():
+                conversation.send(self._queue[0])
                 return
             self._reset()
         if self._phase is Phase.IDLE and self._queue:
             self._connect()
 
-    def _is_stale(self) -> bool:
-        """Whether an idle connection has ended, or has bytes that no request has asked for."""
-        if self._keeping.look(0):
-            return True
-        return self._deadline.is_over()
+    def _send_behind(self) -> None:
+        if self._conversation is not None:
+            self._conversation.send_behind()
+
+    def _is_connected_at_rest(self) -> bool:
+        return self._conversation is not None and self._conversation.turn is _READY
+
+    def _is_at_rest(self) -> bool:
+        """Whether no request is under way: a connection is made for it, or it is sent."""
+        return self._phase is Phase.IDLE or self._is_connected_at_rest()
 
     def _connect(self) -> None:
         self._step(Step.CONNECT)
-        options = self.options
-        reader = self._reader = ResponseReader(options.limits, options.leniency)
-        reader.limits_for = self._limits_for
-        if options.max_stream_bytes is not None:
-            reader.max_whole_bytes = min(reader.max_whole_bytes, options.max_stream_bytes)
-        self._deadline.begin(options.connect_s)
+        self._deadline.begin(self.options.connect_s)
         self._deadline.rearm(self._first_end())
-        self._dialer.start(options)
+        self._dialer.start(self.options)
 
     def _on_connected(self, bev: AbstractBufferEvent) -> None:
         self._step(Step.CONNECTED)
-        self._bev = bev
         self._tries = 0
-        options = self.options
-        self._keeping = Keeping(bev, options.idle_s)
-        self._deadline.begin(self._keeping.idle_s)
-        if isinstance(bev, (BufferEvent, TlsBufferEvent)):
-            bev.setcb(None, self._on_written, self._on_event)
-            bev.set_datacb(self._on_data)
-        else:
-            bev.setcb(self._on_readable, self._on_written, self._on_event)
-        bev.set_timeouts(None, options.write_s)
-        bev.enable(EV_READ)
+        conversation = self._conversation = Conversation(
+            bev,
+            self.address,
+            self._line,
+            self.options,
+            self._deadline,
+            is_wary=self._is_wary,
+            answered=self._complete,
+            failed=self._fail,
+            raised=self._callback_failed,
+            refused=self._go_elsewhere,
+            taken_over=self._hand_over,
+        )
+        conversation.start()
         if self._queue:
-            self._send(self._queue[0])
-            self._send_behind()
+            conversation.send(self._queue[0])
+            conversation.send_behind()
 
     def _connect_failed(self, kind: type[HttpError], text: str) -> None:
         """There is no connection: try again, or give up all that waits for one."""
@@ -648,292 +609,68 @@ class HttpConnection(Closing):
             self._lost.append(request)
         self._rest()
 
-    # Sending.
+    # Ends.
 
-    def _send(self, request: HttpRequest) -> None:
-        bev = self._bev
-        assert bev is not None
-        self._reader.expect(request.method)
-        self._interim_count = 0
-        self._deadline.due = inf
-        head, body = request.head, request.body
-        if request.expects_continue:
-            self._step(Step.HOLD)
-            self._request_bytes = len(head)
-            self._deadline.begin(self.options.continue_s)
-        elif type(body) is bytes:
-            self._phase = _WAITING  # by Step.SEND
-            if request.extras is not None:
-                self._upload = request.extras.upload
-            if body:
-                head += body
-            self._request_bytes = len(head)
-        else:
-            self._step(Step.SEND)
-            self._request_bytes = len(head) + len(body)
-            bev.output.add(head)
-            _add_reference(bev, body)  # not moved: it may have to go again
-            return
-        bev.output.add(head)
+    def _take_out(self, request: HttpRequest) -> bool:
+        """Take a request out of the queue; whether the connection ends with it."""
+        line, queue, conversation = self._line, self._queue, self._conversation
+        is_first = queue[0] is request and not self._is_at_rest()
+        if line.behind and line.is_sent(request):
+            is_of_use = line.give_up(request)
+            if is_of_use and is_first and conversation is not None:
+                conversation.resume()
+            return not is_of_use
+        queue.remove(request)
+        # Others may be waiting for the same connection to be made.
+        return is_first and (conversation is not None or not queue)
 
-    def _send_behind(self) -> None:
-        """Send more, as far as the options let it, before what is sent is answered."""
-        if self._phase is not _WAITING and self._phase is not _BODY:
-            return
-        options, line, bev = self.options, self._line, self._bev
-        most = 1 if self._is_wary and not self._is_reused else options.max_pipelined
-        assert bev is not None
-        while (request := line.next_to_send(most, options.pipelines_all)) is not None:
-            line.behind += 1
-            if type(request.body) is bytes:
-                bev.output.add(request.head + request.body)
-            else:
-                bev.output.add(request.head)
-                _add_reference(bev, request.body)
-
-    def _send_body(self, request: HttpRequest) -> None:
-        """The server wants the body, or has not said that it does not."""
-        bev = self._bev
-        assert bev is not None
-        self._step(Step.SEND_BODY)
-        body = request.body
-        self._deadline.due = inf
-        if request.extras is not None and request.extras.upload is not None:
-            self._upload = request.extras.upload
-            self._pull(self._upload)
-        else:
-            self._request_bytes += len(body)
-            _add_reference(bev, body)
-
-    def _pull(self, upload: Upload) -> None:
-        """Ask the program for more of a body, while there is room for it."""
-        request, bev = self._queue[0], self._bev
-        assert bev is not None
-        while self._upload is upload and bev.output.length < MAX_WAITING_BYTES:
-            try:
-                piece = upload.next_piece(request)
-            except Exception as exc:
-                self._callback_failed(request, exc, "the body could not be had")
-                return
-            if self._upload is not upload:
-                return  # the producer has cancelled, or closed
-            if piece:
-                self._request_bytes += len(piece)
-                bev.output.add(piece)
-            if upload.state is UploadState.DONE:
-                self._upload = None
-                self._count_silence()
-            elif upload.state is UploadState.ASLEEP:
-                return
-
-    def _on_written(self, bev: AbstractBufferEvent, ctx: object) -> None:
-        """There is nothing more to send now: from the last of it on the server's silence counts."""
-        upload = self._upload
-        if upload is not None:
-            if upload.state is not UploadState.ASLEEP:
-                self._pull(upload)
-        elif self._phase is _WAITING:
-            self._deadline.begin(self.options.read_s)
-        else:
-            self._count_silence()
-
-    def _count_silence(self) -> None:
-        """Give the server its time, where it is to do something, and the program takes it."""
-        bev = self._bev
-        is_asked = self._phase is _WAITING or self._phase is _BODY
-        if bev is None or not is_asked or self._is_paused or self._upload is not None:
-            return
-        if not bev.output.length:
-            self._deadline.begin(self.options.read_s)
-
-    # What comes.
-
-    def _on_event(self, bev: AbstractBufferEvent, what: int, ctx: object) -> None:
-        if self._phase is _READY:
-            self._lose_idle()
-        elif what & BEV_EVENT_EOF:
-            self._reader.receive_eof()
-            self._read_on()
-        elif what & BEV_EVENT_TIMEOUT:
-            self._fail(RequestTimeout(f"{self.address}: it takes nothing for too long"))
-        elif what & BEV_EVENT_WRITING:
-            # A server may refuse a request before it has read all of it, and close: the response
-            # is still to be read, and those to what was sent behind it.  What follows them, or
-            # silence, ends the wait.
-            self._upload = None
-            self._queue[self._line.behind].keep_alive = False
-            self._deadline.begin(self.options.read_s)
-        else:
-            self._fail(ConnectionClosed(f"{self.address}: {bev.error}"))
-
-    def _on_readable(self, bev: AbstractBufferEvent, ctx: object) -> None:
-        self._on_data(bev, bev.input.remove())
-
-    def _on_data(self, bev: AbstractBufferEvent, data: bytes, ctx: object = None) -> None:
-        """Make what has come into a response: at once where it is an ordinary one, and whole."""
-        if self._phase is not _WAITING:
-            self._on_more(bev, data)
-            return
-        while True:
-            reader = self._reader
-            try:
-                head = reader.next_head(data)
-            except HttpError as exc:
-                self._fail(exc)
-                return
-            if head is None:
-                self._count_silence()
-                return
-            request = self._queue[0]
-            extras = request.extras
-            body: bytes | None = None
-            if (
-                (extras is None or extras.takes_whole)
-                and head.status >= 200
-                and not request.expects_continue
-                and request.method != "CONNECT"
-            ):
-                body = reader.whole_body()
-            if body is None:
-                if self._take_head(request, head):
-                    self._read_on()
-                return
-            if head is not self._keeping.last_head:
-                self._keeping.note(head)
-            request.set_response(head, body)
-            if not self._complete(request):
-                return
-            data = b""  # the answer to the next has come with it
-
-    def _on_more(self, bev: AbstractBufferEvent, data: bytes) -> None:
-        """Bytes have come behind a head, or while a body waits for consent, or unasked for."""
-        if self._phase is _READY:
-            self._lose_idle()
-        elif self._queue:
-            self._reader.receive(data)
-            if self._deadline.due < inf and self._phase is _BODY:
-                self._deadline.begin(self.options.read_s)
-                if len(data) == bev.max_single_read < LARGE_READ_BYTES:
-                    bev.max_single_read = LARGE_READ_BYTES  # a read was full: it is a long body
-            self._read_on()
-
-    def _read_on(self) -> None:
-        """Read what is here, as far as the program takes it."""
-        reader = self._reader
-        goes_on = True
-        while goes_on:
-            while self._phase is _WAITING or self._phase is _HELD:
-                try:
-                    head = reader.next_head()
-                except HttpError as exc:
-                    self._fail(exc)
-                    return
-                if head is None or not self._take_head(self._queue[0], head):
-                    return
-            goes_on = self._phase is _BODY and not self._is_paused and self._read_body()
-
-    def _take_head(self, request: HttpRequest, head: ResponseHead) -> bool:
-        """Take the head of a response; whether to read on."""
-        status = head.status
-        if status < 200 and status != 101:
-            return self._take_interim(request, head)
-        if status == 417 and request.expects_continue and request.can_be_repeated:
-            request.expect_nothing()
-            self._reset()
-            self._go_on()
-            return False
-        is_held = self._phase is _HELD
-        self._step(Step.HEAD)
-        request.set_response(head)
-        if is_held:
-            request.keep_alive = False  # the body is never sent: what was announced is missing
-        self._count_silence()
-        if head is not self._keeping.last_head:
-            self._keeping.note(head)
-        extras = request.extras
-        if status == 101 or (request.method == "CONNECT" and status < 300):
-            # Another protocol follows (RFC 9110 9.3.6, 15.2.2).
-            request.keep_alive = False
-            if extras is not None and extras.upgrade_cb is not None:
-                self._hand_over(request)
-                return False
-            if status == 101 and not request.asks_to_upgrade:
-                self._fail(InvalidResponse("101 Switching Protocols, and nobody has asked for it"))
-                return False
-        if extras is not None and extras.header_cb is not None:
-            verdict = self._call(request, extras.header_cb)
-            if isinstance(verdict, int) and verdict < 0 and self._is_under_way(request):
-                self._fail(ConnectionClosed("the header callback gave the request up"))
-        return True
-
-    def _take_interim(self, request: HttpRequest, head: ResponseHead) -> bool:
-        bev = self._bev
-        self._interim_count += 1
-        if self._interim_count > self.options.max_interim:
-            text = f"more than {self.options.max_interim} interim responses to one request"
-            self._fail(InvalidResponse(text))
-            return False
-        extras = request.extras
-        if extras is not None and extras.interim_cb is not None:
-            try:
-                headers = Headers.from_block(head.block)
-                extras.interim_cb(request, head.status, headers, request.arg)
-            except Exception as exc:
-                self._callback_failed(request, exc, "a callback of the request raised")
-            if self._bev is not bev:
-                return False
-        if head.status == 100 and self._phase is _HELD:
-            self._send_body(request)
-        self._count_silence()
-        return True
-
-    def _read_body(self) -> bool:
-        """Read a piece of the body; whether there may be more to read, of it or behind it."""
-        request, bev = self._queue[0], self._bev
+    def _complete(self, request: HttpRequest) -> None:
+        """The response is whole: tell, and go on."""
+        conversation = self._conversation
+        assert conversation is not None
+        self._queue.popleft()
         try:
-            piece = self._reader.read_body()
-        except HttpError as exc:
-            self._fail(exc)
-            return False
-        if piece is None:
-            trailers = self._reader.trailers
-            if trailers:
-                request.trailers = trailers
-            return self._complete(request)
-        if not piece:
-            return False
-        if request.connection is None:
-            return True  # nobody waits for it any more
-        buffer = request.input_buffer
-        buffer.add(piece)
-        extras = request.extras
-        if extras is not None and extras.chunked_cb is not None:
-            self._call(request, extras.chunked_cb)
-            buffer.drain(len(buffer))
-        return self._phase is _BODY and self._bev is bev
+            if self._line.behind:
+                self._turn_to_next(request, conversation)
+            elif not conversation.turn_to_rest(request):
+                self._reset()
+            callback = request.callback
+            if callback is not None and request.connection is self:
+                try:
+                    callback(request, request.arg)
+                except Exception as exc:
+                    self._report(request, exc)
+        except BaseException:
+            if self._queue and self._conversation is not None:
+                # It leaves the loop; the next answer may be here, and is read later.
+                self._conversation.read_later()
+            raise
+        finally:
+            request.drop()
+            self._rest()
 
-    def _limits_for(self, head: ResponseHead) -> ReaderLimits:
-        """Return the limits of the body behind a head: a stream's where the program takes it so."""
-        extras = self._queue[0].extras
-        options = self.options
-        if extras is None or extras.chunked_cb is None:
-            return options.limits
-        return replace(options.limits, max_body_bytes=options.max_stream_bytes)
+    def _turn_to_next(self, answered: HttpRequest, conversation: Conversation) -> None:
+        """Await the answer to what was sent behind one that is answered, if it is to come."""
+        line, unsent_bytes = self._line, conversation.bev.output.length
+        if not answered.keep_alive:
+            self._part(conversation, is_refused=True)
+            self._reset()
+        elif unsent_bytes and unsent_bytes > line.bytes_behind(0):
+            self._reset()  # it is answered before all of it is sent
+        elif line.advance():
+            conversation.turn_to_next()
+        else:
+            self._reset()
 
     def _hand_over(self, request: HttpRequest) -> None:
         """Another protocol follows: the program has the bufferevent from here on."""
-        bev, self._bev = self._bev, None
-        assert bev is not None
-        rest = self._reader.rest()
-        self._dialer.forget(bev)
+        conversation = self._conversation
+        assert conversation is not None
+        self._dialer.forget(conversation.bev)
         self._queue.popleft()
-        self._part(bev)
+        self._part(conversation)
+        bev, rest = conversation.give_up_carrier()
         self._let_go(Step.LOSE)
-        if isinstance(bev, (BufferEvent, TlsBufferEvent)):
-            bev.set_datacb(None)
-        bev.setcb(None, None, None)
-        bev.set_timeouts(None, None)
-        bev.enable(EV_READ | EV_WRITE)
         try:
             request.hand_over(bev, rest)
         except Exception as exc:
@@ -943,100 +680,20 @@ class HttpConnection(Closing):
             request.drop()
             self._rest()
 
-    # Ends.
-
-    def _is_under_way(self, request: HttpRequest) -> bool:
-        return bool(self._queue) and self._queue[0] is request and self._phase in UNDER_WAY
-
-    def _take_out(self, request: HttpRequest) -> bool:
-        """Take a request out of the queue; whether the connection ends with it."""
-        line, queue = self._line, self._queue
-        is_first = queue[0] is request and self._phase in UNDER_WAY
-        if line.behind and line.is_sent(request):
-            is_of_use = line.give_up(request)
-            if is_of_use and is_first:
-                self.resume(queue[0])
-            return not is_of_use
-        queue.remove(request)
-        # Others may be waiting for the same connection to be made.
-        return is_first and (self._phase in CONNECTED or not queue)
-
-    def _complete(self, request: HttpRequest) -> bool:
-        """The response is whole: tell, and go on; whether the next one may be here already."""
-        bev = self._bev
-        assert bev is not None
-        self._queue.popleft()
-        was_alone = not self._line.behind
-        try:
-            if not was_alone:
-                self._turn_to_next(request, bev)
-            elif (
-                request.keep_alive
-                and self._reader.exhausted
-                and not bev.output.length
-                and self._upload is None
-            ):
-                self._phase = _READY  # by Step.DONE
-                self._is_reused = True
-                self._deadline.due = inf  # `_rest` says, where no request follows
-                if self._is_paused:
-                    self._is_paused = False
-                    bev.enable(EV_READ)
-            else:
-                self._reset()
-            callback = request.callback
-            if callback is not None and request.connection is self:
-                try:
-                    callback(request, request.arg)
-                except Exception as exc:
-                    self._report(request, exc)
-        except BaseException:
-            if self._queue:  # it leaves the loop; the next answer may be here, and is read later
-                self._base.once(-1, EV_TIMEOUT, self._on_turn, self._queue[0])
-            raise
-        finally:
-            request.drop()
-            self._rest()
-        if was_alone:
-            return False
-        return self._phase is _WAITING and not self._is_paused and not self._reader.exhausted
-
-    def _turn_to_next(self, answered: HttpRequest, bev: AbstractBufferEvent) -> None:
-        """Await the answer to what was sent behind one that is answered, if it is to come."""
-        line, unsent_bytes = self._line, bev.output.length
-        if not answered.keep_alive:
-            self._part(bev, is_refused=True)
-            self._reset()
-        elif unsent_bytes and unsent_bytes > line.bytes_behind(0):
-            self._reset()  # it is answered before all of it is sent
-        elif not line.advance():
-            self._reset()
-        else:
-            self._step(Step.NEXT)
-            following = self._queue[0]
-            self._reader.expect(following.method)
-            self._request_bytes = following.sent_bytes
-            self._is_reused = True
-            self._interim_count = 0
-            self._deadline.due = inf
-            if self._is_paused:
-                self._is_paused = False
-                bev.enable(EV_READ)
-            self._count_silence()
-
     def _rest(self) -> None:
         """Tell what is lost; go on with the next request; without one, tell that there is none."""
+        conversation = self._conversation
         if self._lost:
             lost, self._lost = self._lost, deque()
             self._tell_lost(-1, 0, lost)
         elif self._queue:
-            if self._phase in AT_REST:
+            if conversation is None or conversation.turn is _READY:
                 self._go_on()
             if self.options.max_pipelined > 1:
                 self._send_behind()
-        elif self._phase in AT_REST:
-            if self._phase is _READY:
-                self._deadline.begin(self._keeping.idle_s)
+        elif self._is_at_rest():
+            if conversation is not None:
+                conversation.be_idle()
             if self._idle_cb is not None:
                 self._run(self._idle_cb)
             self._free_if_done()
@@ -1069,11 +726,17 @@ class HttpConnection(Closing):
 
     def _fail(self, error: HttpError) -> None:
         """The request under way has failed; the others go on over a new connection."""
+        conversation = self._conversation
+        assert conversation is not None
+        if conversation.turn is _READY:
+            self._lose_idle()
+            return
         request = self._queue[0]
-        if isinstance(error, ConnectionClosed) and self._may_go_again(request):
+        may_retry = isinstance(error, ConnectionClosed) and self.options.retry
+        if may_retry and conversation.may_go_again(request):
             request.went_again = True
-            if self._line.behind and self._bev is not None:
-                self._part(self._bev, 1)
+            if self._line.behind:
+                self._part(conversation, 1)
             self._reset()
             self._rest()
         else:
@@ -1081,24 +744,16 @@ class HttpConnection(Closing):
             # A traceback would hold frames, and they the request.
             self._settle(request, error.with_traceback(None), reset=True)
 
-    def _may_go_again(self, request: HttpRequest) -> bool:
-        """Whether a request that the end of its connection has failed may go over a new one."""
-        if not self.options.retry or request.went_again or not request.can_be_repeated:
-            return False
-        if request.connection is None:
-            return False  # nobody waits for it any more
-        if self._phase is not _WAITING and self._phase is not _HELD:
-            return False
-        if self._interim_count or not self._reader.exhausted:
-            return False
-        bev = self._bev
-        unsent_bytes = 0 if bev is None else bev.output.length - self._line.bytes_behind(1)
-        is_unsent = unsent_bytes == self._request_bytes
-        return is_unsent or (self._is_reused and request.method in IDEMPOTENT)
+    def _go_elsewhere(self) -> None:
+        """The request under way goes again, over a new connection."""
+        self._reset()
+        self._go_on()
 
-    def _part(self, bev: AbstractBufferEvent, first: int = 0, *, is_refused: bool = False) -> None:
+    def _part(
+        self, conversation: Conversation, first: int = 0, *, is_refused: bool = False
+    ) -> None:
         """Sort out what was sent behind the request with which the connection ends."""
-        unsent_bytes, retry = bev.output.length, self.options.retry
+        unsent_bytes, retry = conversation.bev.output.length, self.options.retry
         lost = self._line.part(first, unsent_bytes, is_refused=is_refused, retry=retry)
         for request in lost:
             text = f"{self.address}: ended before the answer to {request!r}, which may be done"
@@ -1137,18 +792,10 @@ class HttpConnection(Closing):
         finally:
             request.drop()
 
-    def _call(self, request: HttpRequest, cb: CompletionCallback) -> object:
-        """Run a callback in the middle of a response; where it raises, the request has failed."""
-        try:
-            return cb(request, request.arg)
-        except Exception as exc:
-            self._callback_failed(request, exc, "a callback of the request raised an exception")
-            return None
-
     def _callback_failed(self, request: HttpRequest, exc: Exception, text: str) -> None:
         """The program's code has raised in the middle of an exchange: end that one."""
         try:
-            if self._is_under_way(request):
+            if self._serving(request) is not None:
                 self._queue.popleft()
                 self._settle(request, ConnectionClosed(text), reset=True)
         finally:
@@ -1168,7 +815,7 @@ class HttpConnection(Closing):
         the program's own wish, and leaves the loop.
         """
         try:
-            if self._phase is _READY:
+            if self._is_connected_at_rest():
                 self._reset()
         finally:
             logger.error("a callback raised for %r", about, exc_info=exc)
@@ -1178,26 +825,26 @@ class HttpConnection(Closing):
 
     def _reset(self, step: Step = Step.LOSE) -> None:
         """Drop the connection, if there is one, and tell whoever wants to know."""
-        bev, self._bev = self._bev, None
-        was_connected = self._phase in CONNECTED
-        if self._line.behind and bev is not None:
-            self._part(bev)
+        conversation = self._conversation
+        if conversation is not None and self._line.behind:
+            self._part(conversation)
         self._let_go(step)
         self._dialer.cancel()
-        if bev is not None:
-            self._dialer.release(bev)
-        if was_connected and self._closecb is not None:
-            self._run(self._closecb)
+        if conversation is not None:
+            self._dialer.release(conversation.bev)
+            if self._closecb is not None:
+                self._run(self._closecb)
 
     def _let_go(self, step: Step) -> None:
         """Be without a connection."""
-        if self._phase is not _READY:
+        conversation, self._conversation = self._conversation, None
+        if conversation is None or conversation.turn is not _READY:
             self._is_wary = True
-        elif self._is_reused:
+        elif conversation.is_reused:
             self._is_wary = False
+        if conversation is not None:
+            conversation.end()
         self._step(step)
-        self._is_paused = self._is_reused = False
-        self._upload = None
         self._deadline.clear()
 
     def _step(self, step: Step) -> None:
@@ -1226,25 +873,13 @@ class HttpConnection(Closing):
             self._settle(request, error, reset=reset)
 
     def _phase_is_over(self) -> None:
-        phase = self._phase
-        if phase is Phase.CONNECTING:
+        if self._conversation is not None:
+            self._conversation.time_is_over()
+        elif self._phase is Phase.CONNECTING:
             self._dialer.cancel()
             self._connect_failed(ConnectFailed, "no connection in time")
-        elif phase is Phase.RETRYING:
+        elif self._phase is Phase.RETRYING:
             self._connect()
-        elif phase is _READY:
-            self._lose_idle()
-        elif phase is _HELD:
-            self._send_body(self._queue[0])
-        elif phase is _WAITING or phase is _BODY:
-            self._fail(RequestTimeout(f"{self.address}: silent for too long"))
-
-
-def _add_reference(bev: AbstractBufferEvent, body: bytes | EvBuffer) -> None:
-    if isinstance(body, EvBuffer):
-        bev.output.add_buffer_reference(body)
-    else:
-        bev.output.add(body)
 
 
 def _callback(cb: Callable[[Any, Any], object] | None, arg: object) -> Callback | None:
