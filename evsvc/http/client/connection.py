@@ -563,8 +563,9 @@ class HttpConnection(Closing):
         return self._conversation is not None and self._conversation.turn is _READY
 
     def _is_at_rest(self) -> bool:
-        """Whether no request is under way: a connection is made for it, or it is sent."""
-        return self._phase is Phase.IDLE or self._is_connected_at_rest()
+        """Whether no request is under way: neither sent, nor waiting for a connection."""
+        conversation = self._conversation
+        return self._phase is Phase.IDLE if conversation is None else conversation.turn is _READY
 
     def _connect(self) -> None:
         self._step(Step.CONNECT)
