@@ -41,6 +41,23 @@ def test_every_page_has_its_place_in_the_site() -> None:
     } == listed
 
 
+def test_every_page_with_a_program_has_a_test_that_runs_it() -> None:
+    """tests/aio, test_guide, test_quick_start, tests/inspector, tests/testing, tests/workers and
+    test_gateway_docs run those of the pages here; this module the other ones."""
+    with_programs = [
+        page for page in (ROOT / "docs").rglob("*.md") if "```python" in page.read_text("utf-8")
+    ]
+    assert {page.name for page in with_programs if page not in PAGES} == {
+        "asyncio.md",
+        "guide.md",
+        "index.md",
+        "inspector.md",
+        "testing.md",
+        "workers.md",
+        "wsgi-asgi.md",
+    }
+
+
 def test_every_package_of_ours_has_its_reference() -> None:
     """But for the commands, and the demonstration."""
     packages = {path.parent.name for path in (ROOT / "evsvc").glob("*/__init__.py")} - {"commands"}

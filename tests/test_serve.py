@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import textwrap
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -141,6 +142,15 @@ def test_a_setup_function_in_several_workers(serve, tmp_path: Path) -> None:
     assert serving.get() == b"first"
     assert len({serving.get("pid") for _ in range(60)}) == 2
     assert serving.end(signal.SIGINT)[0] == 0
+
+
+def test_the_setup_of_docs_workers_is_served(serve, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "workers.md").read_text("utf-8")
+    (block,) = re.findall(r"`evsvc serve hello:setup`:\n\n((?:    .*\n)+)", page)
+    (tmp_path / "hello.py").write_text(textwrap.dedent(block))
+    serving = serve("hello:setup")
+    assert serving.get() == b"hello\n"
+    assert serving.end()[0] == 0
 
 
 def test_sighup_brings_new_code_in(serve, tmp_path: Path) -> None:

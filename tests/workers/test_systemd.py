@@ -18,7 +18,7 @@ from evsvc.workers import Notifier, systemd_sockets
 from evsvc.workers.systemd import MAX_SOCKETS
 from tests.workers.service import PATIENCE_S, PROGRAM, ROOT
 
-PASSED = "sockets=[each.socket for each in systemd_sockets()]"
+PASSED = "sockets=[passed.socket for passed in systemd_sockets()]"
 
 # What systemd does: the sockets have the numbers from 3 on, and the variables the process's own.
 SHIM = """
@@ -52,6 +52,11 @@ with Supervisor(serve_http, 1, sockets=[sock]) as supervisor:
 def passing(sockets: list[socket.socket], names: str) -> list[str]:
     numbers = ",".join(str(sock.fileno()) for sock in sockets)
     return [sys.executable, "-c", SHIM, numbers, names]
+
+
+def test_the_page_has_them_served_as_these_tests_do() -> None:
+    page = (ROOT / "docs" / "workers.md").read_text("utf-8")
+    assert f"    run(setup, workers=4, {PASSED})\n" in page
 
 
 @pytest.fixture(params=["path", "abstract"])

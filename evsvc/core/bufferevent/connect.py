@@ -531,7 +531,9 @@ class HostnameConnect:
     def _take_numeric(self) -> None:
         host = self._host
         if ip_version(host.name) is None:
-            raise ArgumentError(f"a resolver is wanted to look up {host.name!r}")
+            raise ArgumentError(
+                f"a resolver, such as evsvc.Resolver(base), is wanted to look up {host.name!r}"
+            )
         endpoint = endpoint_of((host.name, host.port))
         if host.family not in (endpoint.family, socket.AF_UNSPEC):
             self._on_answer(EaiError.EVUTIL_EAI_ADDRFAMILY, [], None)

@@ -461,7 +461,9 @@ def check_way(
         is_named = ip_version(proxy.address) is None
     if is_named and resolver is None:
         name = address if proxy is None else proxy.address
-        raise ArgumentError(f"a resolver is wanted to look up {name!r}")
+        raise ArgumentError(
+            f"a resolver, such as evsvc.Resolver(base), is wanted to look up {name!r}"
+        )
     if server_hostname is not None:
         if tls is False:
             raise ArgumentError(f"without TLS nobody checks a name: {server_hostname!r}")
