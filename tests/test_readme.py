@@ -155,6 +155,15 @@ def test_without_what_evsvc_needs_the_error_says_what_to_do(missing: str) -> Non
     assert "pip install" in error
 
 
+@pytest.mark.parametrize("module", ["http.websocket", "rpc.websocket", "aio.websocket"])
+def test_without_the_extra_for_websockets_the_error_names_it(module: str) -> None:
+    done = run(f"import sys; sys.modules['wsproto'] = None; import evsvc.{module}")
+    assert done.returncode == 1
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("ModuleNotFoundError: WebSockets need wsproto")
+    assert "[ws]" in error
+
+
 def test_a_module_of_ours_that_is_missing_is_not_taken_for_a_package_to_install() -> None:
     done = run("import sys; sys.modules['evsvc.http'] = None; import evsvc")
     assert done.stderr.splitlines()[-1].startswith("ModuleNotFoundError: ")

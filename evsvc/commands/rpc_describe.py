@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         raise request.error
     text = bytes(request.input_buffer).decode(errors="replace")
     if request.response_code != 200:
-        raise RpcError(f"{args.url}: no description at {path}: {request.response_code}")
+        text = f"{args.url}: no description at {path}: {request.response_code}"
+        raise RpcError(f"{text}; a server has one by RpcServer.serve_description")
     if args.json:
         print(text, end="")
         return 0
