@@ -491,8 +491,8 @@ class HttpConnection(Closing):
             self._deadline.also(request.ends_at)
         if len(queue) == 1:
             self._go_on()
-        elif options.max_pipelined > 1:
-            self._send_behind()
+        elif options.max_pipelined > 1 and self._conversation is not None:
+            self._conversation.send_behind()
 
     def cancel(self, request: HttpRequest) -> None:
         """Give a request up; see `HttpRequest.cancel`."""
@@ -554,10 +554,6 @@ class HttpConnection(Closing):
             self._reset()
         if self._phase is Phase.IDLE and self._queue:
             self._connect()
-
-    def _send_behind(self) -> None:
-        if self._conversation is not None:
-            self._conversation.send_behind()
 
     def _is_connected_at_rest(self) -> bool:
         return self._conversation is not None and self._conversation.turn is _READY
@@ -690,8 +686,8 @@ class HttpConnection(Closing):
         elif self._queue:
             if conversation is None or conversation.turn is _READY:
                 self._go_on()
-            if self.options.max_pipelined > 1:
-                self._send_behind()
+            if self.options.max_pipelined > 1 and conversation is not None:
+                conversation.send_behind()
         elif self._is_at_rest():
             if conversation is not None:
                 conversation.be_idle()

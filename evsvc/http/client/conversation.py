@@ -543,7 +543,7 @@ class Conversation:
 
     def turn_to_next(self) -> None:
         """Await the answer to the first request of the line, which was sent behind another."""
-        self._step(TurnStep.NEXT)
+        self.turn = _WAITING  # by TurnStep.NEXT
         following = self._queue[0]
         self._reader.expect(following.method)
         self._request_bytes = following.sent_bytes
