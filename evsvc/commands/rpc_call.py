@@ -9,6 +9,7 @@ import sys
 
 from ..core import EVLOOP_ONCE, ArgumentError, EventBase
 from ..http import HttpRequest
+from ..http.wire.status import HTTP_NOTFOUND
 from ..rpc import JsonCodec, Rpc, RpcKind, RpcPool, RpcStatus
 from ..rpc.definition import PATH_PREFIX
 from ..rpc.failures import decode_failure
@@ -100,6 +101,8 @@ def _call_by_name(args: argparse.Namespace) -> int:
         content_type = request.input_headers.find("Content-Type")
         failure = decode_failure(request.response_code, content_type, body)
         text = failure.text or request.response_code_line
+        if request.response_code == HTTP_NOTFOUND and not failure.text:
+            text = f"the server has no RPC {args.rpc} ({text})"
         print(f"evsvc: {failure.code}: {text}", file=sys.stderr)
         if failure.details is not None:
             print(json.dumps(failure.details), file=sys.stderr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
+from ..http import Ending
 from ..rpc.definition import PATH_PREFIX
 
 if TYPE_CHECKING:
@@ -52,14 +53,17 @@ class Latencies:
         self.methods: dict[str, MethodLatency] = {}
 
     def observe(self, exchange: FinishedExchange | SessionExchange) -> None:
-        """Count an exchange that is over, if it was a call that a method has answered."""
+        """Count an exchange that is over, if it was a call of a method that there is.
+
+        What was refused before a method was looked for may have a name that a client has made up.
+        """
         request = exchange.request
         if request is None or not request.path.startswith(PATH_PREFIX) or exchange.status == 404:
-            return  # a method that there is not would be one that a client can make up
+            return
         name = request.path.removeprefix(PATH_PREFIX)
         latency = self.methods.get(name)
         if latency is None:
-            if len(self.methods) >= self._max_methods:
+            if exchange.ending is Ending.REFUSED or len(self.methods) >= self._max_methods:
                 return
             latency = self.methods[name] = MethodLatency()
         latency.add(exchange.duration_s, failed=exchange.status != 200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from evsvc.http import Ending
 from evsvc.inspector.latencies import BUCKETS_S, Latencies, MethodLatency
 
 
@@ -28,9 +29,10 @@ class _Request:
 
 
 class _Exchange:
-    def __init__(self, path: str | None, status: int = 200) -> None:
+    def __init__(self, path: str | None, status: int = 200, ending: Ending = Ending.WHOLE) -> None:
         self.request = None if path is None else _Request(path)
         self.status = status
+        self.ending = ending
         self.duration_s = 0.001
 
 
@@ -40,6 +42,8 @@ def test_only_so_many_methods_are_kept_and_none_that_a_client_makes_up() -> None
         _Exchange("/.rpc.One"),
         _Exchange("/.rpc.Nothing", 404),
         _Exchange("/page"),
+        _Exchange("/.rpc.Made_up", 413, Ending.REFUSED),
+        _Exchange("/.rpc.One", 413, Ending.REFUSED),
         _Exchange(None, 400),
         _Exchange("/.rpc.Two", 503),
         _Exchange("/.rpc.Three"),
@@ -47,6 +51,6 @@ def test_only_so_many_methods_are_kept_and_none_that_a_client_makes_up() -> None
     ):
         latencies.observe(exchange)
     assert {name: (each.calls, each.failed) for name, each in latencies.methods.items()} == {
-        "One": (2, 0),
+        "One": (3, 1),
         "Two": (1, 1),
     }

@@ -134,7 +134,7 @@ def test_a_call_that_fails_says_why(served: Served) -> None:
         assert (code, out) == (1, "")
         assert err.startswith(said)
     code, _, err = served.run("call", served.url, "Nothing", "{}")
-    assert (code, err) == (1, "evsvc: UNKNOWN: Not Found\n")
+    assert (code, err) == (1, "evsvc: UNKNOWN: the server has no RPC Nothing (Not Found)\n")
     code, _, err = served.run("call", served.url, "Tell", "{")
     assert code == 1
     assert err.startswith("evsvc: not JSON: '{'")

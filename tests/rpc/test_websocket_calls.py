@@ -203,8 +203,14 @@ def test_a_client_has_no_more_under_way_than_max_calls(
 
 @pytest.mark.parametrize("calls", [3, 4])
 def test_a_server_answers_one_call_more_than_max_calls_with_a_refusal(
-    make_pool: Callable[..., RpcPool], held: list[AddCall], loop: Loop, calls: int
+    make_pool: Callable[..., RpcPool],
+    held: list[AddCall],
+    loop: Loop,
+    http_server: HttpServer,
+    calls: int,
 ) -> None:
+    told: list[SessionExchange] = []
+    http_server.add_session_observer(told.append)
     caller = Caller(make_pool(None, RpcWebSocketOptions(max_calls=3)), loop)
     for number in range(calls):
         caller.start(number, 0)
@@ -215,6 +221,9 @@ def test_a_server_answers_one_call_more_than_max_calls_with_a_refusal(
         assert isinstance(cause, RemoteError)
         assert (cause.response_code, cause.code) == (503, RpcErrorCode.RESOURCE_EXHAUSTED)
         assert cause.text == "3 calls share the WebSocket already"
+        assert [(each.request.path, each.status, each.ending) for each in told] == [
+            ("/.rpc.Add", 503, Ending.REFUSED)
+        ]
     for call in held:
         handle_add(call, None)
     assert [not result.status.error for result in caller.finish()].count(True) == 3

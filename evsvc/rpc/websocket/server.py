@@ -34,7 +34,7 @@ from .server_request import FAILURE_HEAD, CarriedServerRequest
 
 if TYPE_CHECKING:
     from ...core import EventBase
-    from ...http import ServerConnection, ServerRequest
+    from ...http import Headers, ServerConnection, ServerRequest
     from ..server.server import RpcServer
 
 WEBSOCKET_PATH = "/.rpc/websocket"
@@ -177,7 +177,7 @@ class ServerSocket:
         if self._leaving_code is not None:
             return  # as LEAVE has said
         if len(mux.calls) >= mux.options.max_calls:
-            self._refuse_at_once(frame.call_id, name)
+            self._refuse_at_once(frame.call_id, name, fields)
             return
         method = self._rpc_server.methods.get(name)
         is_stream = method is not None and method.rpc.kind.is_stream
@@ -193,7 +193,7 @@ class ServerSocket:
         if frame.call_id in mux.calls:
             request.receive_body(body, is_last=frame.is_last)
 
-    def _refuse_at_once(self, call_id: int, name: str) -> None:
+    def _refuse_at_once(self, call_id: int, name: str, fields: Headers) -> None:
         """Answer a call that is one too many, and keep nothing of it.
 
         Where the peer does not read the answers, the WebSocket takes no more of its frames.
@@ -203,6 +203,11 @@ class ServerSocket:
         _log.info("%s: call from %s refused: %s", name, self.connection.peer[0], text)
         body = encode_failure(text, RpcErrorCode.RESOURCE_EXHAUSTED)
         self.outbox.send_at_once(encode(Kind.REPLY, call_id, FAILURE_HEAD + body, is_last=True))
+        service = self._http_server.service
+        if service.session_observers:
+            request = CarriedServerRequest(self, call_id, name, fields, is_stream=False)
+            refused = SessionExchange(request, HTTP_SERVUNAVAIL, 0.0, Ending.REFUSED)
+            service.tell_session_observers(refused)
 
     def _begin_call(self, request: CarriedServerRequest, body: bytes) -> None:
         """Have a call answered whose request is here."""

@@ -68,7 +68,8 @@ class SessionExchange(NamedTuple):
     WebSocket that calls share.
 
     request: what stands for an HTTP request there.  status: the reply's, 0 where none was begun.
-    duration_s: from its head to the reply's last frame.
+    duration_s: from its head to the reply's last frame.  ending: REFUSED where it was one call too
+    many.
     """
 
     request: AbstractRequest
