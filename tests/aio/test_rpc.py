@@ -24,6 +24,7 @@ from evsvc.rpc import (
     RpcServer,
     ServerStream,
     StreamOptions,
+    websocket,
 )
 from tests.aio.conftest import Start
 from tests.rpc.adding import Add, AddCall, AddReply, AddRequest
@@ -91,6 +92,48 @@ def test_what_is_sent_along_reaches_the_handler(base: EventBase) -> None:
             return reply.total
 
     assert run(main(), base=base) == 7
+
+
+@pytest.mark.parametrize("way", ["http", "websocket"])
+def test_a_cancelled_call_ends_in_the_handler_and_no_other_does(
+    start: Start, base: EventBase, way: str
+) -> None:
+    ended: asyncio.Queue[int] = asyncio.Queue()
+
+    async def on_call(request: AddCall, arg: object) -> AddReply:
+        begun[request.request.left].set()
+        try:
+            await may_answer.wait()
+        finally:
+            ended.put_nowait(request.request.left)
+        return AddReply(request.request.left)
+
+    begun = [asyncio.Event() for _ in range(2)]
+    may_answer = asyncio.Event()
+
+    async def main() -> tuple[int, int]:
+        with HttpServer(base) as http, RpcPool(base) as pool, attach(base):
+            server = RpcServer(http)
+            server.register_rpc(Add, handler(on_call))
+            port = http.bind_socket("127.0.0.1", 0).port
+            if way == "http":
+                pool.add_endpoint("127.0.0.1", port, max_connections=2)
+            else:
+                websocket.serve(server)
+                websocket.add_endpoint(pool, f"ws://127.0.0.1:{port}{websocket.WEBSOCKET_PATH}")
+            given_up, kept = (
+                asyncio.create_task(call(pool, Add, AddRequest(number, 0))) for number in range(2)
+            )
+            for each in begun:
+                await each.wait()
+            given_up.cancel()
+            first = await ended.get()
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+            may_answer.set()
+            return first, (await kept).total
+
+    assert start(main()) == (0, 1)
 
 
 def test_a_call_without_an_answer_times_out_either_way(base: EventBase) -> None:
