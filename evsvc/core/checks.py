@@ -43,14 +43,19 @@ def require_callable(value: object, what: str = "the callback") -> None:
         raise ArgumentTypeError(f"{what} cannot be called: {value!r}")
 
 
-def require_handler(value: object, what: str = "the callback") -> None:
-    """Raise ArgumentTypeError for what cannot answer requests: for what cannot be called, and for
-    coroutine functions, as nobody would await what they return."""
+def require_handler(
+    value: object,
+    what: str = "the callback",
+    instead: str = "evsvc.aio.handler makes a callback of it",
+) -> None:
+    """Raise ArgumentTypeError for what cannot be called, and for coroutine functions, as nobody
+    would await what they return.
+
+    instead: says what is for coroutines.
+    """
     require_callable(value, what)
     if iscoroutinefunction(value) or iscoroutinefunction(type(value).__call__):
-        raise ArgumentTypeError(
-            f"{what} is a coroutine function; evsvc.aio.handler makes a callback of it: {value!r}"
-        )
+        raise ArgumentTypeError(f"{what} is a coroutine function; {instead}: {value!r}")
 
 
 def check_timeout(seconds: object) -> None:

@@ -17,10 +17,12 @@ from evsvc.http.websocket import (
     Opening,
     WebSocketOptions,
     WsConnection,
+    accept,
     connect,
 )
 from evsvc.http.websocket.handshake import accept_token
 from tests.core.tls_ends import contexts, issue, server_context_for
+from tests.http.peers import request
 
 MASK = bytes(4)
 
@@ -336,6 +338,17 @@ class TestOpening:
         arguments = {"cb": print, "opencb": print, **how}
         with pytest.raises(error):
             connect(base, "ws://127.0.0.1:9/", **arguments)
+
+    def test_coroutine_functions_are_told_where_they_belong(self, base, serve) -> None:
+        async def on_message(ws, kind, data, arg) -> None: ...
+
+        with pytest.raises(ArgumentTypeError, match=r"evsvc\.aio\.websocket\.connect"):
+            connect(base, "ws://127.0.0.1:9/", on_message, print)
+        raised = []
+        base.exception_handler = raised.append
+        site = serve(lambda got, arg: accept(got, on_message))
+        assert site.connect().ask(request("/")).status == 500
+        assert "evsvc.aio.websocket.accept" in str(raised[0])
 
 
 class TestTls:

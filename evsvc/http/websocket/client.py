@@ -15,7 +15,7 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import RemoteProtocolError as WsRemoteProtocolError
 
 from ...core import AbstractBufferEvent, ArgumentError
-from ...core.checks import require_callable
+from ...core.checks import require_callable, require_handler
 from ...core.closing import Closing
 from ..client.connection import HttpConnection
 from ..client.request import HttpRequest
@@ -250,9 +250,10 @@ def connect(
 
     What a callback raises is logged, given to `base.exception_handler` if there is one, and ends
     the session with 1011.  Raises ArgumentError for what is no such URL, header or subprotocol,
-    or a name without resolver; ArgumentTypeError for what cannot be called.
+    or a name without resolver; ArgumentTypeError for what cannot be called, or is a coroutine
+    function.
     """
-    require_callable(cb)
+    require_handler(cb, instead="evsvc.aio.websocket.connect is for coroutines")
     require_callable(opencb, "the open callback")
     check_subprotocols(subprotocols)
     options = options or WebSocketOptions()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from wsproto.connection import Connection, ConnectionType
 
 from ...core import ArgumentError
-from ...core.checks import require_callable
+from ...core.checks import require_handler
 from ..wire.grammar import split_authority
 from ..wire.headers import Headers
 from .deflate import Deflate
@@ -60,10 +60,10 @@ def accept(
     What is no handshake is answered 400, or 426 for another version than 13; one that comes while
     the server stops, 503.  Raises ArgumentError
     for what is no subprotocol, or a header that is the handshake's own; ArgumentTypeError for what
-    cannot be called.  Source: evws_new_session, RFC 6455 section 4.2.
+    cannot be called, or is a coroutine function.  Source: evws_new_session, RFC 6455 section 4.2.
     """
     options = options or WebSocketOptions()
-    require_callable(cb)
+    require_handler(cb, instead="evsvc.aio.websocket.accept is for coroutines")
     check_subprotocols(subprotocols)
     connection = request.connection
     if connection is None:
