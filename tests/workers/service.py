@@ -176,6 +176,7 @@ class Load:
         self.answers: list[Any] = []
         self.failures: list[BaseException] = []
         self._enough = threading.Event()
+        self._news = threading.Condition()
         self._begun = threading.Barrier(clients + 1)
         self._threads = [threading.Thread(target=self._run, args=[asking]) for _ in range(clients)]
         for thread in self._threads:
@@ -194,6 +195,13 @@ class Load:
             self.answers.append(ask())
         except Exception as exc:
             self.failures.append(exc)
+        with self._news:
+            self._news.notify_all()
+
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Have them go on until it is true, or one has failed."""
+        with self._news:
+            assert self._news.wait_for(lambda: self.failures or condition(), PATIENCE_S)
 
     def __enter__(self) -> Self:
         return self
