@@ -133,6 +133,7 @@ class DevTools:
         self._opening: Opening | None = None
         self._is_asking = False
         self._asked = 0
+        self._answered = 0
 
     def is_done(self) -> bool:
         """Whether value and picture are there."""
@@ -141,9 +142,14 @@ class DevTools:
             if port:
                 self._is_asking = True
                 self._client.get(f"http://127.0.0.1:{port}/json/list", self._on_list)
-        elif self._opening is not None and self._opening.session is not None and not self.value:
+        elif self._opening is not None and self._opening.session is not None and self._is_next:
             self._ask("Runtime.evaluate", expression=self._done, returnByValue=True)
         return bool(self.picture)
+
+    @property
+    def _is_next(self) -> bool:
+        """Whether to ask for the value: one question at a time."""
+        return not self.value and self._asked == self._answered
 
     def close(self) -> None:
         if self._opening is not None:
@@ -165,6 +171,7 @@ class DevTools:
         self._opening.session.send_text(json.dumps(message))
 
     def _on_answer(self, ws: object, kind: object, text: Any, arg: object) -> None:
+        self._answered += 1
         result = json.loads(text)["result"]
         if "data" in result:
             self.picture = b64decode(result["data"])
