@@ -58,6 +58,7 @@ CORE_ORDER = [
     "closing",
     "flags",
     "descriptors",
+    "networks",
     "thread",
     "log",
     "debug",

@@ -7,14 +7,15 @@ a browser here (by a name that it has let point here) does not, nor what a proxy
 from __future__ import annotations
 
 import hmac
-import ipaddress
-import re
 from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from ..core import ArgumentError
+from ..core.networks import Networks
 from ..http import EVHTTP_URI_QUERY_NONCONFORMANT
+from ..http.wire.grammar import split_authority
 
 if TYPE_CHECKING:
     from ..http import ServerRequest
@@ -23,8 +24,7 @@ COOKIE = "evsvc_inspector"
 TOKEN_FIELD = "token"
 
 _PROXY_FIELDS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
-_PORT = re.compile(":[0-9]*$")
-_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+_LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 class Gate:
@@ -36,13 +36,10 @@ class Gate:
     __slots__ = ("_networks", "_token")
 
     def __init__(self, networks: Sequence[str], token: str | None) -> None:
-        try:
-            self._networks = tuple(ipaddress.ip_network(each) for each in networks)
-        except ValueError as exc:
-            raise ArgumentError(f"not a network: {exc}") from None
+        self._networks = Networks(networks)
         if token is not None and not token:
             raise ArgumentError("a token is not empty")
-        if token is None and any(each not in _LOOPBACK for each in self._networks):
+        if token is None and any(ip_network(each) not in _LOOPBACK for each in networks):
             raise ArgumentError(f"a token is wanted for others than this machine: {networks!r}")
         self._token = None if token is None else token.encode()
 
@@ -74,14 +71,8 @@ class Gate:
 
     def _comes_from_inside(self, request: ServerRequest) -> bool:
         host = request.client.address
-        if not host:
-            return True  # a Unix socket: who may open the file, may look
-        try:
-            address = ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:  # what a trusted proxy calls one whom it hides
-            return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._networks)
+        # On a Unix socket, which has no address, whoever may open the file may look.
+        return not host or host in self._networks
 
 
 def _is_plainly_local(request: ServerRequest) -> bool:
@@ -89,11 +80,14 @@ def _is_plainly_local(request: ServerRequest) -> bool:
         return False
     if request.host is None:
         return True
-    host = _PORT.sub("", request.host).strip("[]")
+    authority = split_authority(request.host)
+    if authority is None:
+        return False
+    host = authority[0].strip("[]")
     if host.lower() == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ip_address(host).is_loopback
     except ValueError:
         return False
 

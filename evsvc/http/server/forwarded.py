@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ...core.errors import ArgumentError
+from ...core.networks import Networks, parse_ip
 from ..wire.grammar import split_authority
 
 if TYPE_CHECKING:
@@ -93,10 +93,7 @@ class TrustedProxies:
         if not names:
             raise ArgumentError("no proxy is trusted")
         self._has_unix = UNIX in names
-        try:
-            self._networks = [ip_network(name) for name in names if name != UNIX]
-        except ValueError as exc:
-            raise ArgumentError(f"not a network: {exc}") from exc
+        self._networks = Networks(name for name in names if name != UNIX)
         if family not in _FAMILIES:
             raise ArgumentError(f"a family is one of {', '.join(_FAMILIES)}: {family!r}")
         self._read = read_x_forwarded if family == "x-forwarded" else read_forwarded
@@ -106,10 +103,7 @@ class TrustedProxies:
 
     def trusts(self, address: str) -> bool:
         """Whether an address is one of a trusted proxy; "" is a Unix socket's."""
-        if not address:
-            return self._has_unix
-        found = _address(address)
-        return found is not None and any(found in network for network in self._networks)
+        return address in self._networks if address else self._has_unix
 
     def client_of(self, request: ServerRequest, seen: Client) -> Client:
         """Return who sent a request; `seen` is what the connection itself shows."""
@@ -204,7 +198,7 @@ def parse_node(node: str) -> tuple[str, int] | None:
     """
     if len(node) > _LONGEST_NODE:
         return None
-    bare = _address(node)
+    bare = parse_ip(node)
     if bare is not None:
         return str(bare), 0
     found = _NODE.fullmatch(node)
@@ -217,25 +211,12 @@ def parse_node(node: str) -> tuple[str, int] | None:
     if number > 65535:
         return None
     if name.startswith("["):
-        address = _address(name[1:-1]) if ":" in name else None
+        address = parse_ip(name[1:-1]) if ":" in name else None
         return None if address is None else (str(address), number)
     if name.lower() == "unknown" or _OBFUSCATED.fullmatch(name):
         return name.lower() if name.lower() == "unknown" else name, number
-    address = _address(name)
+    address = parse_ip(name)
     return None if address is None else (str(address), number)
-
-
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """Return an address, an IPv4 one out of its IPv6 mapping; None for what is none."""
-    if "%" in text:
-        text = text.partition("%")[0]  # a peer's zone
-    try:
-        found = ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        return found.ipv4_mapped
-    return found
 
 
 def _members(values: Iterable[str]) -> list[str | None]:
