@@ -6,7 +6,9 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from heapq import nsmallest
 from importlib.resources import files
+from operator import attrgetter
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from ..core import (
     Event,
     StateError,
 )
+from ..core.checks import check_limits
 from ..core.closing import Closing
 from ..http import EventStreamOptions
 from .gate import Gate
@@ -68,7 +71,8 @@ class InspectorOptions:
     max_names:    most callbacks that are told apart, and most RPC methods.
     max_events:   with more events than this they are counted, and not looked at one by one.
 
-    Raises ArgumentError for a number that is not positive, and as `Gate`.
+    Raises ArgumentError for a number that is not positive, or has no end, ArgumentTypeError for
+    what is none, and as `Gate`.
     """
 
     networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
@@ -80,9 +84,7 @@ class InspectorOptions:
     max_events: int = 20_000
 
     def __post_init__(self) -> None:
-        for name in ("interval_s", "max_viewers", "max_rows", "max_names", "max_events"):
-            if not getattr(self, name) > 0:
-                raise ArgumentError(f"{name} must be positive: {getattr(self, name)!r}")
+        check_limits(self)
         Gate(self.networks, self.token)
 
 
@@ -257,14 +259,9 @@ class Inspector(Closing):
 
     def _timers(self, events: list[Event] | None) -> list[State]:
         now = self._base.now
-        due = sorted(
-            ((each.deadline, index) for index, each in enumerate(events or ()) if each.deadline),
-        )
-        return [
-            {"due_s": deadline - now, "name": name_of(callback)}
-            for deadline, index in due[: self.options.max_rows]
-            if events is not None and (callback := events[index].callback) is not None
-        ]
+        timed = (each for each in events or () if each.deadline is not None)
+        due = nsmallest(self.options.max_rows, timed, key=attrgetter("deadline"))
+        return [{"due_s": each.due_at - now, "name": name_of(each.call)} for each in due]
 
     def _sockets(self, events: list[Event] | None) -> State:
         fds = sorted(

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from ..core.util import format_sockaddr_port
 
 # struct tcp_info of Linux: tcpi_bytes_acked and tcpi_bytes_received, which 4.1 and later have.
 _TCP_INFO_BYTES = 256
@@ -20,7 +22,7 @@ _COUNTERS_AT = 120
 class SocketFigures(NamedTuple):
     """One socket.
 
-    kind: "listening", "tcp", "udp" or "unix".  local, peer: as text; "" where there is none.
+    kind: "listening", "tcp", "udp", "unix" or "other".  local, peer: as text; "" for none.
     sent_bytes, received_bytes: since it was connected, the former as far as the peer has
     acknowledged them; None where the kernel does not say.
     """
@@ -47,10 +49,12 @@ def look_at(fds: Iterable[int]) -> list[SocketFigures]:
 
 
 def _figures(fd: int, sock: socket.socket) -> SocketFigures:
-    peer = _address(sock.getpeername)
+    peer = _address(sock, sock.getpeername)
     sent = received = None
     if sock.family == socket.AF_UNIX:
         kind = "unix"
+    elif sock.family not in (socket.AF_INET, socket.AF_INET6):
+        kind = "other"
     elif sock.type == socket.SOCK_DGRAM:
         kind = "udp"
     else:
@@ -58,7 +62,7 @@ def _figures(fd: int, sock: socket.socket) -> SocketFigures:
         sent, received = _counters(sock)
     if sock.type == socket.SOCK_STREAM and _is_listening(sock):
         kind, sent, received = "listening", None, None
-    return SocketFigures(fd, kind, _address(sock.getsockname), peer, sent, received)
+    return SocketFigures(fd, kind, _address(sock, sock.getsockname), peer, sent, received)
 
 
 def _is_listening(sock: socket.socket) -> bool:
@@ -82,12 +86,13 @@ def _counters(sock: socket.socket) -> tuple[int | None, int | None]:
     return sent, received
 
 
-def _address(get: object) -> str:
+def _address(sock: socket.socket, get: Callable[[], Any]) -> str:
     try:
-        address = get()  # type: ignore[operator]  # getpeername or getsockname
+        address = get()
     except OSError:
         return ""
-    if isinstance(address, tuple):
-        host, port = address[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return address.decode(errors="replace") if isinstance(address, bytes) else str(address)
+    if not address:
+        return ""  # a Unix socket without a path
+    if sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        return format_sockaddr_port(address)
+    return str(address)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 
+import pytest
+
 from evsvc.inspector.sockets import look_at
 
 
@@ -34,6 +36,13 @@ def test_each_kind_is_told(tmp_path) -> None:
     assert of_udp.kind == "udp"
     assert of_udp.local.startswith("[::1]:")
     assert (of_unix.kind, of_unix.local) == ("unix", str(tmp_path / "socket"))
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_NETLINK"), reason="Linux has it")
+def test_a_socket_of_another_family_has_no_host_and_port() -> None:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
+        (found,) = look_at([sock.fileno()])
+    assert (found.kind, found.sent_bytes) == ("other", None)
 
 
 def test_what_is_no_socket_is_left_out() -> None:
